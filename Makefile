@@ -1,0 +1,59 @@
+# make report   the environment, then the whole workflow on the embedded sample
+# make test     the tests
+# make lint     formatters, linters and the type checker, without changing anything
+# make format   what the formatters would change
+# make docs     the pages that are generated from the code
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: report test lint format docs clean
+
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PYTHON_FILES := workflow_scripts tests
+SNAKEMAKE_FILES := Snakefile rules
+
+report: $(VENV)/run.stamp
+	@$(BIN)/snakemake --cores $(CORES) report
+	@echo
+	@cat results/summary.txt
+	@echo
+	@echo "report: $(CURDIR)/results/report.html"
+
+test: $(VENV)/develop.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/develop.stamp
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check $(SNAKEMAKE_FILES)
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/develop.stamp
+	$(BIN)/ruff check --fix $(PYTHON_FILES)
+	$(BIN)/ruff format $(PYTHON_FILES)
+	$(BIN)/snakefmt $(SNAKEMAKE_FILES)
+
+docs: $(VENV)/run.stamp
+	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.reference > docs/configuration.md
+
+clean:
+	rm -rf build logs results .snakemake
+
+# The environment is made anew when its pins change.
+$(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
+	@echo "making the environment in $(VENV) (a minute or two) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) -r envs/requirements.txt
+	@$(PIP) --no-deps -r envs/requirements-mmpose.txt
+	@touch $@
+
+$(VENV)/develop.stamp: $(VENV)/run.stamp envs/requirements-dev.txt
+	@$(PIP) -r envs/requirements-dev.txt
+	@touch $@
