@@ -1,0 +1,304 @@
+"""The JSON files that stages write for each other and for the user, with their types.
+
+Every artefact is a model of this module, carries `schema` (its version) and is read back with
+`read`, which names the file and the key when one is damaged or of another version.
+"""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from hrnetpose import files
+from hrnetpose.stage import StageError
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+ENGINE_FILE = "engine.bin"
+ENGINE_CARD = "engine.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class Artifact(_Part):
+    """A JSON file with a versioned schema."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads and checks an artefact.
+
+        Raises:
+            StageError: the file is missing, is not JSON or lacks what it should hold.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise StageError(f"{path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "content"
+            raise StageError(
+                f"{path}: {key}: {first['msg']}; delete the file and run again to rebuild it"
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Writes the artefact, atomically, in an order that does not vary."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        files.write_text(path, text + "\n")
+
+
+class Crop(_Part):
+    """How a person is cut out for a model: mmpose's GetBBoxCenterScale and TopdownAffine.
+
+    Its name, for example `256x192` or `256x192-udp`, is the folder of the crops made with it.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    padding: float = Field(1.25, gt=0)
+    udp: bool = False
+
+    _NAME: ClassVar[re.Pattern[str]] = re.compile(
+        r"([0-9]+)x([0-9]+)(?:-pad([0-9]+(?:\.[0-9]+)?))?(-udp)?"
+    )
+
+    def __str__(self) -> str:
+        padding = "" if self.padding == 1.25 else f"-pad{Decimal(str(self.padding)):f}"
+        return f"{self.height}x{self.width}{padding}{'-udp' if self.udp else ''}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Reads a name back.
+
+        Raises:
+            ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
+        """
+        refusal = f"{name!r} is not HEIGHTxWIDTH, with -padFACTOR or -udp behind it"
+        match = cls._NAME.fullmatch(name)
+        if not match:
+            raise ValueError(refusal)
+        height, width, padding, udp = match.groups()
+        try:
+            return cls(
+                height=int(height), width=int(width), padding=float(padding or 1.25), udp=bool(udp)
+            )
+        except ValidationError as error:  # zero, for example
+            raise ValueError(refusal) from error
+
+
+class Keypoints(_Part):
+    """The keypoint set: names, mirror partners, links drawn and OKS constants."""
+
+    names: list[str]
+    flip_indices: list[int]
+    sigmas: list[float]
+    skeleton: list[tuple[int, int]]
+
+
+class Codec(_Part):
+    """What is needed to turn heatmaps into coordinates; names and meaning as in mmpose."""
+
+    type: Literal["MSRAHeatmap"]
+    sigma: float
+    unbiased: bool = False
+    blur_kernel_size: int = 11
+
+    @property
+    def label(self) -> str:
+        """The decoder's name in a protocol."""
+        return "dark" if self.unbiased else "plain"
+
+
+class Tensor(_Part):
+    """A tensor of the ONNX graph; a string is a dynamic dimension."""
+
+    name: str
+    shape: list[int | str]
+    dtype: str
+
+
+class ModelCard(Artifact):
+    """`model.json`: all that later stages need to know of a model, so none imports mmpose."""
+
+    name: str
+    config: str
+    architecture: str
+    weights_sha256: Sha256 | None
+    onnx_sha256: Sha256
+    opset: int
+    input: Tensor
+    output: Tensor
+    channel_order: Literal["RGB", "BGR"]
+    mean: list[float]
+    std: list[float]
+    crop: Crop
+    codec: Codec
+    flip_shift: bool = Field(description="the flipped heatmaps are moved by a pixel (mmpose)")
+    keypoints: Keypoints
+    parameters: int
+    macs: int
+    versions: dict[str, str]
+
+    @property
+    def trained(self) -> bool:
+        """False for seeded initial weights: such a model has a speed but no accuracy."""
+        return self.weights_sha256 is not None
+
+
+class ExecutedPrecision(_Part):
+    """What the backend says it runs the heavy layers in."""
+
+    precision: str
+    layers: dict[str, int] = Field(description="convolutions and matrix products by precision")
+
+
+class EngineCard(Artifact):
+    """`engine.json`: what an engine is, on what it runs and from what it was made."""
+
+    variant: str
+    backend: str
+    device: str
+    requested: Precision
+    executed: ExecutedPrecision
+    batch: int
+    options: dict[str, Any]
+    sha256: Sha256
+    bytes: int
+    graph_sha256: Sha256 | None
+    build_seconds: float
+    versions: dict[str, str]
+    model: ModelCard
+
+
+class Metrics(_Part):
+    """COCO's ten keypoint figures; None where no person is of that size."""
+
+    AP: float | None
+    AP50: float | None
+    AP75: float | None
+    APM: float | None
+    APL: float | None
+    AR: float | None
+    AR50: float | None
+    AR75: float | None
+    ARM: float | None
+    ARL: float | None
+
+
+class Protocol(_Part):
+    """What an AP was measured under; two figures compare only under the same label."""
+
+    boxes: Literal["gt", "det"]
+    flip: bool
+    decode: str
+    subset: str
+    label: str
+
+    @property
+    def short(self) -> str:
+        """Boxes and flip test alone, as `published` gives them: `gt`, `det+flip`, ..."""
+        return f"{self.boxes}{'+flip' if self.flip else ''}"
+
+
+class Delta(_Part):
+    """Change of AP against the reference variant, under the same protocol."""
+
+    reference: str
+    AP: float
+    ci95: tuple[float, float] | None = None
+
+
+class ProtocolResult(_Part):
+    """The accuracy under one protocol."""
+
+    metrics: Metrics
+    protocol: Protocol
+    delta: Delta | None
+
+
+class EngineReference(_Part):
+    """Which engine a figure belongs to."""
+
+    variant: str
+    sha256: Sha256
+
+
+class Accuracy(Artifact):
+    """`results/{variant}_accuracy.json`: the headline protocol at the top, all in `protocols`."""
+
+    metrics: Metrics
+    protocol: Protocol
+    delta: Delta | None
+    instances: int
+    images: int
+    engine: EngineReference
+    protocols: list[ProtocolResult]
+
+
+class Latency(_Part):
+    """Milliseconds for one batch, from call to heatmaps on the host."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    min: float
+    max: float
+
+
+class Throughput(_Part):
+    """Images per second with several requests in flight."""
+
+    fps: float
+    samples: int
+    duration_s: float
+    requests: int
+
+
+class PrecisionPair(_Part):
+    """What was asked for and what the backend ran."""
+
+    requested: Precision
+    executed: str
+
+
+class Host(_Part):
+    """The machine that a figure was measured on."""
+
+    cpu: str
+    features: list[str]
+    cores: int
+    memory_bytes: int
+    os: str
+    python: str
+    load_average: float
+
+
+class Perf(Artifact):
+    """`results/{variant}_perf.json`; the raw samples are in the file that `raw` names."""
+
+    throughput: Throughput
+    latency_ms: Latency
+    samples: int
+    duration_s: float
+    batch: int
+    threads: int
+    load_seconds: float
+    first_inference_ms: float
+    precision: PrecisionPair
+    device: str
+    engine: EngineReference
+    host: Host
+    versions: dict[str, str]
+    raw: str

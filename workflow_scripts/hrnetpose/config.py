@@ -1,0 +1,244 @@
+"""The configuration: its keys, their defaults and documentation, and messages for what is wrong.
+
+`python -m hrnetpose.config` prints the reference page (docs/configuration.md).
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from hrnetpose.artifacts import Crop, Precision
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
+Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the text names the key, its value and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Published(_Section):
+    """A figure that somebody else measured."""
+
+    AP: float = Field(ge=0, le=1)
+    """The published COCO keypoint AP, 0 to 1."""
+    protocol: Annotated[str, StringConstraints(pattern=r"^(gt|det)(\+flip)?$", strict=True)]
+    """The protocol it was measured under: `gt` or `det` boxes, `+flip` with the flip test."""
+    dataset: Text
+    """The dataset it was measured on; shown only beside figures on the dataset of that name."""
+    source: Text
+    """Where it is published."""
+
+
+class Model(_Section):
+    """A top-down heatmap model of mmpose."""
+
+    config: Text
+    """A config of the mmpose package by name, or the path of a config file."""
+    weights: Text | None
+    """The checkpoint: a path or a URL.  null: seeded initial weights, for speed only."""
+    sha256: Digest | None = None
+    """The checkpoint's SHA-256 or the first digits of it (at least 8, in quotes)."""
+    crop: Text | None = None
+    """The model's input, HEIGHTxWIDTH; by default read from its config."""
+    published: Published | None = None
+    """The accuracy to expect, shown beside the measured one of the same protocol and dataset."""
+
+
+class Calibration(_Section):
+    """Images for int8 calibration; none of them may be among the evaluated ones."""
+
+    images: Text
+    """A folder or a zip of images: a path."""
+    annotations: Text
+    """Their COCO keypoint annotations: a path."""
+
+
+class Dataset(_Section):
+    """A dataset in COCO's keypoint format."""
+
+    images: Text
+    """A folder of images, or a zip that is read in place: a path or a URL."""
+    annotations: Text
+    """COCO keypoint annotations: a path or a URL."""
+    calibration: Calibration | None = None
+    """What int8 is calibrated on."""
+
+
+class Variant(_Section):
+    """One row of the report: model x backend x precision x options."""
+
+    backend: Text
+    """The engine: `auto`, or one of the backends in docs/backends.md."""
+    precision: Precision
+    """The precision asked for; the report shows the one executed beside it."""
+    batch: int = Field(32, ge=1, le=4096, strict=True)
+    """Images per inference."""
+    model: Text | None = None
+    """A key of `models`; by default the top-level `model`."""
+    options: dict[str, Any] = {}
+    """Options of the backend."""
+
+
+class Protocols(_Section):
+    """Accuracy is measured under every combination; the first of each list is the headline."""
+
+    boxes: list[Literal["gt"]] = Field(["gt"], min_length=1)
+    """Where the person boxes come from: `gt`, the annotations."""
+    flip: list[Flag] = Field([False, True], min_length=1)
+    """With and without averaging over the mirrored image."""
+
+
+class Benchmark(_Section):
+    """How speed is measured."""
+
+    min_seconds: float = Field(5.0, gt=0, strict=True)
+    """Each of latency and throughput is measured for at least this long."""
+    min_samples: int = Field(50, ge=1, strict=True)
+    """... and for at least this many batches."""
+
+
+class Config(_Section):
+    """The configuration of one run."""
+
+    model: Text
+    """The model that variants use unless they name another: a key of `models`."""
+    dataset: Text
+    """The dataset that is evaluated: a key of `datasets`."""
+    models: dict[Name, Model]
+    """The models that variants can name."""
+    datasets: dict[Name, Dataset]
+    """The datasets that `dataset` can name."""
+    variants: dict[Name, Variant] = Field(min_length=1)
+    """The rows of the report.  null removes one that the default config defines."""
+    protocols: Protocols = Protocols()
+    """What accuracy is measured under."""
+    benchmark: Benchmark = Benchmark()
+    """How speed is measured."""
+    shards: int = Field(1, ge=1, le=10000, strict=True)
+    """Into how many jobs crops and predictions are split; results do not depend on it."""
+
+
+class BackendRules(BaseModel):
+    """What a backend accepts, as far as the configuration must know it."""
+
+    graphs: dict[Precision, Precision]
+    """Precision asked for -> precision of the ONNX graph that the engine is built from."""
+    options: type[BaseModel]
+    """The model of its options."""
+
+
+def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:
+    """Checks a configuration.
+
+    Args:
+        raw: the configuration as YAML gives it; entries of `models`, `datasets` and `variants`
+            that are null are left out.
+        backends: the backends that variants can name, besides `auto`.
+
+    Raises:
+        ConfigError: with one line for the first problem.
+    """
+    raw = dict(raw)
+    for section in ("models", "datasets", "variants"):
+        if isinstance(raw.get(section), Mapping):
+            raw[section] = {k: v for k, v in raw[section].items() if v is not None}
+    config = _validated(Config, raw, "")
+    _one_of("model", config.model, config.models)
+    _one_of("dataset", config.dataset, config.datasets)
+    for name, model in config.models.items():
+        if model.crop is not None:
+            try:
+                Crop.parse(model.crop)
+            except ValueError as error:
+                raise ConfigError(f"models.{name}.crop: {error}") from error
+    for name, variant in config.variants.items():
+        check_variant(f"variants.{name}", variant, config, backends)
+    return config
+
+
+def check_variant(
+    key: str, variant: Variant, config: Config, backends: Mapping[str, BackendRules]
+) -> None:
+    """Checks what a variant names against what there is; raises a ConfigError."""
+    if variant.model is not None:
+        _one_of(f"{key}.model", variant.model, config.models)
+    _one_of(f"{key}.backend", variant.backend, ["auto", *backends])
+    if variant.backend != "auto":
+        rules = backends[variant.backend]
+        if variant.precision not in rules.graphs:
+            raise ConfigError(
+                f"{key}.precision: backend {variant.backend} has no {variant.precision}; "
+                f"allowed: {', '.join(rules.graphs)}"
+            )
+        _validated(rules.options, variant.options, f"{key}.options")
+    elif variant.options:
+        raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
+    if variant.precision == "int8" and config.datasets[config.dataset].calibration is None:
+        raise ConfigError(
+            f"{key}.precision: int8 needs calibration images, but datasets.{config.dataset} has "
+            f"no `calibration`; give its images and annotations, or set {key} to null"
+        )
+
+
+def _validated(kind: type[Section], raw: Mapping[str, Any], key: str) -> Section:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(part for part in (key, *map(str, first["loc"])) if part not in ("", "[key]"))
+        raise ConfigError(f"{where or 'config'}: {_explain(first, kind)}") from error
+
+
+def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
+    """Says what is wrong with the value at a key and what is allowed there."""
+    match error["type"]:
+        case "extra_forbidden":
+            section = _section_at(kind, error["loc"][:-1])
+            return f"unknown key{_allowed(str(error['loc'][-1]), section.model_fields)}"
+        case "missing":
+            return "missing; this key is required"
+        case "literal_error":
+            return f"{error['input']!r} is not allowed; {error['ctx']['expected']} is"
+        case _:
+            hint = ""
+            if isinstance(error["input"], str) and error["type"].endswith("_type"):
+                hint = " (inside --config every value is a string; use --configfile for others)"
+            return f"{error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}{hint}"
+
+
+def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Follows an error's location down to the section that holds the key."""
+    section: Any = kind
+    for part in location:
+        if get_origin(section) is dict:
+            section = get_args(section)[1]
+        else:
+            section = section.model_fields[part].annotation
+            # `X | None` is a section or nothing; `dict[Name, X]` waits for its key.
+            if get_origin(section) is not dict and get_args(section):
+                section = next(a for a in get_args(section) if a is not type(None))
+    return section
+
+
+def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ConfigError(f"{key}: {value!r} is not defined{_allowed(value, allowed)}")
+
+
+def _allowed(value: str, allowed: Iterable[str]) -> str:
+    close = difflib.get_close_matches(value, list(allowed), n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"{guess}; allowed: {', '.join(sorted(allowed))}"

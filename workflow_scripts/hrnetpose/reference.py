@@ -1,0 +1,100 @@
+"""The reference page of the configuration, from the models that check it.
+
+`python -m hrnetpose.reference` prints docs/configuration.md; a test holds the two together.
+"""
+
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hrnetpose import engines
+from hrnetpose.config import Config
+
+INTRODUCTION = """\
+# Configuration
+
+<!-- Made by `make docs` from workflow_scripts/hrnetpose/config.py; edits here are lost. -->
+
+`config.yaml` is the default: the embedded sample. An overlay, given with `--configfile`, is merged
+into it key by key, so it needs to give only what differs; a model, dataset or variant that is not
+wanted is set to `null`. Everything is checked before any job starts. Paths are relative to the
+folder that Snakemake runs in.
+"""
+
+
+def page() -> str:
+    """Returns the page as Markdown."""
+    parts = [INTRODUCTION, *_section(Config, "")]
+    parts.append("## Options of the backends\n")
+    for name in engines.BACKENDS:
+        backend = engines.backend(name)
+        precisions = ", ".join(f"`{precision}`" for precision in backend.graphs)
+        parts.append(f"### `backend: {name}`\n\nPrecisions: {precisions}.\n")
+        parts.append(_table(backend.options, "options"))
+    return "\n".join(parts)
+
+
+def _section(kind: type[BaseModel], key: str) -> Iterator[str]:
+    """Yields a section's table, then the sections within it."""
+    title = f"`{key}`" if key else "Top level"
+    yield f"## {title}\n\n{(kind.__doc__ or '').strip()}\n"
+    yield _table(kind, key)
+    for name, field in kind.model_fields.items():
+        inner, mapping = _inner_section(field.annotation)
+        if inner:
+            path = f"{key}.{name}" if key else name
+            yield from _section(inner, f"{path}.NAME" if mapping else path)
+
+
+def _inner_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    if get_origin(annotation) is dict:
+        return _inner_section(get_args(annotation)[1])[0], True
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part, False
+    return None, False
+
+
+def _table(kind: type[BaseModel], key: str) -> str:
+    rows = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
+    for name, field in kind.model_fields.items():
+        path = f"{key}.{name}" if key and key != "options" else name
+        text = " ".join((field.description or "").split())
+        rows.append(f"| `{path}` | {_type(field.annotation)} | {_default(field)} | {text} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type(annotation: Any) -> str:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " \\| ".join(f"`{value}`" for value in args)
+    if origin is dict:
+        return "section" if _inner_section(annotation)[0] is None else "named sections"
+    if origin is list:
+        return f"list of {_type(args[0])}"
+    if origin is types.UnionType or len(args) > 1 and type(None) in args:
+        return " \\| ".join(_type(part) for part in args)
+    if args:  # Annotated
+        return _type(args[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    names = {str: "text", int: "integer", float: "number", bool: "true/false", type(None): "null"}
+    return names.get(annotation, str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    if isinstance(field.default, BaseModel):
+        return "below"
+    if field.default is None:
+        return "none"
+    return f"`{str(field.default).lower()}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

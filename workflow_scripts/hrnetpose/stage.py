@@ -1,0 +1,87 @@
+"""What every stage command has in common: its log and the form of its errors.
+
+A stage that fails says why in one line on the terminal, leaves the traceback in its log and
+exits with 1.  `StageError` is for causes that the user can act on; its text names the file or
+key, the value found, what was expected and the remedy.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+
+class StageError(Exception):
+    """A failure with a cause that the user can mend; its text is shown as it is."""
+
+
+def command(doc: str | None) -> argparse.ArgumentParser:
+    """Returns an argument parser whose help is the script's docstring."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], None]) -> NoReturn:
+    """Parses the command line, runs `main` and ends the process.
+
+    Adds `--log FILE`: everything that the stage and its libraries print goes there.
+    """
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write all messages to this file")
+    args = parser.parse_args()
+    # A terminated stage unwinds like a failed one, so that no temporary file is left.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with _output_to(args.log) as terminal:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        try:
+            main(args)
+        except Exception as error:
+            print(f"{Path(parser.prog).stem}: error: {describe(error)}", file=terminal, flush=True)
+            if args.log:
+                # A disk that is full has no room for the traceback either.
+                with suppress(OSError):
+                    traceback.print_exc()
+            sys.exit(1)
+    sys.exit(0)
+
+
+def describe(error: BaseException) -> str:
+    """Returns one line that tells what happened."""
+    match error:
+        case StageError():
+            text = str(error)
+        case OSError(filename=str(name), strerror=str(reason)):
+            text = f"{name}: {reason}"
+        case MemoryError():
+            text = "out of memory"
+        case _:
+            text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+@contextmanager
+def _output_to(log: Path | None) -> Iterator[TextIO]:
+    """Sends file descriptors 1 and 2 to `log`, so that compiled libraries are caught too.
+
+    Yields the stream for the one-line error: the terminal and, if there is one, the log as well.
+    """
+    if log is None:
+        yield sys.stderr
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.fdopen(os.dup(2), "w")
+    with log.open("w") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
