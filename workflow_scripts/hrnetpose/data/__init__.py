@@ -1,0 +1,1 @@
+"""Weights, images and annotations, and the crops that engines take."""

@@ -1,0 +1,156 @@
+"""COCO keypoint annotations: read, checked, and turned into the persons to evaluate."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrnetpose.stage import StageError
+
+
+@dataclass(frozen=True)
+class Person:
+    """One box to cut out.
+
+    Attributes:
+        id: annotation id; orders the persons of an image.
+        image_id: COCO image id.
+        box: float32 [4], x1, y1, x2, y2 in pixels, clipped to the image.
+        score: how sure the box is; 1 for ground truth.
+    """
+
+    id: int
+    image_id: int
+    box: npt.NDArray[np.float32]
+    score: float
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image and its persons; `file_name`, `width` and `height` as annotated."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    persons: tuple[Person, ...]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads annotations in COCO's keypoint format.
+
+    Raises:
+        StageError: the file is missing, is no JSON, or is not of that format.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StageError(f"{path}: there is no such annotation file") from error
+    except ValueError as error:
+        raise StageError(f"{path}: not JSON ({error}); fetch or write it again") from error
+    if not isinstance(content, dict):
+        raise StageError(f"{path}: expected a JSON object with COCO's keys, found a list or value")
+    for key, required in (
+        ("images", ("id", "file_name", "width", "height")),
+        ("annotations", ("id", "image_id", "bbox")),
+        ("categories", ("id",)),
+    ):
+        if not isinstance(content.get(key), list):
+            raise StageError(f"{path}: `{key}` is missing or no list; expected COCO's format")
+        for index, entry in enumerate(content[key]):
+            missing = [name for name in required if name not in entry]
+            if missing:
+                raise StageError(f"{path}: {key}[{index}] lacks `{missing[0]}`")
+    return content
+
+
+def ground_truth(content: dict[str, Any], path: Path) -> list[Image]:
+    """Returns the images that hold persons to evaluate, with their annotated boxes.
+
+    Which persons count follows mmpose's CocoDataset: not crowds, at least one labelled keypoint,
+    a box that is not empty after clipping.
+
+    Args:
+        content: what `read` returned.
+        path: where it came from, for messages.
+
+    Raises:
+        StageError: no person with keypoints is left, or an annotation is malformed.
+    """
+    images = {entry["id"]: entry for entry in content["images"]}
+    persons: dict[int, list[Person]] = {}
+    with_keypoints = 0
+    for index, entry in enumerate(content["annotations"]):
+        if "keypoints" not in entry:
+            continue
+        with_keypoints += 1
+        where = f"{path}: annotations[{index}] (id {entry['id']})"
+        if entry["image_id"] not in images:
+            raise StageError(f"{where}: image_id {entry['image_id']} is not among the images")
+        image = images[entry["image_id"]]
+        box = _clipped(entry["bbox"], image["width"], image["height"], where)
+        keypoints = _keypoints(entry["keypoints"], where)
+        labelled = entry.get("num_keypoints", int((keypoints[:, 2] > 0).sum()))
+        if entry.get("iscrowd") or labelled == 0 or keypoints[:, :2].max() <= 0:
+            continue
+        if (box[2:] <= box[:2]).any():
+            continue
+        persons.setdefault(image["id"], []).append(Person(entry["id"], image["id"], box, 1.0))
+    if not with_keypoints:
+        raise StageError(
+            f"{path}: no annotation has `keypoints`; expected COCO keypoint annotations, such as "
+            "person_keypoints_val2017.json"
+        )
+    if not persons:
+        raise StageError(f"{path}: no person with labelled keypoints and a box to evaluate")
+    return [
+        Image(
+            entry["id"], entry["file_name"], entry["width"], entry["height"],
+            tuple(sorted(persons[entry["id"]], key=lambda person: person.id)),
+        )
+        for entry in sorted(content["images"], key=lambda entry: entry["id"])
+        if entry["id"] in persons
+    ]
+
+
+def _clipped(box: Any, width: int, height: int, where: str) -> npt.NDArray[np.float32]:
+    """COCO's x, y, width, height as corners inside the image, as mmpose clips them."""
+    try:
+        x, y, w, h = (float(value) for value in box)
+    except (TypeError, ValueError) as error:
+        raise StageError(f"{where}: bbox is {box!r}; expected four numbers") from error
+    if not np.isfinite([x, y, w, h]).all():
+        raise StageError(f"{where}: bbox is {box!r}; expected finite numbers")
+    corners = np.array([x, y, x + w, y + h])
+    return np.clip(corners, 0, np.array([width, height] * 2) - 1).astype(np.float32)
+
+
+def _keypoints(values: Any, where: str) -> npt.NDArray[np.float64]:
+    try:
+        keypoints = np.array(values, float).reshape(-1, 3)
+    except (TypeError, ValueError) as error:
+        raise StageError(f"{where}: keypoints are not triples of x, y and visibility") from error
+    if not len(keypoints):
+        raise StageError(f"{where}: keypoints are empty")
+    return keypoints
+
+
+def first(images: list[Image], persons: int) -> list[Image]:
+    """Returns the first images that hold at least so many persons together."""
+    before = np.cumsum([0] + [len(image.persons) for image in images])
+    return images[: int(np.searchsorted(before, persons))]
+
+
+def shard(images: list[Image], index: int, count: int) -> list[Image]:
+    """Returns part `index` (from 1) of `count`, consecutive and of about as many persons each.
+
+    The parts in order are the whole list, so results do not depend on how it is cut.
+    """
+    persons = np.cumsum([len(image.persons) for image in images])
+    total = persons[-1] if len(images) else 0
+    before = persons - [len(image.persons) for image in images]
+    part = np.minimum(before * count // max(total, 1), count - 1)
+    return [image for image, number in zip(images, part, strict=True) if number == index - 1]

@@ -1,0 +1,195 @@
+"""Cutting persons out of images, exactly as mmpose's top-down test pipeline does."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hrnetpose import files
+from hrnetpose.artifacts import Crop
+from hrnetpose.data.coco import Image
+from hrnetpose.data.images import ImageStore
+from hrnetpose.stage import StageError
+
+Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def center_and_scale(boxes: Floats, crop: Crop) -> tuple[Floats, Floats]:
+    """Returns the centre and the padded size of boxes (GetBBoxCenterScale, TopdownAffine).
+
+    Args:
+        boxes: float32 [N, 4], x1, y1, x2, y2.
+        crop: padding factor and aspect ratio.
+
+    Returns:
+        Centres (x, y) and sizes (width, height) in image pixels, each float32 [N, 2]; the size
+        has the aspect ratio of the crop.
+    """
+    centers = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
+    width, height = ((boxes[:, 2:] - boxes[:, :2]) * np.float32(crop.padding)).T
+    aspect = crop.width / crop.height
+    wide = width > height * aspect
+    scales = np.where(
+        wide[:, None],
+        np.stack([width, width / aspect], axis=1),
+        np.stack([height * aspect, height], axis=1),
+    )
+    return centers, scales.astype(np.float32)
+
+
+def warp_matrix(center: Floats, scale: Floats, crop: Crop) -> npt.NDArray[np.float64]:
+    """Returns the [2, 3] affine from image pixels to crop pixels.
+
+    UDP measures sizes between pixel centres, the plain transform counts pixels (Huang et al.,
+    The Devil is in the Details, CVPR 2020).
+    """
+    if crop.udp:
+        x, y = (crop.width - 1) / scale[0], (crop.height - 1) / scale[1]
+        return np.array(
+            [
+                [x, 0, x * (0.5 * scale[0] - center[0])],
+                [0, y, y * (0.5 * scale[1] - center[1])],
+            ],
+            np.float32,
+        )
+    # Three corresponding points: the centre, the left edge, and one that spans a right angle.
+    # mmpose's own points, in its precision: the crops are to be the same to the last bit.
+    w, h = crop.width * 0.5, crop.height * 0.5
+    half = np.float32(scale[0] * 0.5)
+    source = np.array([center, center - [half, 0], [0, 0]], np.float32)
+    source[2] = source[1] + [0, source[0, 0] - source[1, 0]]
+    target = np.array([[w, h], [0, h], [0, h + w]], np.float32)
+    return cv2.getAffineTransform(source, target)
+
+
+def cut(image: Pixels, center: Floats, scale: Floats, crop: Crop) -> Pixels:
+    """Cuts one person out.
+
+    Args:
+        image: uint8 [h, w, 3] BGR.
+        center: float32 [2].
+        scale: float32 [2].
+        crop: the geometry.
+
+    Returns:
+        uint8 [crop.height, crop.width, 3] RGB, the order that engines take.
+    """
+    matrix = warp_matrix(center, scale, crop)
+    size = (crop.width, crop.height)
+    return cv2.cvtColor(
+        cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB
+    )
+
+
+def write(
+    images: list[Image], store: ImageStore, crop: Crop, crops: Path, instances: Path, threads: int = 1
+) -> None:
+    """Writes the crops of all persons, and a table that says which is which.
+
+    Each image is decoded once.  Memory does not grow with the number of persons.
+
+    Args:
+        images: the images and their persons; their order is the order of the crops.
+        store: where the images are.
+        crop: the geometry.
+        crops: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
+        instances: a .npz with `id`, `image_id` (int64 [N]), `box` (float32 [N, 4] corners),
+            `box_score` (float32 [N]), `center` and `scale` (float32 [N, 2]).
+        threads: how many images are decoded at a time.
+
+    Raises:
+        StageError: an image is missing or damaged.
+    """
+    persons = [person for image in images for person in image.persons]
+    boxes = np.array([person.box for person in persons], np.float32).reshape(-1, 4)
+    centers, scales = center_and_scale(boxes, crop)
+    starts = np.cumsum([0] + [len(image.persons) for image in images])
+
+    def crops_of(job: tuple[Image, int]) -> list[Pixels]:
+        image, start = job
+        pixels = store.decode(image.file_name, image.width, image.height)
+        return [
+            cut(pixels, centers[row], scales[row], crop)
+            for row in range(start, start + len(image.persons))
+        ]
+
+    cv2.setNumThreads(1)
+    shape = (len(persons), crop.height, crop.width, 3)
+    # Written as a plain file: a full disk is then an error, not a SIGBUS of a memory map.
+    with files.atomic_path(crops) as temporary, temporary.open("wb") as file:
+        header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for cut_out in _ordered_map(crops_of, zip(images, starts[:-1], strict=True), threads):
+            for pixels in cut_out:
+                file.write(pixels.tobytes())
+    with files.atomic_path(instances) as temporary:
+        np.savez(
+            temporary,
+            id=np.array([person.id for person in persons], np.int64),
+            image_id=np.array([person.image_id for person in persons], np.int64),
+            box=boxes,
+            box_score=np.array([person.score for person in persons], np.float32),
+            center=centers,
+            scale=scales,
+        )
+
+
+def _ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Maps in threads, in order, with a bounded number of results waiting."""
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def read(path: Path) -> Pixels:
+    """Memory-maps crops.
+
+    Raises:
+        StageError: the file is missing or is not what `write` makes.
+    """
+    try:
+        # An empty array cannot be mapped.
+        crops = np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None)
+    except (OSError, ValueError) as error:
+        raise StageError(f"{path}: no crops ({error}); delete it and run again") from error
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
+        raise StageError(
+            f"{path}: holds {crops.dtype} {list(crops.shape)}; expected uint8 [N, height, width, 3]"
+        )
+    return crops
+
+
+def read_instances(path: Path, count: int) -> dict[str, npt.NDArray[Any]]:
+    """Reads the table beside crops.
+
+    Args:
+        path: what `write` made.
+        count: how many crops there are.
+
+    Raises:
+        StageError: the file is missing, damaged or belongs to other crops.
+    """
+    names = ("id", "image_id", "box", "box_score", "center", "scale")
+    table = files.read_npz(path, names)
+    if any(len(column) != count for column in table.values()):
+        raise StageError(f"{path}: has {len(table['id'])} rows for {count} crops; make both again")
+    return table

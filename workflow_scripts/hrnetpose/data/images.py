@@ -1,0 +1,97 @@
+"""Images from a folder, or from a zip that is read in place."""
+
+import threading
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hrnetpose.stage import StageError
+
+
+class ImageStore:
+    """Finds and decodes images by the file name that annotations give them.
+
+    Safe to use from several threads.
+
+    Args:
+        path: a folder, or a zip whose members may be in a folder of their own (as COCO's are).
+
+    Raises:
+        StageError: `path` is neither.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._members: dict[str, zipfile.ZipInfo] | None = None
+        if path.is_dir():
+            return
+        if not path.exists():
+            raise StageError(f"{path}: there is no such folder or zip of images")
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise StageError(f"{path}: neither a folder nor a whole zip: {error}") from error
+        self._members = {}
+        for member in self._zip.infolist():
+            if not member.is_dir():
+                # COCO's val2017.zip holds val2017/000000000139.jpg.
+                self._members[member.filename] = member
+                self._members.setdefault(Path(member.filename).name, member)
+
+    def read(self, name: str) -> bytes:
+        """Returns the encoded image.
+
+        Raises:
+            StageError: it is not there, or its zip member is damaged.
+        """
+        if self._members is None:
+            file = self.path / name
+            if not file.resolve().is_relative_to(self.path.resolve()):
+                raise StageError(f"{self.path}: image {name!r} is outside this folder")
+            try:
+                return file.read_bytes()
+            except OSError as error:
+                raise StageError(f"{file}: image cannot be read: {error.strerror}") from error
+        if name not in self._members:
+            raise StageError(f"{self.path}: holds no image {name}")
+        try:
+            with self._lock:
+                return self._zip.read(self._members[name])
+        except Exception as error:  # bad CRC, unknown compression, truncated: zlib's and zipfile's
+            raise StageError(f"{self.path}: image {name} is damaged: {error}") from error
+
+    def decode(self, name: str, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """Decodes an image.
+
+        Returns:
+            uint8 [height, width, 3] in BGR.
+
+        Raises:
+            StageError: it is missing, damaged, or not of the annotated size.
+        """
+        content = self.read(name)
+        encoded = np.frombuffer(content, np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if content else None
+        if image is None or _truncated_jpeg(content):
+            raise StageError(f"{self.path}: image {name} is damaged: it cannot be decoded whole")
+        if image.shape[:2] != (height, width):
+            raise StageError(
+                f"{self.path}: image {name} is {image.shape[1]}x{image.shape[0]}, but its "
+                f"annotation says {width}x{height} (width x height)"
+            )
+        return image
+
+
+def _truncated_jpeg(content: bytes) -> bool:
+    """Tells whether a JPEG breaks off: decoders fill the rest with grey and only warn.
+
+    Inside compressed data every 0xFF is escaped, so an end marker behind the last scan header is
+    the real one.
+    """
+    if not content.startswith(b"\xff\xd8"):
+        return False
+    return content.find(b"\xff\xd9", content.rfind(b"\xff\xda")) < 0

@@ -1,0 +1,56 @@
+"""Cut the persons of a dataset out of its images, once for all models of an input size.
+
+    python workflow_scripts/make_crops.py --annotations person_keypoints_val2017.json \\
+        --images val2017.zip --crop 256x192 --shard 1-of-4 --output crops.npy \\
+        --instances instances.npz
+"""
+
+import argparse
+import logging
+import re
+from pathlib import Path
+
+from hrnetpose import stage
+from hrnetpose.artifacts import Crop
+from hrnetpose.data import coco, crops
+from hrnetpose.data.images import ImageStore
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Reads `2-of-4` as (2, 4)."""
+    match = re.fullmatch(r"([0-9]+)-of-([0-9]+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(text)
+    return int(match[1]), int(match[2])
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument(
+        "--annotations", type=Path, required=True, help="COCO keypoint annotations"
+    )
+    command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
+    command.add_argument("--crop", type=Crop.parse, required=True, help="for example 256x192")
+    command.add_argument("--shard", type=shard, default=(1, 1), help="which part, as 2-of-4")
+    command.add_argument("--persons", type=int, help="stop after about so many persons")
+    command.add_argument("--threads", type=int, default=1, help="images decoded at a time")
+    command.add_argument("--output", type=Path, required=True, help="uint8 crops (.npy)")
+    command.add_argument("--instances", type=Path, required=True, help="which crop is whose (.npz)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    annotations = coco.read(args.annotations)
+    images = coco.ground_truth(annotations, args.annotations)
+    if args.persons:
+        images = coco.first(images, args.persons)
+    images = coco.shard(images, *args.shard)
+    logging.info("%d images, %d persons", len(images), sum(len(image.persons) for image in images))
+    store = ImageStore(args.images)
+    crops.write(images, store, args.crop, args.output, args.instances, args.threads)
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
