@@ -1,0 +1,118 @@
+"""From an mmpose model to an ONNX graph and its card."""
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hrnetpose import files
+from hrnetpose.artifacts import Codec, Crop, ModelCard, Tensor
+from hrnetpose.model import graphs, mmpose
+from hrnetpose.stage import StageError
+
+OPSET = 17
+INPUT = "input"
+OUTPUT = "heatmaps"
+
+
+class HeatmapNetwork(torch.nn.Module):
+    """Backbone and head of a pose estimator: normalised NCHW floats in, heatmaps out."""
+
+    def __init__(self, estimator: torch.nn.Module) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[N, 3, H, W] float32 -> [N, K, H/4, W/4] float32 (with HRNet's stride)."""
+        return self.estimator(images, None, mode="tensor")
+
+
+def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
+    """Writes an ONNX graph with a dynamic batch and checks it.
+
+    Raises:
+        StageError: the model cannot be traced, or the graph is not valid ONNX.
+    """
+    width, height = config.model.head.decoder.input_size
+    example = torch.zeros(2, 3, height, width)
+    with files.atomic_path(output) as temporary:
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    str(temporary),
+                    input_names=[INPUT],
+                    output_names=[OUTPUT],
+                    dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                    opset_version=OPSET,
+                    dynamo=False,
+                )
+        except OSError:
+            raise
+        except Exception as error:
+            raise StageError(f"{config.filename}: cannot be exported to ONNX: {error}") from error
+        graphs.check(temporary)
+
+
+def card(
+    name: str, config_name: str, config: Any, crop: Crop, network: HeatmapNetwork,
+    weights: Path | None, onnx: Path,
+) -> ModelCard:
+    """Describes an exported model.
+
+    Raises:
+        StageError: the config contradicts itself, or the crops planned for the model.
+    """
+    preprocessor = config.model.data_preprocessor
+    decoder = config.model.head.decoder
+    width, height = decoder.input_size
+    if (height, width) != (crop.height, crop.width):
+        raise StageError(
+            f"{config.filename}: the model takes {height}x{width} (height x width) but its crops "
+            f"are planned as {crop}; correct `models.{name}.crop` in the configuration"
+        )
+    keypoints = mmpose.keypoint_info(config)
+    graph = graphs.read(onnx)
+    if graphs.output_shape(graph)[1] != len(keypoints.names):
+        raise StageError(
+            f"{config.filename}: the head has {graphs.output_shape(graph)[1]} heatmaps, but its "
+            f"dataset has {len(keypoints.names)} keypoints"
+        )
+    test_cfg = config.model.get("test_cfg") or {}
+    return ModelCard(
+        name=name,
+        config=config_name,
+        architecture=f"{config.model.backbone.type} + {config.model.head.type}",
+        weights_sha256=files.sha256(weights) if weights else None,
+        onnx_sha256=files.sha256(onnx),
+        opset=OPSET,
+        input=Tensor(name=INPUT, shape=["batch", 3, height, width], dtype="float32"),
+        output=Tensor(name=OUTPUT, shape=graphs.output_shape(graph), dtype="float32"),
+        channel_order="RGB" if preprocessor.get("bgr_to_rgb") else "BGR",
+        mean=list(preprocessor.get("mean") or [0.0] * 3),
+        std=list(preprocessor.get("std") or [1.0] * 3),
+        crop=crop,
+        codec=Codec(
+            type=decoder.type,
+            sigma=decoder.get("sigma"),
+            unbiased=decoder.get("unbiased", False),
+            blur_kernel_size=decoder.get("blur_kernel_size", 11),
+        ),
+        flip_shift=test_cfg.get("shift_heatmap", False),
+        keypoints=keypoints,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        macs=macs(network, height, width),
+        versions={p: version(p) for p in ("torch", "mmpose", "mmengine", "onnx")},
+    )
+
+
+def macs(network: HeatmapNetwork, height: int, width: int) -> int:
+    """Counts the multiply-accumulate operations of convolutions and products for one image."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, height, width))
+    return counter.get_total_flops() // 2

@@ -1,0 +1,172 @@
+"""ONNX graphs: checks, counts, comparison, precision and the pixel input that engines take."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.stage import StageError
+
+CROPS = "crops"
+"""The input that `with_pixel_input` gives a graph."""
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Reads a graph.
+
+    Raises:
+        StageError: the file is missing or is no ONNX model.
+    """
+    try:
+        model = onnx.load(path)
+    except FileNotFoundError as error:
+        raise StageError(f"{path}: there is no such ONNX file") from error
+    except Exception as error:
+        raise StageError(f"{path}: not an ONNX model ({error}); export it again") from error
+    if not model.graph.node:
+        raise StageError(f"{path}: not an ONNX model (its graph has no nodes); export it again")
+    return model
+
+
+def check(path: Path) -> None:
+    """Runs ONNX's checker with shape inference.
+
+    Raises:
+        StageError: with what the checker found.
+    """
+    try:
+        onnx.checker.check_model(read(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise StageError(f"{path}: not a valid ONNX graph: {error}") from error
+
+
+def output_shape(model: onnx.ModelProto) -> list[int | str]:
+    """Returns the first output's shape; a dynamic dimension is its name."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    dims = inferred.graph.output[0].type.tensor_type.shape.dim
+    return [dim.dim_param or dim.dim_value for dim in dims]
+
+
+def fixed_inputs(card: ModelCard, batch: int = 2) -> npt.NDArray[np.float32]:
+    """Returns normalised NCHW images that are the same every time, for comparing graphs."""
+    shape = (batch, 3, card.crop.height, card.crop.width)
+    pixels = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+    mean = np.array(card.mean, np.float32).reshape(1, 3, 1, 1)
+    std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
+    return (pixels.astype(np.float32) - mean) / std
+
+
+def run(model: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Runs a graph in ONNX Runtime on the CPU: the judge when two graphs are compared."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Graph optimisations would blur what is compared.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"]
+        )
+        return session.run(None, {session.get_inputs()[0].name: images})[0]
+    except Exception as error:
+        raise StageError(f"{model}: ONNX Runtime cannot run it: {error}") from error
+
+
+def relative_error(
+    values: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
+) -> float:
+    """Returns ||values - reference|| / ||reference||; NaN counts as infinite."""
+    norm = float(np.linalg.norm(reference)) or 1.0
+    error = float(np.linalg.norm(values - reference)) / norm
+    return error if math.isfinite(error) else math.inf
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the graph in half precision, with one cast at each end.
+
+    Inputs and outputs stay fp32, so that engines of all precisions are called alike; scales of
+    Resize stay fp32, as ONNX demands.  Weights beyond the range of fp16 are clipped to it.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    graph = half.graph
+    del graph.value_info[:]
+    kept = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
+            tensor.CopyFrom(_half(tensor))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+            elif (
+                attribute.HasField("t")
+                and attribute.t.data_type == TensorProto.FLOAT
+                and not (node.op_type == "Constant" and node.output[0] in kept)
+            ):
+                attribute.t.CopyFrom(_half(attribute.t))
+    ends = {value.name: f"{value.name}_fp16" for value in (*graph.input, *graph.output)}
+    for node in graph.node:
+        node.input[:] = [ends.get(name, name) for name in node.input]
+        node.output[:] = [ends.get(name, name) for name in node.output]
+    first = [
+        helper.make_node("Cast", [value.name], [ends[value.name]], to=TensorProto.FLOAT16)
+        for value in graph.input
+    ]
+    last = [
+        helper.make_node("Cast", [ends[value.name]], [value.name], to=TensorProto.FLOAT)
+        for value in graph.output
+    ]
+    nodes = [*first, *graph.node, *last]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return half
+
+
+def _half(tensor: TensorProto) -> TensorProto:
+    limit = float(np.finfo(np.float16).max)
+    values = np.clip(numpy_helper.to_array(tensor), -limit, limit)
+    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+
+
+def with_pixel_input(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """Returns the graph with normalisation and layout inside.
+
+    The new input `crops` is uint8 [N, H, W, 3] in RGB: a quarter of the bytes of the float
+    tensor, and nothing left to do for the caller.
+    """
+    pixels = onnx.ModelProto()
+    pixels.CopyFrom(model)
+    graph = pixels.graph
+    constants = {
+        "crops_mean": np.array(card.mean, np.float32),
+        "crops_std": np.array(card.std, np.float32),
+    }
+    nodes = []
+    source = CROPS
+    if card.channel_order == "BGR":
+        constants["crops_channels"] = np.array([2, 1, 0], np.int64)
+        nodes.append(helper.make_node("Gather", [source, "crops_channels"], ["crops_bgr"], axis=3))
+        source = "crops_bgr"
+    nodes += [
+        helper.make_node("Cast", [source], ["crops_float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["crops_float", "crops_mean"], ["crops_centred"]),
+        helper.make_node("Div", ["crops_centred", "crops_std"], ["crops_normalised"]),
+        helper.make_node(
+            "Transpose", ["crops_normalised"], [graph.input[0].name], perm=[0, 3, 1, 2]
+        ),
+    ]
+    shape = ["batch", card.crop.height, card.crop.width, 3]
+    graph.input[0].CopyFrom(helper.make_tensor_value_info(CROPS, TensorProto.UINT8, shape))
+    graph.initializer.extend(
+        numpy_helper.from_array(values, name) for name, values in constants.items()
+    )
+    nodes += graph.node
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return pixels

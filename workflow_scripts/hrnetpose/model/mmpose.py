@@ -1,0 +1,232 @@
+"""Models of mmpose, without the compiled packages that its import chain asks for.
+
+`import mmpose.models` wants mmdet, torchvision, mmcv's compiled operators, xtcocotools and
+chumpy.  No top-down heatmap model calls any of them, so placeholders stand in for those that are
+not installed: they import, and say what is missing when something tries to use them.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hrnetpose.artifacts import Keypoints
+from hrnetpose.model import config_file
+from hrnetpose.stage import StageError
+
+# What mmpose imports -> the module that tells whether it is really there.  mmcv-lite has the
+# Python half of mmcv.ops, but not the compiled one.
+_NEVER_CALLED = {
+    "mmdet": "mmdet",
+    "torchvision": "torchvision",
+    "mmcv.ops": "mmcv._ext",
+    "xtcocotools": "xtcocotools",
+    "chumpy": "chumpy",
+}
+
+
+class _PlaceholderModule(types.ModuleType):
+    """A module any attribute of which is a class that cannot be instantiated."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []
+        self.__version__ = "0"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        package = self.__name__
+
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise ImportError(f"{package}.{name} is needed here, but {package} is not installed")
+
+        return type(name, (), {"__init__": refuse})
+
+
+class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Answers for the packages that are named by mmpose, but not installed."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if any(fullname == name or fullname.startswith(f"{name}.") for name in self.packages):
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        return _PlaceholderModule(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def import_mmpose() -> types.ModuleType:
+    """Imports mmpose's models and registry, with placeholders where packages are missing.
+
+    Raises:
+        StageError: mmpose, mmcv-lite or mmengine is missing.
+    """
+    if not any(isinstance(finder, _PlaceholderFinder) for finder in sys.meta_path):
+        missing = [name for name, probe in _NEVER_CALLED.items() if not _installed(probe)]
+        sys.meta_path.insert(0, _PlaceholderFinder(missing))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mmpose
+            import mmpose.datasets.datasets
+            import mmpose.models
+            import mmpose.registry
+    except ImportError as error:
+        raise StageError(
+            f"mmpose cannot be imported ({error}); install envs/requirements-mmpose.txt with "
+            "pip install --no-deps"
+        ) from error
+    from mmengine.registry import DefaultScope
+
+    if not DefaultScope.check_instance_created("mmpose"):
+        DefaultScope.get_instance("mmpose", scope_name="mmpose")
+    return mmpose
+
+
+def read_config(config: str) -> Any:
+    """Reads an mmpose config, and makes sure that it is a model this project can evaluate.
+
+    Args:
+        config: a path, or the name of a config in the mmpose package.
+
+    Returns:
+        mmengine's Config.
+
+    Raises:
+        StageError: the file cannot be read, or describes a model of another kind.
+    """
+    path = config_file.find(config)
+    import_mmpose()
+    from mmengine.config import Config
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = Config.fromfile(str(path))
+    except Exception as error:  # a config is Python code: anything can come out of it
+        raise StageError(f"{path}: cannot be read as an mmpose config: {error}") from error
+    model = parsed.get("model") or {}
+    head = model.get("head") or {}
+    decoder = head.get("decoder") or {}
+    for key, value, supported in (
+        ("model.type", model.get("type"), ["TopdownPoseEstimator"]),
+        ("model.head.type", head.get("type"), ["HeatmapHead"]),
+        ("model.head.decoder.type", decoder.get("type"), ["MSRAHeatmap"]),
+    ):
+        if value not in supported:
+            raise StageError(
+                f"{path}: {key} is {value!r}, which is not supported; "
+                f"supported: top-down heatmap models, that is {' or '.join(supported)}"
+            )
+    return parsed
+
+
+def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
+    """Builds a pose estimator in evaluation mode.
+
+    Args:
+        config: what `read_config` returned.
+        weights: the checkpoint, or None for initial weights.
+        seed: what initial weights are drawn from.
+
+    Returns:
+        mmpose's TopdownPoseEstimator, a torch module on the CPU in fp32.
+
+    Raises:
+        StageError: the model cannot be built, or the checkpoint is not for it.
+    """
+    import torch
+
+    mmpose = import_mmpose()
+    description = config.model.to_dict()
+    # The pretrained backbone would be fetched, only to be overwritten by the checkpoint.
+    description["backbone"].pop("init_cfg", None)
+    torch.manual_seed(seed)
+    try:
+        model = mmpose.registry.MODELS.build(description)
+    except Exception as error:
+        raise StageError(f"{config.filename}: mmpose cannot build the model: {error}") from error
+    if weights is not None:
+        _load_weights(model, weights, config.filename)
+    return model.eval()
+
+
+def _load_weights(model: Any, weights: Path, config: str) -> None:
+    import torch
+
+    try:
+        # weights_only: nothing in a checkpoint is ever executed.
+        checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise StageError(f"{weights}: there is no such checkpoint") from error
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise StageError(
+            f"{weights}: not a PyTorch checkpoint that loads with weights_only=True "
+            f"({reason}); fetch it again and compare its sha256"
+        ) from error
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise StageError(f"{weights}: no `state_dict` of tensors in it; expected a checkpoint")
+    try:
+        # mmpose's own hook renames what the 2020 checkpoints call keypoint_head.*
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).split("\n")[1:] if line.strip()]
+        raise StageError(
+            f"{weights}: does not belong to {config}: {_shorten(lines[0] if lines else str(error))}"
+        ) from error
+
+
+def _shorten(text: str, limit: int = 160) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def keypoint_info(config: Any) -> Keypoints:
+    """Returns the keypoint set that the config's dataset declares.
+
+    Raises:
+        StageError: the config names no dataset, or one that mmpose does not know.
+    """
+    mmpose = import_mmpose()
+    from mmpose.datasets.datasets.utils import parse_pose_metainfo
+
+    dataset = (config.get("val_dataloader") or config.get("test_dataloader") or {}).get("dataset")
+    dataset = dataset or {"type": config.get("dataset_type")}
+    kind = mmpose.registry.DATASETS.get(str(dataset.get("type")))
+    metainfo = dataset.get("metainfo") or getattr(kind, "METAINFO", None)
+    if not metainfo:
+        raise StageError(
+            f"{config.filename}: val_dataloader.dataset.type is {dataset.get('type')!r}; expected "
+            "a dataset of mmpose, for its keypoint names, flip pairs and sigmas"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        info = parse_pose_metainfo(metainfo)
+    return Keypoints(
+        names=[info["keypoint_id2name"][i] for i in range(info["num_keypoints"])],
+        flip_indices=[int(i) for i in info["flip_indices"]],
+        sigmas=[float(sigma) for sigma in info["sigmas"]],
+        skeleton=[(int(a), int(b)) for a, b in info["skeleton_links"]],
+    )
