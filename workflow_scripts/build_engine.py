@@ -1,0 +1,81 @@
+"""Build an engine from an ONNX graph (or, for PyTorch, from the checkpoint) and describe it.
+
+    python workflow_scripts/build_engine.py --variant bf16 --backend openvino --precision bf16 \\
+        --graph fp32.onnx --card model.json --batch 32 --output build/engines/bf16
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+from hrnetpose import engines, files, stage
+from hrnetpose.artifacts import (
+    ENGINE_CARD,
+    ENGINE_FILE,
+    EngineCard,
+    ExecutedPrecision,
+    ModelCard,
+)
+from hrnetpose.config import PRECISIONS
+from hrnetpose.engines.base import BuildRequest
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--variant", required=True, help="what the engine is called")
+    command.add_argument("--backend", choices=engines.BACKENDS, required=True)
+    command.add_argument("--precision", choices=PRECISIONS, required=True)
+    command.add_argument("--graph", type=Path, required=True, help="the ONNX file")
+    command.add_argument("--weights", type=Path, help="the checkpoint, for PyTorch")
+    command.add_argument("--card", type=Path, required=True, help="the model card")
+    command.add_argument("--batch", type=int, default=32, help="images per inference")
+    command.add_argument("--options", type=json.loads, default={}, help="backend options, as JSON")
+    command.add_argument("--threads", type=int, default=1, help="CPU threads")
+    command.add_argument("--output", type=Path, required=True, help="the engine's folder")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    backend = engines.backend(args.backend)
+    backend.require()
+    model = ModelCard.read(args.card)
+    request = BuildRequest(
+        graph=args.graph,
+        weights=args.weights,
+        card=model,
+        precision=args.precision,
+        batch=args.batch,
+        options=args.options,
+        threads=args.threads,
+    )
+    engine = args.output / ENGINE_FILE
+    start = time.perf_counter()
+    backend.build(request, engine)
+    seconds = time.perf_counter() - start
+    card = EngineCard(
+        variant=args.variant,
+        backend=backend.name,
+        device=backend.device(),
+        requested=args.precision,
+        executed=ExecutedPrecision(precision="unknown", layers={}),
+        batch=args.batch,
+        options=args.options,
+        sha256=files.sha256(engine),
+        bytes=engine.stat().st_size,
+        graph_sha256=None if backend.original else files.sha256(args.graph),
+        build_seconds=round(seconds, 3),
+        versions=backend.versions(),
+        model=model,
+    )
+    with backend.open(args.output, card, args.threads) as opened:
+        card.executed = opened.executed()
+    logging.info("requested %s, executes %s", card.requested, card.executed)
+    card.write(args.output / ENGINE_CARD)
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
