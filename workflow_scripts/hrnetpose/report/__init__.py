@@ -1,0 +1,1 @@
+"""The report's page, its table and its pictures."""

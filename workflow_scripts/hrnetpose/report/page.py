@@ -1,0 +1,61 @@
+"""The report's page: one HTML file that needs nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.report import table
+from hrnetpose.report.table import Row
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A file of the pipeline and what made it."""
+
+    name: str
+    file: Path
+    sha256: str
+    note: str
+
+    @property
+    def size(self) -> str:
+        """The file's size in megabytes."""
+        return table.number(self.file.stat().st_size / 1e6, 2)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with true and with predicted skeletons, as `data:` URLs."""
+
+    name: str
+    panels: list[tuple[str, str]]
+
+
+def render(
+    rows: Sequence[Row],
+    models: Sequence[ModelCard],
+    stages: Sequence[Stage],
+    pictures: Sequence[Picture],
+) -> str:
+    """Returns the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = table.number
+    return environment.get_template("report.html").render(
+        rows=rows,
+        models=models,
+        stages=stages,
+        pictures=pictures,
+        most_fps=table.fastest(rows).perf.throughput.fps,
+        host=rows[0].perf.host,
+        versions=dict(sorted({k: v for row in rows for k, v in row.perf.versions.items()}.items())),
+        hosts={row.perf.host.cpu for row in rows},
+    )

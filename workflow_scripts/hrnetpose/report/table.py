@@ -1,0 +1,81 @@
+"""The report's rows, and the same as plain text."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hrnetpose.artifacts import Accuracy, EngineCard, Perf
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant; its accuracy is missing if its model is untrained."""
+
+    engine: EngineCard
+    perf: Perf
+    accuracy: Accuracy | None
+    published: dict[str, float] = field(default_factory=dict)
+    """Published AP by protocol (`det+flip`), on the same dataset."""
+
+    @property
+    def name(self) -> str:
+        """The variant."""
+        return self.engine.variant
+
+    @property
+    def precision(self) -> str:
+        """The precision asked for and, where it differs, the one executed."""
+        requested, executed = self.engine.requested, self.engine.executed.precision
+        return requested if requested == executed else f"{requested} (runs {executed})"
+
+    @property
+    def ap(self) -> float | None:
+        """AP under the headline protocol."""
+        return self.accuracy.metrics.AP if self.accuracy else None
+
+    @property
+    def ap_change(self) -> float | None:
+        """Change of AP against the reference."""
+        return self.accuracy.delta.AP if self.accuracy and self.accuracy.delta else None
+
+
+def fastest(rows: Iterable[Row]) -> Row:
+    """Returns the row with the highest throughput."""
+    return max(rows, key=lambda row: row.perf.throughput.fps)
+
+
+def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
+    """Formats a figure; a missing one is a dash."""
+    if value is None:
+        return "–"
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Returns the summary for a terminal."""
+    header = ("variant", "backend", "precision", "AP", "change", "images/s", "p50 ms", "p99 ms", "MB")
+    lines = [
+        (
+            row.name,
+            row.engine.backend,
+            row.precision,
+            number(row.ap),
+            number(row.ap_change, sign=True),
+            number(row.perf.throughput.fps, 1),
+            number(row.perf.latency_ms.p50, 1),
+            number(row.perf.latency_ms.p99, 1),
+            number(row.engine.bytes / 1e6, 1),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+
+    def format_line(line: Sequence[str]) -> str:
+        cells = [
+            text.ljust(width) if index < 3 else text.rjust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([format_line(header), rule, *map(format_line, lines)]) + "\n"

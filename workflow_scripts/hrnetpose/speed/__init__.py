@@ -1,0 +1,1 @@
+"""Timing, and the machine that is timed."""

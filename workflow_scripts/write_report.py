@@ -1,0 +1,181 @@
+"""Write the report: one HTML file, and the summary for a terminal.
+
+    python workflow_scripts/write_report.py --engines build/engines/fp32 \\
+        --perf results/fp32_perf.json --accuracy results/fp32_accuracy.json \\
+        --models build/models/sample \\
+        --annotations val.json --images val.zip --predictions build/predictions/fp32/*.npz \\
+        --instances instances_*.npz --output report.html --summary summary.txt
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hrnetpose import files, stage
+from hrnetpose.artifacts import (
+    ENGINE_CARD,
+    ENGINE_FILE,
+    Accuracy,
+    EngineCard,
+    ModelCard,
+    Perf,
+)
+from hrnetpose.data import coco
+from hrnetpose.data.images import ImageStore
+from hrnetpose.report import drawing, page, table
+from hrnetpose.report.page import Picture, Stage
+from hrnetpose.report.table import Row
+from hrnetpose.stage import StageError
+
+PICTURES = 6
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--engines", type=Path, nargs="+", required=True, help="engine folders")
+    command.add_argument("--perf", type=Path, nargs="+", required=True, help="their speed (JSON)")
+    command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
+    command.add_argument("--models", type=Path, nargs="+", required=True, help="model folders")
+    command.add_argument("--annotations", type=Path, required=True, help="COCO annotations")
+    command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
+    command.add_argument("--predictions", type=Path, nargs="*", default=[], help="in VARIANT/*.npz")
+    command.add_argument("--instances", type=Path, nargs="*", default=[], help=".npz, in order")
+    command.add_argument(
+        "--published", type=json.loads, default={}, help='JSON: {"MODEL": {"det+flip": AP}}'
+    )
+    command.add_argument("--output", type=Path, required=True, help="the page (HTML)")
+    command.add_argument("--summary", type=Path, required=True, help="the table (text)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    rows = joined(args.engines, args.perf, args.accuracy, args.published)
+    models = [ModelCard.read(folder / "model.json") for folder in args.models]
+    stages = [
+        *(found for folder, card in zip(args.models, models, strict=True)
+          for found in model_stages(folder, card)),
+        *(engine_stage(folder) for folder in args.engines),
+    ]  # fmt: skip
+    pictures = []
+    if args.predictions:
+        pictures = drawn(rows, args.predictions, args.instances, args.annotations, args.images)
+    files.write_text(args.output, page.render(rows, models, stages, pictures))
+    files.write_text(args.summary, table.as_text(rows))
+
+
+def joined(
+    engines: list[Path],
+    perfs: list[Path],
+    accuracies: list[Path],
+    published: dict[str, dict[str, float]],
+) -> list[Row]:
+    """Puts together what belongs to one engine.
+
+    Raises:
+        StageError: a figure was measured on another engine than the one that is there.
+    """
+    cards = [EngineCard.read(folder / ENGINE_CARD) for folder in engines]
+    speed: dict[str, Perf] = {}
+    accuracy: dict[str, Accuracy] = {}
+    for paths, kind, found in ((perfs, Perf, speed), (accuracies, Accuracy, accuracy)):
+        for path in paths:
+            figure: Any = kind.read(path)
+            found[figure.engine.variant] = figure
+            card = next((c for c in cards if c.variant == figure.engine.variant), None)
+            if card is None or card.sha256 != figure.engine.sha256:
+                raise StageError(
+                    f"{path}: was measured on another engine of {figure.engine.variant!r} than the "
+                    "one that is there; delete the file and run again"
+                )
+    missing = [card.variant for card in cards if card.variant not in speed]
+    if missing:
+        raise StageError(f"--perf: none of the files is of variant {missing[0]!r}")
+    return [
+        Row(c, speed[c.variant], accuracy.get(c.variant), published.get(c.model.name, {}))
+        for c in cards
+    ]
+
+
+def model_stages(folder: Path, card: ModelCard) -> list[Stage]:
+    """Describes the graphs of a model."""
+    steps = {
+        "model.onnx": ("export", f"opset {card.opset}, input {card.input.name} {card.input.shape}"),
+        "simplified.onnx": ("simplify", "same heatmaps as the export on fixed inputs"),
+        "fp32.onnx": ("precision", "fp32"),
+        "fp16.onnx": ("precision", "fp16 inside, fp32 at both ends"),
+        "int8.onnx": ("precision", "int8 Q/DQ, calibrated on images that are not evaluated"),
+    }
+    return [
+        Stage(name, folder / file, files.sha256(folder / file), f"{card.name}: {note}")
+        for file, (name, note) in steps.items()
+        if (folder / file).is_file()
+    ]
+
+
+def engine_stage(folder: Path) -> Stage:
+    """Describes an engine."""
+    card = EngineCard.read(folder / ENGINE_CARD)
+    layers = ", ".join(f"{count} {precision}" for precision, count in card.executed.layers.items())
+    built = f"{card.backend} on {card.device}, {card.build_seconds:.1f} s"
+    note = f"{card.variant}: {built}; layers: {layers}"
+    return Stage("engine", folder / ENGINE_FILE, card.sha256, note)
+
+
+def drawn(
+    rows: list[Row], predictions: list[Path], instances: list[Path], annotations: Path, images: Path
+) -> list[Picture]:
+    """Draws some images: true persons, those of the first variant, those of the fastest."""
+    content = coco.read(annotations)
+    scored = [row for row in rows if row.accuracy]
+    shown = list({row.name: row for row in (scored[0], table.fastest(scored))}.values())
+    image_ids = np.concatenate(
+        [files.read_npz(path, ["image_id"])["image_id"] for path in instances]
+    )
+    persons = {row.name: _predicted(predictions, row.name) for row in shown}
+    store = ImageStore(images)
+    pictures = []
+    for image in _spread(coco.ground_truth(content, annotations), PICTURES):
+        pixels = store.decode(image.file_name, image.width, image.height)
+        info = shown[0].engine.model.keypoints
+        true = np.array(
+            [
+                np.array(entry["keypoints"], float).reshape(-1, 3)
+                for entry in content["annotations"]
+                if entry["image_id"] == image.id and sum(entry.get("keypoints", [])[2::3]) > 0
+            ]
+        )
+        panels = [("annotated", drawing.data_url(drawing.skeletons(pixels, true, info)))]
+        for row in shown:
+            found = persons[row.name][image_ids == image.id]
+            drawn_image = drawing.skeletons(pixels, found, row.engine.model.keypoints)
+            panels.append((row.name, drawing.data_url(drawn_image)))
+        pictures.append(Picture(image.file_name, panels))
+    return pictures
+
+
+def _predicted(predictions: list[Path], variant: str) -> npt.NDArray[np.float32]:
+    """Returns a variant's persons, float32 [N, K, 3], under the headline protocol."""
+    shards = [
+        files.read_npz(path, ["keypoints", "scores"])
+        for path in predictions
+        if path.parent.name == variant
+    ]
+    keypoints = np.concatenate([shard["keypoints"][0] for shard in shards])
+    scores = np.concatenate([shard["scores"][0] for shard in shards])
+    return np.concatenate([keypoints, scores[..., None]], axis=2)
+
+
+def _spread(images: list[coco.Image], count: int) -> list[coco.Image]:
+    """Picks images from all over the dataset."""
+    return [
+        images[index] for index in np.unique(np.linspace(0, len(images) - 1, count).astype(int))
+    ]
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
