@@ -1,0 +1,28 @@
+"""From a pose checkpoint to engines with a measured accuracy and a measured speed.
+
+snakemake --cores 4 report                      everything, on the embedded sample
+snakemake --cores 4 results/fp16_perf.json      one figure
+snakemake --cores 4 report --configfile configs/coco_val2017.yaml
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/model.smk"
+include: "rules/engine.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule report:
+    """Everything: results/report.html."""
+    default_target: True
+    input:
+        "results/report.html",

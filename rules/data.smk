@@ -1,0 +1,110 @@
+"""Weights and datasets.
+
+Takes: what `models` and `datasets` of the configuration name.
+Makes: resources/weights/, resources/datasets/ and build/datasets/ (the crops).
+"""
+
+
+rule draw_sample:
+    """Draws the embedded sample's people."""
+    input:
+        code=code("draw_sample"),
+    output:
+        archive="resources/datasets/sample/{split}.zip",
+        annotations="resources/datasets/sample/{split}.json",
+    log:
+        "logs/draw_sample/{split}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        images=lambda wildcards: {"train": 60, "val": 100}[wildcards.split],
+    shell:
+        "python {input.code[0]:q} --split {wildcards.split:q} --images {params.images:q}"
+        " --archive {output.archive:q} --annotations {output.annotations:q} --log {log:q}"
+
+
+rule fetch_weights:
+    """Brings a checkpoint here and checks its hash."""
+    input:
+        code=code("fetch_file"),
+        source=lambda wildcards: source(PLAN.config.models[wildcards.model].weights),
+    output:
+        "resources/weights/{model}.pth",
+    log:
+        "logs/fetch_weights/{model}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        source=lambda wildcards: PLAN.config.models[wildcards.model].weights,
+        sha256=lambda wildcards: option(
+            "--sha256", PLAN.config.models[wildcards.model].sha256
+        ),
+    shell:
+        "python {input.code[0]:q} --source {params.source:q} {params.sha256:q}"
+        " --output {output:q} --log {log:q}"
+
+
+rule fetch_images:
+    """Brings a dataset's zip of images here, if it is named by a URL."""
+    input:
+        code=code("fetch_file"),
+    output:
+        "resources/datasets/{dataset}/images.zip",
+    log:
+        "logs/fetch_images/{dataset}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].images,
+    shell:
+        "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
+
+
+rule fetch_annotations:
+    """Brings a dataset's annotations here, if they are named by a URL."""
+    input:
+        code=code("fetch_file"),
+    output:
+        "resources/datasets/{dataset}/annotations.json",
+    log:
+        "logs/fetch_annotations/{dataset}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].annotations,
+    shell:
+        "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
+
+
+rule make_crops:
+    """Cuts persons out of images, once for all variants of an input size.
+
+    `gt` is what is evaluated, `calibration` what int8 is calibrated on, and `benchmark` the first
+    persons of `gt`, so that benchmarks do not depend on the number of shards.
+    """
+    input:
+        code=code("make_crops"),
+        images=lambda wildcards: PLAN.subset(wildcards.dataset, wildcards.subset)[0],
+        annotations=lambda wildcards: PLAN.subset(wildcards.dataset, wildcards.subset)[
+            1
+        ],
+    output:
+        crops="build/datasets/{dataset}/{crop}/{subset}/crops_{scatteritem}.npy",
+        instances="build/datasets/{dataset}/{crop}/{subset}/instances_{scatteritem}.npz",
+    log:
+        "logs/make_crops/{dataset}_{crop}_{subset}_{scatteritem}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 2
+    params:
+        persons=lambda wildcards: option(
+            "--persons", 128 if wildcards.subset == "benchmark" else None
+        ),
+    shell:
+        "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
+        " --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q} {params.persons:q}"
+        " --threads {threads} --output {output.crops:q} --instances {output.instances:q} --log {log:q}"

@@ -1,0 +1,35 @@
+"""From an ONNX graph (for PyTorch: a checkpoint) to an engine.
+
+Takes: build/models/{model}/.  Makes: build/engines/{variant}/.
+"""
+
+
+rule build_engine:
+    """Builds an engine and its sidecar."""
+    input:
+        code=engine_code("build_engine"),
+        graph=lambda wildcards: (
+            f"build/models/{PLAN.model(wildcards.variant)}/{PLAN.graphs[wildcards.variant]}.onnx"
+        ),
+        card=lambda wildcards: f"build/models/{PLAN.model(wildcards.variant)}/model.json",
+        weights=original_weights,
+    output:
+        engine="build/engines/{variant}/engine.bin",
+        card="build/engines/{variant}/engine.json",
+    log:
+        "logs/build_engine/{variant}.log",
+    conda:
+        engine_environment
+    threads: 2
+    params:
+        folder=subpath(output.engine, parent=True),
+        backend=lambda wildcards: PLAN.backends[wildcards.variant],
+        precision=lambda wildcards: PLAN.variant(wildcards.variant).precision,
+        batch=lambda wildcards: PLAN.variant(wildcards.variant).batch,
+        options=lambda wildcards: PLAN.options(wildcards.variant),
+        weights=lambda wildcards, input: option("--weights", input.weights),
+    shell:
+        "python {input.code[0]:q} --variant {wildcards.variant:q} --backend {params.backend}"
+        " --precision {params.precision} --graph {input.graph:q} {params.weights:q}"
+        " --card {input.card:q} --batch {params.batch} --options {params.options:q}"
+        " --threads {threads} --output {params.folder:q} --log {log:q}"

@@ -1,0 +1,47 @@
+"""The report.
+
+Takes: all that was measured.  Makes: results/report.html and results/summary.txt.
+"""
+
+
+rule write_report:
+    """Writes the report."""
+    input:
+        code=code("write_report"),
+        template=library("hrnetpose/report/templates/report.html"),
+        engines=collect("build/engines/{variant}/engine.json", variant=VARIANTS),
+        perf=collect("results/{variant}_perf.json", variant=VARIANTS),
+        accuracy=collect("results/{variant}_accuracy.json", variant=SCORED),
+        models=collect(
+            "build/models/{model}/model.json",
+            model=sorted({PLAN.model(variant) for variant in VARIANTS}),
+        ),
+        annotations=PLAN.annotations(PLAN.config.dataset),
+        images=PLAN.images(PLAN.config.dataset),
+        predictions=[
+            path
+            for variant in SCORED
+            for path in gather.shards(
+                f"build/predictions/{variant}/gt_{{scatteritem}}.npz"
+            )
+        ],
+        instances=scored_instances,
+    output:
+        page=report("results/report.html", category="Report"),
+        summary="results/summary.txt",
+    log:
+        "logs/write_report/report.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        engines=lambda wildcards, input: [Path(card).parent for card in input.engines],
+        models=lambda wildcards, input: [Path(card).parent for card in input.models],
+        published=PLAN.published(),
+    shell:
+        "python {input.code[0]:q} --engines {params.engines:q} --perf {input.perf:q}"
+        " --accuracy {input.accuracy:q} --models {params.models:q}"
+        " --annotations {input.annotations:q} --images {input.images:q}"
+        " --predictions {input.predictions:q} --instances {input.instances:q}"
+        " --published {params.published:q} --output {output.page:q}"
+        " --summary {output.summary:q} --log {log:q}"
