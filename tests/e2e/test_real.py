@@ -1,0 +1,81 @@
+"""Real weights on real COCO images: the AP that mmpose itself measures.
+
+mmpose 1.3.2's own dataset, pipeline, model, decoder and CocoMetric gave the expected figures.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Project
+
+METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
+MMPOSE = {
+    ("person_keypoints_val2017", False): (0.65724, 0.90535, 0.74923, 0.62039, 0.72310, 0.69273),
+    ("person_keypoints_val2017", True): (0.66527, 0.91130, 0.74137, 0.63381, 0.72639, 0.70476),
+    ("person_keypoints_val2017_official", False): (
+        *(0.71194, 0.92665, 0.82553, 0.70168, 0.74118, 0.74188),
+    ),
+    ("person_keypoints_val2017_official", True): (
+        *(0.72207, 0.93593, 0.80133, 0.70632, 0.75485, 0.75299),
+    ),
+}
+PERSONS = {"person_keypoints_val2017": 399, "person_keypoints_val2017_official": 117}
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.copied(repository, tmp_path_factory.mktemp("real"))
+
+
+def overlay(real: Path, annotations: str, images: Path | None = None) -> dict[str, Any]:
+    return {
+        "model": "lite_hrnet",
+        "dataset": annotations,
+        "models": {
+            "sample": None,
+            "lite_hrnet": {
+                "config": str(real / "configs/lite-hrnet-tinypose_coco-256x192.py"),
+                "weights": str(real / "weights/lite-hrnet-tinypose_coco-256x192.pth"),
+            },
+        },
+        "datasets": {
+            "sample": None,
+            annotations: {
+                "images": str(images or real / "images/val2017"),
+                "annotations": str(real / f"annotations/{annotations}.json"),
+            },
+        },
+        "variants": {"int8": None, "ort": {"backend": "onnxruntime", "precision": "fp32"}},
+    }
+
+
+@pytest.mark.parametrize("annotations", sorted(PERSONS))
+def test_ap_is_that_of_mmpose(project: Project, real: Path, annotations: str) -> None:
+    content = overlay(real, annotations)
+    for variant, tolerance in (("pytorch", 0.0005), ("fp32", 0.001), ("ort", 0.001)):
+        target = f"results/{variant}_accuracy.json"
+        project.succeed(target, "--configfile", project.overlay(content))
+        figure = project.json(target)
+        assert figure["instances"] == PERSONS[annotations]
+        for result in figure["protocols"]:
+            expected = MMPOSE[annotations, result["protocol"]["flip"]]
+            found = [result["metrics"][name] for name in METRICS]
+            assert found == pytest.approx(expected, abs=tolerance), (variant, result["protocol"])
+
+
+def test_a_zip_read_in_place_gives_what_the_folder_gives(
+    project: Project, real: Path, tmp_path: Path
+) -> None:
+    name = "person_keypoints_val2017_official"
+    crops = f"build/datasets/{name}/256x192/gt/crops_1-of-1.npy"
+    project.succeed(crops, "--configfile", project.overlay(overlay(real, name)))
+    before = (project.folder / crops).read_bytes()
+    archive = tmp_path / "val2017.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for image in sorted((real / "images/val2017").iterdir()):
+            file.write(image, f"val2017/{image.name}")
+    zipped = project.overlay(overlay(real, name, archive))
+    project.succeed("--force", crops, "--configfile", zipped)
+    assert (project.folder / crops).read_bytes() == before

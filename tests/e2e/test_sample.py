@@ -1,0 +1,139 @@
+"""The main job on the embedded sample, from nothing to the report."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import Project
+
+VARIANTS = ("pytorch", "fp32", "fp16", "bf16", "int8")
+QUICK = {"benchmark": {"min_seconds": 0.3, "min_samples": 5}}
+
+
+@pytest.fixture(scope="module")
+def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose report is made, with short benchmarks."""
+    project = Project.copied(repository, tmp_path_factory.mktemp("sample"))
+    default = yaml.safe_load((project.folder / "config.yaml").read_text())
+    (project.folder / "config.yaml").write_text(yaml.safe_dump({**default, **QUICK}))
+    project.succeed("report")
+    return project
+
+
+@pytest.fixture(scope="module")
+def accuracy(finished: Project) -> dict[str, Any]:
+    return {name: finished.json(f"results/{name}_accuracy.json") for name in VARIANTS}
+
+
+def test_the_reference_is_good_but_not_perfect(accuracy: dict[str, Any]) -> None:
+    for result in accuracy["pytorch"]["protocols"]:
+        assert 0.85 <= result["metrics"]["AP"] < 1
+
+
+@pytest.mark.parametrize(
+    ("variant", "tolerance"), [("fp32", 0.001), ("fp16", 0.005), ("bf16", 0.01), ("int8", 0.1)]
+)
+def test_each_precision_stays_near_the_reference(
+    accuracy: dict[str, Any], variant: str, tolerance: float
+) -> None:
+    for result in accuracy[variant]["protocols"]:
+        assert abs(result["delta"]["AP"]) <= tolerance
+        assert result["delta"]["reference"] == "pytorch"
+
+
+def test_both_protocols_come_from_one_run_and_carry_their_label(accuracy: dict[str, Any]) -> None:
+    for figure in accuracy.values():
+        plain, flipped = figure["protocols"]
+        assert (plain["protocol"]["flip"], flipped["protocol"]["flip"]) == (False, True)
+        assert figure["metrics"] == plain["metrics"]
+        assert plain["protocol"]["label"] == (
+            f"gt boxes, no flip, plain decoding, sample ({figure['images']} images, "
+            f"{figure['instances']} persons)"
+        )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_perf_says_what_was_measured_on_what(finished: Project, variant: str) -> None:
+    perf = finished.json(f"results/{variant}_perf.json")
+    engine = finished.json(f"build/engines/{variant}/engine.json")
+    raw = finished.json(f"results/{perf['raw']}")
+    assert perf["engine"] == {"variant": variant, "sha256": engine["sha256"]}
+    assert perf["precision"]["requested"] == engine["requested"]
+    assert perf["samples"] == len(raw["latency_s"]) >= 5
+    assert perf["throughput"]["samples"] == len(raw["throughput_done_s"]) >= 5
+    assert perf["duration_s"] >= 0.3
+    assert perf["throughput"]["fps"] == pytest.approx(
+        perf["batch"] * len(raw["throughput_done_s"]) / raw["throughput_done_s"][-1]
+    )
+    latency = perf["latency_ms"]
+    ordered = [latency[key] for key in ("min", "p50", "p90", "p95", "p99", "max")]
+    assert ordered == sorted(ordered)
+    assert perf["host"]["cores"] >= 1
+
+
+def test_int8_and_fp32_really_run_in_their_precision(finished: Project) -> None:
+    for variant in ("fp32", "int8"):
+        executed = finished.json(f"build/engines/{variant}/engine.json")["executed"]
+        assert executed["precision"] == variant
+
+
+def test_the_model_card_has_what_later_stages_need(finished: Project) -> None:
+    card = finished.json("build/models/sample/model.json")
+    assert card["input"] == {"name": "input", "shape": ["batch", 3, 128, 96], "dtype": "float32"}
+    assert card["output"]["name"] == "heatmaps"
+    assert card["output"]["shape"] == ["batch", 17, 32, 24]
+    assert card["opset"] >= 17
+    assert len(card["keypoints"]["names"]) == len(card["keypoints"]["sigmas"]) == 17
+
+
+def test_the_report_is_one_page_with_a_row_per_variant(finished: Project) -> None:
+    page = (finished.folder / "results/report.html").read_text()
+    summary = (finished.folder / "results/summary.txt").read_text()
+    for variant in VARIANTS:
+        assert f'<th scope="row">{variant}</th>' in page
+        assert re.search(rf"^{variant} ", summary, re.MULTILINE)
+    assert page.count("<img ") >= 12
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_a_second_run_finds_nothing_to_do(finished: Project) -> None:
+    assert "Nothing to be done" in finished.succeed("report")
+
+
+def test_a_fresh_checkout_of_the_same_content_reruns_nothing(finished: Project) -> None:
+    for path in finished.folder.rglob("*"):
+        if path.is_file() and path.suffix in {".py", ".pth", ".yaml", ".smk", ".html"}:
+            path.touch()
+    assert "Nothing to be done" in finished.succeed("report")
+
+
+def test_editing_the_decoder_reruns_predictions_but_no_export(finished: Project) -> None:
+    decoder = finished.folder / "workflow_scripts/hrnetpose/pose/decode.py"
+    content = decoder.read_text()
+    decoder.write_text(content + "\n# an edit\n")
+    jobs = finished.jobs("report")
+    decoder.write_text(content)
+    assert jobs == {"predict_keypoints": 5, "score_accuracy": 5, "write_report": 1, "report": 1}
+
+
+def test_results_do_not_depend_on_the_number_of_shards(finished: Project) -> None:
+    names = [f"results/{variant}_accuracy.json" for variant in VARIANTS]
+    before = {name: (finished.folder / name).read_bytes() for name in names}
+    finished.succeed("--config", "shards=3", "--", *names)
+    assert {name: (finished.folder / name).read_bytes() for name in names} == before
+
+
+def test_a_new_variant_reuses_the_stages_that_are_there(finished: Project) -> None:
+    overlay = finished.overlay(
+        {"variants": {"ort": {"backend": "onnxruntime", "precision": "fp32", "batch": 8}}}
+    )
+    target = "results/ort_accuracy.json"
+    assert set(finished.jobs(target, "--configfile", overlay)) == {
+        "build_engine",
+        "predict_keypoints",
+        "score_accuracy",
+    }
+    finished.succeed(target, "--configfile", overlay)
+    assert abs(finished.json(target)["delta"]["AP"]) <= 0.001

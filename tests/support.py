@@ -1,0 +1,90 @@
+"""A copy of the project in which tests run Snakemake as a user does."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class Project:
+    """A checkout in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def copied(cls, repository: Path, folder: Path) -> "Project":
+        """Copies what git tracks, or would, without what was built."""
+        listing = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=repository,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        for name in filter(None, listing.stdout.split("\0")):
+            if (repository / name).is_file():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(repository / name, target)
+        return cls(folder)
+
+    def overlay(self, content: Mapping[str, Any], name: str = "overlay.yaml") -> str:
+        """Writes a configuration overlay and returns its name."""
+        (self.folder / name).write_text(yaml.safe_dump(dict(content)))
+        return name
+
+    def snakemake(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess[str]:
+        """Runs Snakemake and returns what it printed."""
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def succeed(self, *arguments: str, cores: int = 2) -> str:
+        """Runs Snakemake, which must succeed, and returns all that it printed."""
+        done = self.snakemake(*arguments, cores=cores)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, *arguments: str) -> dict[str, int]:
+        """Returns how often each rule would run."""
+        output = self.succeed("--dry-run", "--quiet=rules", *arguments)
+        counts = {}
+        for line in output.splitlines():
+            words = line.split()
+            if len(words) == 2 and words[1].isdigit() and words[0] != "total":
+                counts[words[0]] = int(words[1])
+        return counts
+
+    def json(self, name: str) -> Any:
+        """Reads a JSON file."""
+        return json.loads((self.folder / name).read_text())
+
+    def leftovers(self) -> list[str]:
+        """Returns temporary files that a stage left behind."""
+        return [str(path) for path in self.folder.rglob("*.partial*")]
+
+
+def stage_command(printed: str) -> str:
+    """Returns the first stage command that Snakemake printed."""
+    return next(
+        line.partition("python ")[1] + line.partition("python ")[2]
+        for line in printed.splitlines()
+        if "python workflow_scripts/" in line
+    )
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment in which `python` is the one that runs the tests."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path}

@@ -1,0 +1,156 @@
+"""What Snakemake would run: dry runs only."""
+
+from pathlib import Path
+
+import pytest
+from support import Project
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.copied(repository, tmp_path_factory.mktemp("project"))
+
+
+def test_the_default_target_is_the_report_of_all_default_variants(project: Project) -> None:
+    jobs = project.jobs()
+    assert jobs == project.jobs("report")
+    assert jobs == {
+        "draw_sample": 2,
+        "fetch_weights": 1,
+        "make_crops": 3,
+        "export_onnx": 1,
+        "simplify_onnx": 1,
+        "convert_precision": 3,
+        "build_engine": 5,
+        "predict_keypoints": 5,
+        "score_accuracy": 5,
+        "benchmark_engine": 5,
+        "write_report": 1,
+        "report": 1,
+    }
+
+
+def test_a_single_figure_needs_only_its_own_stages(project: Project) -> None:
+    assert project.jobs("results/fp16_perf.json") == {
+        "draw_sample": 1,
+        "fetch_weights": 1,
+        "make_crops": 1,
+        "export_onnx": 1,
+        "simplify_onnx": 1,
+        "convert_precision": 1,
+        "build_engine": 1,
+        "benchmark_engine": 1,
+    }
+
+
+def test_accuracy_of_a_variant_brings_that_of_its_reference(project: Project) -> None:
+    jobs = project.jobs("results/bf16_accuracy.json")
+    assert jobs["score_accuracy"] == 2
+    assert "benchmark_engine" not in jobs
+
+
+def test_shards_split_crops_and_predictions_and_nothing_else(project: Project) -> None:
+    whole, split = project.jobs(), project.jobs("--config", "shards=4")
+    changed = {rule for rule in whole if whole[rule] != split[rule]}
+    assert changed == {"make_crops", "predict_keypoints"}
+    assert split["predict_keypoints"] == 4 * whole["predict_keypoints"]
+    assert split["make_crops"] == whole["make_crops"] + 3
+
+
+def test_variants_set_to_null_are_left_out(project: Project) -> None:
+    overlay = project.overlay({"variants": {"int8": None, "fp16": None}})
+    jobs = project.jobs("--configfile", overlay)
+    assert jobs["benchmark_engine"] == 3
+    assert jobs["convert_precision"] == 1
+    assert jobs["draw_sample"] == 1  # no calibration images
+
+
+def test_an_untrained_model_is_timed_but_not_scored(project: Project) -> None:
+    overlay = project.overlay({"models": {"sample": {"weights": None}}})
+    jobs = project.jobs("--configfile", overlay)
+    assert jobs["benchmark_engine"] == 5
+    assert not {"score_accuracy", "predict_keypoints", "fetch_weights"} & set(jobs)
+
+
+def test_two_models_of_one_input_size_share_their_crops(project: Project) -> None:
+    model = {
+        "config": "resources/sample/hrnet_sample_128x96.py",
+        "weights": "resources/sample/hrnet_sample_128x96.pth",
+    }
+    overlay = project.overlay(
+        {
+            "models": {"twin": model},
+            "variants": {
+                "twin": {"model": "twin", "backend": "openvino", "precision": "fp32"},
+            },
+        }
+    )
+    jobs = project.jobs("--configfile", overlay)
+    assert jobs["export_onnx"] == 2
+    assert jobs["make_crops"] == project.jobs()["make_crops"]
+
+
+def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
+    overlay = project.overlay(
+        {
+            "models": {"sample": {"weights": "https://example.org/weights.pth"}},
+            "datasets": {
+                "sample": {
+                    "images": "https://example.org/val.zip",
+                    "annotations": "https://example.org/val.json",
+                }
+            },
+        }
+    )
+    jobs = project.jobs("--configfile", overlay)
+    assert (jobs["fetch_images"], jobs["fetch_annotations"], jobs["fetch_weights"]) == (1, 1, 1)
+    assert jobs["draw_sample"] == 1  # the calibration images are still drawn
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"varients": {}}, "varients: unknown key (did you mean variants?); allowed: "),
+        (
+            {"variants": {"fp16": {"precison": "fp16"}}},
+            "variants.fp16.precison: unknown key (did you mean precision?); allowed: backend, ",
+        ),
+        ({"variants": {"fp16": {"batch": "many"}}}, "variants.fp16.batch: 'many': "),
+        ({"variants": {"fp16": {"batch": 0}}}, "variants.fp16.batch: 0: "),
+        (
+            {"variants": {"fp16": {"precision": "fp61"}}},
+            "variants.fp16.precision: 'fp61' is not allowed; 'fp32', 'fp16', 'bf16' or 'int8' is",
+        ),
+        (
+            {"variants": {"fp16": {"backend": "openvinno"}}},
+            "variants.fp16.backend: 'openvinno' is not defined (did you mean openvino?); allowed: ",
+        ),
+        (
+            {"variants": {"bf16": {"backend": "onnxruntime"}}},
+            "variants.bf16.precision: backend onnxruntime has no bf16; allowed: fp32, fp16, int8",
+        ),
+        (
+            {"variants": {"fp32": {"backend": "openvino", "options": {"streems": 2}}}},
+            "variants.fp32.options.streems: unknown key (did you mean streams?); allowed: ",
+        ),
+        ({"model": "hrnet"}, "model: 'hrnet' is not defined; allowed: sample"),
+        ({"dataset": "coco"}, "dataset: 'coco' is not defined; allowed: sample"),
+        ({"shards": 0}, "shards: 0: input should be greater than or equal to 1"),
+        (
+            {"datasets": {"sample": {"calibration": None}}},
+            "variants.int8.precision: int8 needs calibration images",
+        ),
+        (
+            {"models": {"sample": {"config": "td-hm_hrnet-w99_coco"}}},
+            "td-hm_hrnet-w99_coco: mmpose has no config of that name",
+        ),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_any_job_starts(
+    project: Project, overlay: dict[str, object], message: str
+) -> None:
+    done = project.snakemake("--configfile", project.overlay(overlay))
+    assert done.returncode != 0
+    assert f"configuration: {message}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (project.folder / "build").exists()
