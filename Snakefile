@@ -26,3 +26,9 @@ rule report:
     default_target: True
     input:
         "results/report.html",
+
+
+rule gate:
+    """Fails when a variant is outside the limits of the configuration."""
+    input:
+        "results/gate.txt",

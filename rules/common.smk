@@ -61,16 +61,68 @@ def calibration_crops(wildcards):
     return f"{folder}/calibration/crops_1-of-1.npy"
 
 
-def crops(subset, scatteritem="1-of-1", kind="crops", suffix="npy"):
-    """Returns the crops that a variant's model takes."""
-    folder = f"build/datasets/{PLAN.config.dataset}"
-    file = f"{subset}/{kind}_{scatteritem}.{suffix}"
-    return lambda wildcards: f"{folder}/{PLAN.crop(wildcards.variant)}/{file}"
+def benchmark_crops(wildcards):
+    """Returns the crops that a variant is timed on."""
+    folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crop(wildcards.variant)}"
+    return f"{folder}/benchmark/crops_1-of-1.npy"
+
+
+def model_benchmark_crops(wildcards):
+    """Returns the crops that a model's stages are compared on."""
+    folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crops[wildcards.model]}"
+    return f"{folder}/benchmark/crops_1-of-1.npy"
+
+
+def parity_graphs(wildcards):
+    """Returns the graphs on the way to a variant's engine; PyTorch has none."""
+    folder = f"build/models/{PLAN.model(wildcards.variant)}"
+    files = {
+        "reference": f"{folder}/reference_heatmaps.npz",
+        "card": f"{folder}/model.json",
+    }
+    if PLAN.backends[wildcards.variant] != "pytorch":
+        files["onnx"] = f"{folder}/model.onnx"
+        files["simplified"] = f"{folder}/simplified.onnx"
+        files["precision"] = f"{folder}/{PLAN.graphs[wildcards.variant]}.onnx"
+    return files
+
+
+def parity_flags(wildcards, input):
+    """Returns the flags that name those graphs."""
+    graphs = ("onnx", "simplified", "precision")
+    return [part for name in graphs for part in option(f"--{name}", input.get(name))]
 
 
 def source(path_or_url):
     """Returns the file that a copy is made of; a URL is none."""
     return [] if plan.is_url(path_or_url) else path_or_url
+
+
+def subset_images(wildcards):
+    """Returns the images of a subset: those for calibration are others."""
+    if wildcards.subset == "calibration":
+        return PLAN.calibration(wildcards.dataset).images
+    return PLAN.images(wildcards.dataset)
+
+
+def subset_annotations(wildcards):
+    """Returns the annotations of a subset."""
+    if wildcards.subset == "calibration":
+        return PLAN.calibration(wildcards.dataset).annotations
+    return PLAN.annotations(wildcards.dataset)
+
+
+def subset_detections(wildcards):
+    """Returns the file of detected boxes; only `det` has one."""
+    return PLAN.detections(wildcards.dataset) if wildcards.subset == "det" else []
+
+
+def subset_detection_flags(wildcards, input):
+    """Returns the flags that go with detected boxes."""
+    if wildcards.subset != "det":
+        return []
+    minimum = PLAN.config.datasets[wildcards.dataset].detection_score
+    return ["--detections", input.detections, "--minimum-score", str(minimum)]
 
 
 def original_weights(wildcards):
@@ -80,18 +132,34 @@ def original_weights(wildcards):
     return PLAN.weights(PLAN.model(wildcards.variant)) or []
 
 
-def reference_accuracy(wildcards):
-    """Returns the accuracy that a variant's is compared with; the reference has none."""
+def evaluated_crops(kind, suffix):
+    """Returns one shard of the crops, or of the table beside them, that a variant takes."""
+    folder = f"build/datasets/{PLAN.config.dataset}"
+    return lambda wildcards: "{}/{}/{}/{}_{}.{}".format(
+        folder,
+        PLAN.crop(wildcards.variant),
+        wildcards.boxes,
+        kind,
+        wildcards.scatteritem,
+        suffix,
+    )
+
+
+def predictions(variant):
+    """Returns all predictions of a variant: every box set, all shards in order."""
+    return [
+        path
+        for boxes in PLAN.config.protocols.boxes
+        for path in gather.shards(
+            f"build/predictions/{variant}/{boxes}_{{scatteritem}}.npz"
+        )
+    ]
+
+
+def reference_predictions(wildcards):
+    """Returns the predictions that a variant's are compared with; the reference has none."""
     reference = PLAN.reference(wildcards.variant)
-    return f"results/{reference}_accuracy.json" if reference else []
-
-
-def scored_instances(wildcards):
-    """Returns which person is which: the same for all variants, whatever their crops."""
-    if not SCORED:
-        return []
-    folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crop(SCORED[0])}/gt"
-    return gather.shards(f"{folder}/instances_{{scatteritem}}.npz")
+    return predictions(reference) if reference else []
 
 
 wildcard_constraints:
@@ -100,7 +168,8 @@ wildcard_constraints:
     variant=plan.any_of(PLAN.config.variants),
     split="train|val",
     crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
-    subset="gt|calibration|benchmark",
+    subset="gt|det|calibration|benchmark",
+    boxes="gt|det",
     precision="fp32|fp16|int8",
     scatteritem=r"\d+-of-\d+",
 

@@ -80,18 +80,34 @@ rule fetch_annotations:
         "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
 
 
+rule fetch_detections:
+    """Brings a dataset's detected boxes here, if they are named by a URL."""
+    input:
+        code=code("fetch_file"),
+    output:
+        "resources/datasets/{dataset}/detections.json",
+    log:
+        "logs/fetch_detections/{dataset}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].detections,
+    shell:
+        "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
+
+
 rule make_crops:
     """Cuts persons out of images, once for all variants of an input size.
 
-    `gt` is what is evaluated, `calibration` what int8 is calibrated on, and `benchmark` the first
-    persons of `gt`, so that benchmarks do not depend on the number of shards.
+    `gt` and `det` are what is evaluated, `calibration` is what int8 is calibrated on, and
+    `benchmark` the first persons of `gt`, so that speed does not depend on the number of shards.
     """
     input:
         code=code("make_crops"),
-        images=lambda wildcards: PLAN.subset(wildcards.dataset, wildcards.subset)[0],
-        annotations=lambda wildcards: PLAN.subset(wildcards.dataset, wildcards.subset)[
-            1
-        ],
+        images=subset_images,
+        annotations=subset_annotations,
+        detections=subset_detections,
     output:
         crops="build/datasets/{dataset}/{crop}/{subset}/crops_{scatteritem}.npy",
         instances="build/datasets/{dataset}/{crop}/{subset}/instances_{scatteritem}.npz",
@@ -101,10 +117,12 @@ rule make_crops:
         "../envs/engines.yaml"
     threads: 2
     params:
+        detections=subset_detection_flags,
         persons=lambda wildcards: option(
             "--persons", 128 if wildcards.subset == "benchmark" else None
         ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
-        " --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q} {params.persons:q}"
-        " --threads {threads} --output {output.crops:q} --instances {output.instances:q} --log {log:q}"
+        " {params.detections:q} --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q}"
+        " {params.persons:q} --threads {threads} --output {output.crops:q}"
+        " --instances {output.instances:q} --log {log:q}"

@@ -11,12 +11,12 @@ rule predict_keypoints:
         code=engine_code("predict_keypoints"),
         engine="build/engines/{variant}/engine.bin",
         card="build/engines/{variant}/engine.json",
-        crops=crops("gt", "{scatteritem}"),
-        instances=crops("gt", "{scatteritem}", "instances", "npz"),
+        crops=evaluated_crops("crops", "npy"),
+        instances=evaluated_crops("instances", "npz"),
     output:
-        "build/predictions/{variant}/gt_{scatteritem}.npz",
+        "build/predictions/{variant}/{boxes}_{scatteritem}.npz",
     log:
-        "logs/predict_keypoints/{variant}_gt_{scatteritem}.log",
+        "logs/predict_keypoints/{variant}_{boxes}_{scatteritem}.log",
     conda:
         engine_environment
     threads: 2
@@ -30,18 +30,13 @@ rule predict_keypoints:
 
 
 rule score_accuracy:
-    """Gathers the shards and scores them with COCO's evaluation."""
+    """Gathers the shards, scores them with COCO's evaluation and compares with the reference."""
     input:
         code=code("score_accuracy"),
         annotations=PLAN.annotations(PLAN.config.dataset),
         card="build/engines/{variant}/engine.json",
-        predictions=gather.shards("build/predictions/{{variant}}/gt_{scatteritem}.npz"),
-        instances=lambda wildcards: gather.shards(
-            "build/datasets/{dataset}/{crop}/gt/instances_{{scatteritem}}.npz".format(
-                dataset=PLAN.config.dataset, crop=PLAN.crop(wildcards.variant)
-            )
-        ),
-        reference=reference_accuracy,
+        predictions=lambda wildcards: predictions(wildcards.variant),
+        reference=reference_predictions,
     output:
         "results/{variant}_accuracy.json",
     log:
@@ -52,11 +47,16 @@ rule score_accuracy:
     params:
         folder=subpath(input.card, parent=True),
         dataset=PLAN.config.dataset,
-        reference=lambda wildcards, input: option("--reference", input.reference),
+        nms=PLAN.config.protocols.nms,
+        reference=lambda wildcards, input: (
+            ["--reference", PLAN.reference(wildcards.variant), *input.reference]
+            if input.reference
+            else []
+        ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} --engine {params.folder:q}"
-        " --dataset {params.dataset:q} --predictions {input.predictions:q}"
-        " --instances {input.instances:q} {params.reference:q} --output {output:q} --log {log:q}"
+        " --dataset {params.dataset:q} --nms {params.nms} --predictions {input.predictions:q}"
+        " {params.reference:q} --output {output:q} --log {log:q}"
 
 
 rule benchmark_engine:
@@ -65,7 +65,7 @@ rule benchmark_engine:
         code=engine_code("benchmark_engine"),
         engine="build/engines/{variant}/engine.bin",
         card="build/engines/{variant}/engine.json",
-        crops=crops("benchmark"),
+        crops=benchmark_crops,
     output:
         perf="results/{variant}_perf.json",
         samples="results/{variant}_perf_samples.json",
@@ -82,3 +82,71 @@ rule benchmark_engine:
         "python {input.code[0]:q} --engine {params.folder:q} --crops {input.crops:q}"
         " --min-seconds {params.min_seconds} --min-samples {params.min_samples}"
         " --threads {threads} --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
+
+
+rule reference_heatmaps:
+    """Runs the original model on some crops, for all comparisons with it."""
+    input:
+        code=code("reference_heatmaps"),
+        weights=lambda wildcards: PLAN.weights(wildcards.model) or [],
+        config=lambda wildcards: PLAN.config_file(wildcards.model),
+        card="build/models/{model}/model.json",
+        crops=model_benchmark_crops,
+    output:
+        "build/models/{model}/reference_heatmaps.npz",
+    log:
+        "logs/reference_heatmaps/{model}.log",
+    conda:
+        "../envs/mmpose.yaml"
+    threads: 2
+    params:
+        config=lambda wildcards: PLAN.config.models[wildcards.model].config,
+        weights=lambda wildcards, input: option("--weights", input.weights),
+    shell:
+        "python {input.code[0]:q} --config {params.config:q} {params.weights:q}"
+        " --card {input.card:q} --crops {input.crops:q} --threads {threads} --output {output:q}"
+        " --log {log:q}"
+
+
+rule measure_parity:
+    """Measures at which stage how much of the error comes in."""
+    input:
+        unpack(parity_graphs),
+        code=engine_code("measure_parity"),
+        engine="build/engines/{variant}/engine.bin",
+        engine_card="build/engines/{variant}/engine.json",
+    output:
+        "results/{variant}_parity.json",
+    log:
+        "logs/measure_parity/{variant}.log",
+    conda:
+        engine_environment
+    threads: 2
+    params:
+        folder=subpath(input.engine, parent=True),
+        graphs=parity_flags,
+    shell:
+        "python {input.code[0]:q} --reference {input.reference:q} --card {input.card:q}"
+        " {params.graphs:q} --engine {params.folder:q} --threads {threads} --output {output:q}"
+        " --log {log:q}"
+
+
+rule check_gate:
+    """Fails, with a list, when a variant is outside the limits of the configuration."""
+    input:
+        code=code("check_gate"),
+        accuracy=collect("results/{variant}_accuracy.json", variant=SCORED),
+        perf=collect("results/{variant}_perf.json", variant=VARIANTS),
+        parity=collect("results/{variant}_parity.json", variant=VARIANTS),
+    output:
+        "results/gate.txt",
+    log:
+        "logs/check_gate/gate.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        limits=PLAN.limits(),
+    shell:
+        "python {input.code[0]:q} --limits {params.limits:q} --accuracy {input.accuracy:q}"
+        " --perf {input.perf:q} --parity {input.parity:q} --output {output:q} --log {log:q}"

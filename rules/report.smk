@@ -12,20 +12,14 @@ rule write_report:
         engines=collect("build/engines/{variant}/engine.json", variant=VARIANTS),
         perf=collect("results/{variant}_perf.json", variant=VARIANTS),
         accuracy=collect("results/{variant}_accuracy.json", variant=SCORED),
+        parity=collect("results/{variant}_parity.json", variant=VARIANTS),
         models=collect(
             "build/models/{model}/model.json",
             model=sorted({PLAN.model(variant) for variant in VARIANTS}),
         ),
         annotations=PLAN.annotations(PLAN.config.dataset),
         images=PLAN.images(PLAN.config.dataset),
-        predictions=[
-            path
-            for variant in SCORED
-            for path in gather.shards(
-                f"build/predictions/{variant}/gt_{{scatteritem}}.npz"
-            )
-        ],
-        instances=scored_instances,
+        predictions=[path for variant in SCORED for path in predictions(variant)],
     output:
         page=report("results/report.html", category="Report"),
         summary="results/summary.txt",
@@ -40,8 +34,9 @@ rule write_report:
         published=PLAN.published(),
     shell:
         "python {input.code[0]:q} --engines {params.engines:q} --perf {input.perf:q}"
-        " --accuracy {input.accuracy:q} --models {params.models:q}"
+        " --accuracy {input.accuracy:q} --parity {input.parity:q}"
+        " --models {params.models:q}"
         " --annotations {input.annotations:q} --images {input.images:q}"
-        " --predictions {input.predictions:q} --instances {input.instances:q}"
+        " --predictions {input.predictions:q}"
         " --published {params.published:q} --output {output.page:q}"
         " --summary {output.summary:q} --log {log:q}"

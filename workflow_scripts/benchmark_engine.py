@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts import EngineReference, Perf, PrecisionPair, Throughput
 from hrnetpose.data import crops as crop_files

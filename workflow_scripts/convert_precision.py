@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import onnx
+
 from hrnetpose import files, stage
 from hrnetpose.artifacts import ModelCard
 from hrnetpose.data import crops

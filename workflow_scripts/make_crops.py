@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--annotations", type=Path, required=True, help="COCO keypoint annotations"
     )
+    command.add_argument("--detections", type=Path, help="a detector's boxes instead of the true")
+    command.add_argument("--minimum-score", type=float, default=0.0, help="of detected boxes")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--crop", type=Crop.parse, required=True, help="for example 256x192")
     command.add_argument("--shard", type=shard, default=(1, 1), help="which part, as 2-of-4")
@@ -43,13 +45,17 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     annotations = coco.read(args.annotations)
-    images = coco.ground_truth(annotations, args.annotations)
+    if args.detections:
+        images = coco.detections(args.detections, annotations, args.minimum_score)
+    else:
+        images = coco.ground_truth(annotations, args.annotations)
     if args.persons:
         images = coco.first(images, args.persons)
     images = coco.shard(images, *args.shard)
     logging.info("%d images, %d persons", len(images), sum(len(image.persons) for image in images))
     store = ImageStore(args.images)
-    crops.write(images, store, args.crop, args.output, args.instances, args.threads)
+    boxes_from = "det" if args.detections else "gt"
+    crops.write(images, boxes_from, store, args.crop, args.output, args.instances, args.threads)
 
 
 if __name__ == "__main__":

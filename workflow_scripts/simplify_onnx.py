@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 import onnxsim
+
 from hrnetpose import files, stage
 from hrnetpose.artifacts import ModelCard
 from hrnetpose.model import graphs

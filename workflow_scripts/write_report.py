@@ -4,7 +4,7 @@
         --perf results/fp32_perf.json --accuracy results/fp32_accuracy.json \\
         --models build/models/sample \\
         --annotations val.json --images val.zip --predictions build/predictions/fp32/*.npz \\
-        --instances instances_*.npz --output report.html --summary summary.txt
+        --output report.html --summary summary.txt
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from hrnetpose import files, stage
 from hrnetpose.artifacts import (
     ENGINE_CARD,
@@ -21,6 +22,7 @@ from hrnetpose.artifacts import (
     Accuracy,
     EngineCard,
     ModelCard,
+    Parity,
     Perf,
 )
 from hrnetpose.data import coco
@@ -39,11 +41,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--engines", type=Path, nargs="+", required=True, help="engine folders")
     command.add_argument("--perf", type=Path, nargs="+", required=True, help="their speed (JSON)")
     command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
+    command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
     command.add_argument("--models", type=Path, nargs="+", required=True, help="model folders")
     command.add_argument("--annotations", type=Path, required=True, help="COCO annotations")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--predictions", type=Path, nargs="*", default=[], help="in VARIANT/*.npz")
-    command.add_argument("--instances", type=Path, nargs="*", default=[], help=".npz, in order")
     command.add_argument(
         "--published", type=json.loads, default={}, help='JSON: {"MODEL": {"det+flip": AP}}'
     )
@@ -54,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    rows = joined(args.engines, args.perf, args.accuracy, args.published)
+    rows = joined(args.engines, args.perf, args.accuracy, args.parity, args.published)
     models = [ModelCard.read(folder / "model.json") for folder in args.models]
     stages = [
         *(found for folder, card in zip(args.models, models, strict=True)
@@ -63,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     ]  # fmt: skip
     pictures = []
     if args.predictions:
-        pictures = drawn(rows, args.predictions, args.instances, args.annotations, args.images)
+        pictures = drawn(rows, args.predictions, args.annotations, args.images)
     files.write_text(args.output, page.render(rows, models, stages, pictures))
     files.write_text(args.summary, table.as_text(rows))
 
@@ -72,6 +74,7 @@ def joined(
     engines: list[Path],
     perfs: list[Path],
     accuracies: list[Path],
+    parities: list[Path],
     published: dict[str, dict[str, float]],
 ) -> list[Row]:
     """Puts together what belongs to one engine.
@@ -82,9 +85,15 @@ def joined(
     cards = [EngineCard.read(folder / ENGINE_CARD) for folder in engines]
     speed: dict[str, Perf] = {}
     accuracy: dict[str, Accuracy] = {}
-    for paths, kind, found in ((perfs, Perf, speed), (accuracies, Accuracy, accuracy)):
+    parity: dict[str, Parity] = {}
+    figures: Any = (
+        (perfs, Perf, speed),
+        (accuracies, Accuracy, accuracy),
+        (parities, Parity, parity),
+    )
+    for paths, kind, found in figures:
         for path in paths:
-            figure: Any = kind.read(path)
+            figure = kind.read(path)
             found[figure.engine.variant] = figure
             card = next((c for c in cards if c.variant == figure.engine.variant), None)
             if card is None or card.sha256 != figure.engine.sha256:
@@ -96,8 +105,14 @@ def joined(
     if missing:
         raise StageError(f"--perf: none of the files is of variant {missing[0]!r}")
     return [
-        Row(c, speed[c.variant], accuracy.get(c.variant), published.get(c.model.name, {}))
-        for c in cards
+        Row(
+            engine=card,
+            perf=speed[card.variant],
+            accuracy=accuracy.get(card.variant),
+            parity=parity.get(card.variant),
+            published=published.get(card.model.name, {}),
+        )
+        for card in cards
     ]
 
 
@@ -127,15 +142,12 @@ def engine_stage(folder: Path) -> Stage:
 
 
 def drawn(
-    rows: list[Row], predictions: list[Path], instances: list[Path], annotations: Path, images: Path
+    rows: list[Row], predictions: list[Path], annotations: Path, images: Path
 ) -> list[Picture]:
     """Draws some images: true persons, those of the first variant, those of the fastest."""
     content = coco.read(annotations)
     scored = [row for row in rows if row.accuracy]
     shown = list({row.name: row for row in (scored[0], table.fastest(scored))}.values())
-    image_ids = np.concatenate(
-        [files.read_npz(path, ["image_id"])["image_id"] for path in instances]
-    )
     persons = {row.name: _predicted(predictions, row.name) for row in shown}
     store = ImageStore(images)
     pictures = []
@@ -151,23 +163,27 @@ def drawn(
         )
         panels = [("annotated", drawing.data_url(drawing.skeletons(pixels, true, info)))]
         for row in shown:
-            found = persons[row.name][image_ids == image.id]
+            found = persons[row.name].get(image.id, np.zeros((0, len(info.names), 3)))
             drawn_image = drawing.skeletons(pixels, found, row.engine.model.keypoints)
             panels.append((row.name, drawing.data_url(drawn_image)))
         pictures.append(Picture(image.file_name, panels))
     return pictures
 
 
-def _predicted(predictions: list[Path], variant: str) -> npt.NDArray[np.float32]:
-    """Returns a variant's persons, float32 [N, K, 3], under the headline protocol."""
+def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[np.float32]]:
+    """Returns a variant's persons by image, [N, K, 3], in the first boxes and protocol."""
     shards = [
-        files.read_npz(path, ["keypoints", "scores"])
+        files.read_npz(path, ["keypoints", "scores", "image_id", "boxes_from"])
         for path in predictions
         if path.parent.name == variant
     ]
-    keypoints = np.concatenate([shard["keypoints"][0] for shard in shards])
-    scores = np.concatenate([shard["scores"][0] for shard in shards])
-    return np.concatenate([keypoints, scores[..., None]], axis=2)
+    shards = [shard for shard in shards if shard["boxes_from"] == shards[0]["boxes_from"]]
+    found: dict[int, list[npt.NDArray[np.float32]]] = {}
+    for shard in shards:
+        persons = np.concatenate([shard["keypoints"][0], shard["scores"][0][..., None]], axis=2)
+        for image, person in zip(shard["image_id"], persons, strict=True):
+            found.setdefault(int(image), []).append(person)
+    return {image: np.array(persons) for image, persons in found.items()}
 
 
 def _spread(images: list[coco.Image], count: int) -> list[coco.Image]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support import Project
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
@@ -21,6 +22,7 @@ MMPOSE = {
         *(0.72207, 0.93593, 0.80133, 0.70632, 0.75485, 0.75299),
     ),
 }
+DETECTED = (0.69553, 0.88421, 0.77398, 0.64965, 0.78345, 0.73984)
 PERSONS = {"person_keypoints_val2017": 399, "person_keypoints_val2017_official": 117}
 
 
@@ -63,6 +65,21 @@ def test_ap_is_that_of_mmpose(project: Project, real: Path, annotations: str) ->
             expected = MMPOSE[annotations, result["protocol"]["flip"]]
             found = [result["metrics"][name] for name in METRICS]
             assert found == pytest.approx(expected, abs=tolerance), (variant, result["protocol"])
+
+
+def test_ap_on_detected_boxes_is_that_of_mmpose(project: Project, real: Path) -> None:
+    name = "person_keypoints_val2017_with_detections"
+    content = overlay(real, name)
+    boxes = real / "annotations/COCO_val2017_detections_AP_H_56_person.json"
+    content["datasets"][name]["detections"] = str(boxes)
+    content["protocols"] = {"boxes": ["det"], "flip": [True]}
+    for variant, tolerance in (("pytorch", 0.0005), ("fp32", 0.001)):
+        target = f"results/{variant}_accuracy.json"
+        project.succeed(target, "--configfile", project.overlay(content))
+        figure = project.json(target)
+        assert figure["instances"] == 1440
+        found = [figure["metrics"][metric] for metric in METRICS]
+        assert found == pytest.approx(DETECTED, abs=tolerance), variant
 
 
 def test_a_zip_read_in_place_gives_what_the_folder_gives(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from support import Project
 
 VARIANTS = ("pytorch", "fp32", "fp16", "bf16", "int8")
@@ -41,6 +42,55 @@ def test_each_precision_stays_near_the_reference(
     for result in accuracy[variant]["protocols"]:
         assert abs(result["delta"]["AP"]) <= tolerance
         assert result["delta"]["reference"] == "pytorch"
+
+
+def test_a_change_comes_with_its_interval_and_a_verdict(accuracy: dict[str, Any]) -> None:
+    assert accuracy["pytorch"]["delta"] is None
+    for variant in VARIANTS[1:]:
+        delta = accuracy[variant]["delta"]
+        low, high = delta["ci95"]
+        assert low <= high
+        verdicts = {low > 0: "better", high < 0: "worse"}
+        assert delta["verdict"] == verdicts.get(True, "not distinguishable")
+        plain, reference = accuracy[variant]["metrics"], accuracy["pytorch"]["metrics"]
+        assert delta["AP"] == pytest.approx(plain["AP"] - reference["AP"], abs=1e-12)
+
+
+def test_the_keypoints_themselves_are_measured(accuracy: dict[str, Any]) -> None:
+    for figure in accuracy.values():
+        view = figure["keypoints"]
+        assert 0.8 < view["mean_oks"] < 1
+        assert 0 < view["pck"]["0.05"] <= view["pck"]["0.1"] <= view["pck"]["0.2"] <= 1
+        assert len(view["by_joint"]) == 17
+        assert set(view["ap_by_visible_keypoints"]) == {"1-5", "6-10", "11-17"}
+
+
+def test_parity_shows_at_which_stage_the_error_comes_in(finished: Project) -> None:
+    exact = finished.json("results/fp32_parity.json")["stages"]
+    assert list(exact) == ["pytorch", "onnx", "simplified", "precision", "engine"]
+    assert all(drift["max_abs"] < 1e-4 for drift in exact.values())
+    assert list(finished.json("results/pytorch_parity.json")["stages"]) == ["pytorch", "engine"]
+    half = finished.json("results/bf16_parity.json")["stages"]
+    assert half["precision"]["max_abs"] < 1e-4 < half["engine"]["max_abs"]
+    int8 = finished.json("results/int8_parity.json")["stages"]
+    assert int8["simplified"]["max_abs"] < 1e-4 < int8["precision"]["max_abs"]
+
+
+def test_the_gate_passes_within_the_limits(finished: Project) -> None:
+    finished.succeed("gate", "--configfile", finished.overlay({"limits": {"ap_drop": 0.1}}))
+    checked = (finished.folder / "results/gate.txt").read_text()
+    assert "int8: loss of AP is " in checked
+
+
+def test_the_gate_lists_every_violation(finished: Project) -> None:
+    strict = {"limits": {"ap": 0.999, "fps": 1e9}}
+    done = finished.snakemake("gate", "--configfile", finished.overlay(strict))
+    assert done.returncode != 0
+    assert "check_gate: error: 10 outside the limits" in done.stderr
+    for variant in VARIANTS:
+        assert f"  {variant}: AP is 0." in done.stderr
+        assert f"  {variant}: images/s is " in done.stderr
+    assert not (finished.folder / "results/gate.txt").exists()
 
 
 def test_both_protocols_come_from_one_run_and_carry_their_label(accuracy: dict[str, Any]) -> None:
@@ -115,7 +165,13 @@ def test_editing_the_decoder_reruns_predictions_but_no_export(finished: Project)
     decoder.write_text(content + "\n# an edit\n")
     jobs = finished.jobs("report")
     decoder.write_text(content)
-    assert jobs == {"predict_keypoints": 5, "score_accuracy": 5, "write_report": 1, "report": 1}
+    assert jobs == {
+        "predict_keypoints": 5,
+        "score_accuracy": 5,
+        "measure_parity": 5,
+        "write_report": 1,
+        "report": 1,
+    }
 
 
 def test_results_do_not_depend_on_the_number_of_shards(finished: Project) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from support import Project, environment, stage_command
 
 WEIGHTS = "resources/sample/hrnet_sample_128x96.pth"
@@ -62,9 +63,9 @@ def write_no_python(project: Project) -> None:
     config.write_text(config.read_text() + "\nthis is no python\n")
 
 
-def edit_annotations(change: Callable[[dict[str, list[dict[str, object]]]], None]) -> Callable[
-    [Project], None
-]:
+def edit_annotations(
+    change: Callable[[dict[str, list[dict[str, object]]]], None],
+) -> Callable[[Project], None]:
     def edit(project: Project) -> None:
         path = project.folder / ANNOTATIONS
         content = json.loads(path.read_text())
@@ -114,7 +115,11 @@ def truncate_archive(project: Project) -> None:
     ("damage", "target", "message"),
     [
         (truncate_weights, EXPORT, "sample.pth: not a PyTorch checkpoint that loads with weights_"),
-        (write_web_page_as_weights, EXPORT, "sample.pth: not a PyTorch checkpoint that loads with "),
+        (
+            write_web_page_as_weights,
+            EXPORT,
+            "sample.pth: not a PyTorch checkpoint that loads with ",
+        ),
         (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: Missing key(s)"),
         (turn_into_regression, EXPORT, f"{CONFIG}: model.head.type is 'RegressionHead', which is "),
         (edit_annotations(without_keypoints), CROPS, "val.json: no annotation has `keypoints`"),

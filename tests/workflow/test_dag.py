@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from support import Project
 
 
@@ -25,6 +26,8 @@ def test_the_default_target_is_the_report_of_all_default_variants(project: Proje
         "predict_keypoints": 5,
         "score_accuracy": 5,
         "benchmark_engine": 5,
+        "reference_heatmaps": 1,
+        "measure_parity": 5,
         "write_report": 1,
         "report": 1,
     }
@@ -43,9 +46,9 @@ def test_a_single_figure_needs_only_its_own_stages(project: Project) -> None:
     }
 
 
-def test_accuracy_of_a_variant_brings_that_of_its_reference(project: Project) -> None:
+def test_accuracy_of_a_variant_brings_the_predictions_of_its_reference(project: Project) -> None:
     jobs = project.jobs("results/bf16_accuracy.json")
-    assert jobs["score_accuracy"] == 2
+    assert (jobs["predict_keypoints"], jobs["score_accuracy"]) == (2, 1)
     assert "benchmark_engine" not in jobs
 
 
@@ -63,6 +66,27 @@ def test_variants_set_to_null_are_left_out(project: Project) -> None:
     assert jobs["benchmark_engine"] == 3
     assert jobs["convert_precision"] == 1
     assert jobs["draw_sample"] == 1  # no calibration images
+
+
+def test_detected_boxes_are_predicted_beside_the_true_ones(project: Project) -> None:
+    overlay = project.overlay(
+        {
+            "datasets": {"sample": {"detections": "https://example.org/boxes.json"}},
+            "protocols": {"boxes": ["gt", "det"]},
+        }
+    )
+    whole, both = project.jobs(), project.jobs("--configfile", overlay)
+    assert both["predict_keypoints"] == 2 * whole["predict_keypoints"]
+    assert both["make_crops"] == whole["make_crops"] + 1
+    assert both["fetch_detections"] == 1
+    assert both["score_accuracy"] == whole["score_accuracy"]
+
+
+def test_the_gate_needs_every_figure_and_no_report(project: Project) -> None:
+    jobs = project.jobs("gate")
+    assert jobs["check_gate"] == 1
+    assert (jobs["score_accuracy"], jobs["benchmark_engine"], jobs["measure_parity"]) == (5, 5, 5)
+    assert "write_report" not in jobs
 
 
 def test_an_untrained_model_is_timed_but_not_scored(project: Project) -> None:
@@ -139,6 +163,14 @@ def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
         (
             {"datasets": {"sample": {"calibration": None}}},
             "variants.int8.precision: int8 needs calibration images",
+        ),
+        (
+            {"protocols": {"boxes": ["det"]}},
+            "protocols.boxes: det needs a detector's boxes, but datasets.sample has no ",
+        ),
+        (
+            {"limits": {"ap_dorp": 0.01}},
+            "limits.ap_dorp: unknown key (did you mean ap_drop?); allowed: ",
         ),
         (
             {"models": {"sample": {"config": "td-hm_hrnet-w99_coco"}}},

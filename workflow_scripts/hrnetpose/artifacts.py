@@ -108,15 +108,29 @@ class Keypoints(_Part):
 class Codec(_Part):
     """What is needed to turn heatmaps into coordinates; names and meaning as in mmpose."""
 
-    type: Literal["MSRAHeatmap"]
+    type: Literal["MSRAHeatmap", "UDPHeatmap"]
     sigma: float
     unbiased: bool = False
     blur_kernel_size: int = 11
+    heatmap_type: Literal["gaussian", "combined"] = "gaussian"
+    radius_factor: float = 0.0546875
 
     @property
     def label(self) -> str:
         """The decoder's name in a protocol."""
+        if self.type == "UDPHeatmap":
+            return "udp" if self.heatmap_type == "gaussian" else "udp combined"
         return "dark" if self.unbiased else "plain"
+
+    @property
+    def flip_mode(self) -> Literal["heatmap", "udp_combined"]:
+        """How mmpose mirrors such heatmaps."""
+        return "udp_combined" if self.heatmap_type == "combined" else "heatmap"
+
+    @property
+    def channels(self) -> int:
+        """Heatmaps for each keypoint: UDP's combined form has two of offsets beside it."""
+        return 3 if self.heatmap_type == "combined" else 1
 
 
 class Tensor(_Part):
@@ -215,7 +229,27 @@ class Delta(_Part):
 
     reference: str
     AP: float
-    ci95: tuple[float, float] | None = None
+    ci95: tuple[float, float]
+    verdict: Literal["better", "worse", "not distinguishable"]
+    resamples: int
+
+
+class JointError(_Part):
+    """Distance from the true position, over the persons on whom the joint is labelled."""
+
+    mean_px: float | None
+    median_px: float | None
+    mean_share: float | None = Field(description="of the longer side of the annotated box")
+    labelled: int
+
+
+class KeypointView(_Part):
+    """What AP does not show; with ground-truth boxes only, where each prediction has its truth."""
+
+    mean_oks: float
+    pck: dict[str, float] = Field(description="share of joints within 0.05, 0.1, 0.2 of the box")
+    by_joint: dict[str, JointError]
+    ap_by_visible_keypoints: dict[str, float | None]
 
 
 class ProtocolResult(_Part):
@@ -224,6 +258,9 @@ class ProtocolResult(_Part):
     metrics: Metrics
     protocol: Protocol
     delta: Delta | None
+    instances: int
+    images: int
+    keypoints: KeypointView | None
 
 
 class EngineReference(_Part):
@@ -241,8 +278,39 @@ class Accuracy(Artifact):
     delta: Delta | None
     instances: int
     images: int
+    keypoints: KeypointView | None
     engine: EngineReference
     protocols: list[ProtocolResult]
+
+
+class KeypointShift(_Part):
+    """How far keypoints move, in pixels of the model's input."""
+
+    mean: float
+    p99: float
+    max: float
+
+
+class Drift(_Part):
+    """How a stage's heatmaps differ from the original model's."""
+
+    max_abs: float
+    cosine: float
+    keypoint_shift_px: KeypointShift
+
+
+class Parity(Artifact):
+    """`results/{variant}_parity.json`: where in the pipeline an error comes in.
+
+    Every stage is compared with the original model in PyTorch at fp32, on the same crops; `pytorch`
+    itself is therefore zero.  Shifts are of the keypoints that the original is sure of.
+    """
+
+    stages: dict[Literal["pytorch", "onnx", "simplified", "precision", "engine"], Drift]
+    crops: int
+    keypoints: int
+    minimum_score: float
+    engine: EngineReference
 
 
 class Latency(_Part):

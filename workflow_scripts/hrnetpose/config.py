@@ -1,6 +1,6 @@
 """The configuration: its keys, their defaults and documentation, and messages for what is wrong.
 
-`python -m hrnetpose.config` prints the reference page (docs/configuration.md).
+docs/configuration.md is made from it by `python -m hrnetpose.reference`.
 """
 
 import difflib
@@ -72,8 +72,27 @@ class Dataset(_Section):
     """A folder of images, or a zip that is read in place: a path or a URL."""
     annotations: Text
     """COCO keypoint annotations: a path or a URL."""
+    detections: Text | None = None
+    """Boxes of a person detector in COCO's result format, for `boxes: det`: a path or a URL."""
+    detection_score: float = Field(0.0, ge=0, le=1)
+    """Detected boxes with a lower score are left out, as mmpose's `bbox_score_thr` does."""
     calibration: Calibration | None = None
     """What int8 is calibrated on."""
+
+
+class Limits(_Section):
+    """What `snakemake gate` demands of every variant; null demands nothing."""
+
+    ap: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The lowest AP under the headline protocol."""
+    ap_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.01
+    """The largest loss of AP against the reference under the headline protocol."""
+    keypoint_shift_px: Annotated[float, Field(ge=0)] | None = None
+    """The largest 99th percentile of keypoint shift of the engine, in pixels of the input."""
+    fps: Annotated[float, Field(ge=0)] | None = None
+    """The lowest throughput, images/s."""
+    latency_p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """The highest 99th percentile of latency, milliseconds for a batch."""
 
 
 class Variant(_Section):
@@ -89,13 +108,17 @@ class Variant(_Section):
     """A key of `models`; by default the top-level `model`."""
     options: dict[str, Any] = {}
     """Options of the backend."""
+    limits: Limits | None = None
+    """Limits of this variant, instead of the top-level ones."""
 
 
 class Protocols(_Section):
     """Accuracy is measured under every combination; the first of each list is the headline."""
 
-    boxes: list[Literal["gt"]] = Field(["gt"], min_length=1)
-    """Where the person boxes come from: `gt`, the annotations."""
+    boxes: list[Literal["gt", "det"]] = Field(["gt"], min_length=1)
+    """Where the person boxes come from: `gt`, the annotations; `det`, the detector."""
+    nms: Literal["hard", "soft"] = "hard"
+    """OKS NMS at 0.9: drop predictions that overlap a better one (hard), or lower their scores."""
     flip: list[Flag] = Field([False, True], min_length=1)
     """With and without averaging over the mirrored image."""
 
@@ -124,6 +147,8 @@ class Config(_Section):
     """The rows of the report.  null removes one that the default config defines."""
     protocols: Protocols = Protocols()
     """What accuracy is measured under."""
+    limits: Limits = Limits()
+    """What `snakemake gate` demands."""
     benchmark: Benchmark = Benchmark()
     """How speed is measured."""
     shards: int = Field(1, ge=1, le=10000, strict=True)
@@ -157,6 +182,11 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
     config = _validated(Config, raw, "")
     _one_of("model", config.model, config.models)
     _one_of("dataset", config.dataset, config.datasets)
+    if "det" in config.protocols.boxes and config.datasets[config.dataset].detections is None:
+        raise ConfigError(
+            f"protocols.boxes: det needs a detector's boxes, but datasets.{config.dataset} has no "
+            "`detections`; give their file, or evaluate with `boxes: [gt]`"
+        )
     for name, model in config.models.items():
         if model.crop is not None:
             try:
@@ -197,7 +227,9 @@ def _validated(kind: type[Section], raw: Mapping[str, Any], key: str) -> Section
         return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(part for part in (key, *map(str, first["loc"])) if part not in ("", "[key]"))
+        where = ".".join(
+            part for part in (key, *map(str, first["loc"])) if part not in ("", "[key]")
+        )
         raise ConfigError(f"{where or 'config'}: {_explain(first, kind)}") from error
 
 

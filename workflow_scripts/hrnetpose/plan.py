@@ -17,7 +17,7 @@ from typing import Any
 
 from hrnetpose import config
 from hrnetpose.artifacts import Precision
-from hrnetpose.config import BackendRules, Config, Variant
+from hrnetpose.config import BackendRules, Calibration, Config, Variant
 from hrnetpose.model import config_file
 
 
@@ -84,6 +84,14 @@ class Plan:
         }
         return json.dumps(figures, sort_keys=True)
 
+    def limits(self) -> str:
+        """Returns the limits of each variant as JSON."""
+        limits = {
+            name: (variant.limits or self.config.limits).model_dump()
+            for name, variant in self.config.variants.items()
+        }
+        return json.dumps(limits, sort_keys=True)
+
     def config_file(self, model: str) -> list[str]:
         """Returns a model's config file, if it is one of the user's."""
         name = self.config.models[model].config
@@ -99,13 +107,16 @@ class Plan:
         fetched = f"resources/datasets/{dataset}/annotations.json"
         return _local(self.config.datasets[dataset].annotations, fetched)
 
-    def subset(self, dataset: str, subset: str) -> tuple[str, str]:
-        """Returns the images and the annotations of a subset: `calibration` has its own."""
-        if subset == "calibration":
-            calibration = self.config.datasets[dataset].calibration
-            assert calibration is not None  # `config.load` has made sure
-            return calibration.images, calibration.annotations
-        return self.images(dataset), self.annotations(dataset)
+    def detections(self, dataset: str) -> str | None:
+        """Returns where a dataset's detected boxes lie; None if it has none."""
+        source = self.config.datasets[dataset].detections
+        return _local(source, f"resources/datasets/{dataset}/detections.json") if source else None
+
+    def calibration(self, dataset: str) -> Calibration:
+        """Returns a dataset's calibration section; `config.load` makes sure that int8 has one."""
+        section = self.config.datasets[dataset].calibration
+        assert section is not None
+        return section
 
 
 def is_url(source: str) -> bool:

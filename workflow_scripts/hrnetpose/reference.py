@@ -76,7 +76,7 @@ def _type(annotation: Any) -> str:
         return "section" if _inner_section(annotation)[0] is None else "named sections"
     if origin is list:
         return f"list of {_type(args[0])}"
-    if origin is types.UnionType or len(args) > 1 and type(None) in args:
+    if origin is types.UnionType or (len(args) > 1 and type(None) in args):
         return " \\| ".join(_type(part) for part in args)
     if args:  # Annotated
         return _type(args[0])

@@ -11,14 +11,23 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 
 class StageError(Exception):
-    """A failure with a cause that the user can mend; its text is shown as it is."""
+    """A failure with a cause that the user can mend; its text is shown as it is.
+
+    Args:
+        text: one line.
+        details: further lines, where there is a list to show.
+    """
+
+    def __init__(self, text: str, details: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.details = tuple(details)
 
 
 def command(doc: str | None) -> argparse.ArgumentParser:
@@ -43,6 +52,8 @@ def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], No
             main(args)
         except Exception as error:
             print(f"{Path(parser.prog).stem}: error: {describe(error)}", file=terminal, flush=True)
+            for line in getattr(error, "details", ()):
+                print(f"  {line}", file=terminal, flush=True)
             if args.log:
                 # A disk that is full has no room for the traceback either.
                 with suppress(OSError):

@@ -39,6 +39,13 @@ class Image:
     persons: tuple[Person, ...]
 
 
+_KEYS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "annotations": {"id": int, "image_id": int, "bbox": list},
+    "categories": {"id": int},
+}
+
+
 def read(path: Path) -> dict[str, Any]:
     """Reads annotations in COCO's keypoint format.
 
@@ -53,17 +60,24 @@ def read(path: Path) -> dict[str, Any]:
         raise StageError(f"{path}: not JSON ({error}); fetch or write it again") from error
     if not isinstance(content, dict):
         raise StageError(f"{path}: expected a JSON object with COCO's keys, found a list or value")
-    for key, required in (
-        ("images", ("id", "file_name", "width", "height")),
-        ("annotations", ("id", "image_id", "bbox")),
-        ("categories", ("id",)),
-    ):
+    for key, kinds in _KEYS.items():
         if not isinstance(content.get(key), list):
             raise StageError(f"{path}: `{key}` is missing or no list; expected COCO's format")
+        known = set()
         for index, entry in enumerate(content[key]):
-            missing = [name for name in required if name not in entry]
-            if missing:
-                raise StageError(f"{path}: {key}[{index}] lacks `{missing[0]}`")
+            where = f"{path}: {key}[{index}]"
+            if not isinstance(entry, dict):
+                raise StageError(f"{where} is {entry!r}; expected a JSON object")
+            for name, kind in kinds.items():
+                if name not in entry:
+                    raise StageError(f"{where} lacks `{name}`")
+                if not isinstance(entry[name], kind):
+                    raise StageError(
+                        f"{where}: {name} is {entry[name]!r}; expected {kind.__name__}"
+                    )
+            if entry["id"] in known:
+                raise StageError(f"{where}: id {entry['id']} is there twice")
+            known.add(entry["id"])
     return content
 
 
@@ -93,7 +107,10 @@ def ground_truth(content: dict[str, Any], path: Path) -> list[Image]:
         image = images[entry["image_id"]]
         box = _clipped(entry["bbox"], image["width"], image["height"], where)
         keypoints = _keypoints(entry["keypoints"], where)
-        labelled = entry.get("num_keypoints", int((keypoints[:, 2] > 0).sum()))
+        # Where the number is not given, mmpose goes by the coordinates alone.
+        labelled = entry.get("num_keypoints", len(keypoints))
+        if not isinstance(labelled, int):
+            raise StageError(f"{where}: num_keypoints is {labelled!r}; expected int")
         if entry.get("iscrowd") or labelled == 0 or keypoints[:, :2].max() <= 0:
             continue
         if (box[2:] <= box[:2]).any():
@@ -106,9 +123,70 @@ def ground_truth(content: dict[str, Any], path: Path) -> list[Image]:
         )
     if not persons:
         raise StageError(f"{path}: no person with labelled keypoints and a box to evaluate")
+    return _with_persons(content, persons)
+
+
+def detections(path: Path, content: dict[str, Any], minimum_score: float = 0.0) -> list[Image]:
+    """Returns the images on which a detector found persons, with its boxes.
+
+    Boxes are taken as they are, not clipped, and numbered in the order of the file, as mmpose's
+    CocoDataset does.  Boxes on images that are not annotated are left out.
+
+    Args:
+        path: boxes in COCO's result format, [{image_id, category_id, bbox, score}, ...].
+        content: the annotations, as `read` returned them.
+        minimum_score: boxes with a lower score are left out.
+
+    Raises:
+        StageError: the file is missing, malformed, or has no box on the annotated images.
+    """
+    try:
+        entries = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StageError(
+            f"{path}: there is no such file of detected boxes; put it there, or evaluate with "
+            "`protocols: {boxes: [gt]}`"
+        ) from error
+    except ValueError as error:
+        raise StageError(f"{path}: not JSON ({error}); fetch or write it again") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise StageError(f"{path}: expected a list of detections in COCO's result format")
+    images = {entry["id"]: entry for entry in content["images"]}
+    persons: dict[int, list[Person]] = {}
+    number = 0
+    for index, entry in enumerate(entries):
+        where = f"{path}: detection {index}"
+        missing = [n for n in ("image_id", "category_id", "bbox", "score") if n not in entry]
+        if missing:
+            raise StageError(f"{where} lacks `{missing[0]}`")
+        if entry["category_id"] != 1:
+            continue
+        number += 1
+        if not isinstance(entry["image_id"], int):
+            raise StageError(f"{where}: image_id is {entry['image_id']!r}; expected int")
+        if entry["image_id"] not in images:
+            continue
+        box = np.array(_box(entry["bbox"], where), np.float32)
+        box[2:] += box[:2]
+        score = entry["score"]
+        if not isinstance(score, int | float) or not np.isfinite(score):
+            raise StageError(f"{where}: score is {score!r}; expected a number")
+        if np.float32(score) < np.float32(minimum_score):
+            continue
+        person = Person(number - 1, entry["image_id"], box, float(score))
+        persons.setdefault(entry["image_id"], []).append(person)
+    if not persons:
+        raise StageError(f"{path}: no person box on the annotated images; is it another dataset's?")
+    return _with_persons(content, persons)
+
+
+def _with_persons(content: dict[str, Any], persons: dict[int, list[Person]]) -> list[Image]:
     return [
         Image(
-            entry["id"], entry["file_name"], entry["width"], entry["height"],
+            entry["id"],
+            entry["file_name"],
+            entry["width"],
+            entry["height"],
             tuple(sorted(persons[entry["id"]], key=lambda person: person.id)),
         )
         for entry in sorted(content["images"], key=lambda entry: entry["id"])
@@ -116,14 +194,19 @@ def ground_truth(content: dict[str, Any], path: Path) -> list[Image]:
     ]
 
 
+def _box(box: Any, where: str) -> list[float]:
+    try:
+        numbers = [float(value) for value in box] if isinstance(box, list) else []
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 4 or not np.isfinite(numbers).all():
+        raise StageError(f"{where}: bbox is {box!r}; expected four finite numbers")
+    return numbers
+
+
 def _clipped(box: Any, width: int, height: int, where: str) -> npt.NDArray[np.float32]:
     """COCO's x, y, width, height as corners inside the image, as mmpose clips them."""
-    try:
-        x, y, w, h = (float(value) for value in box)
-    except (TypeError, ValueError) as error:
-        raise StageError(f"{where}: bbox is {box!r}; expected four numbers") from error
-    if not np.isfinite([x, y, w, h]).all():
-        raise StageError(f"{where}: bbox is {box!r}; expected finite numbers")
+    x, y, w, h = _box(box, where)
     corners = np.array([x, y, x + w, y + h])
     return np.clip(corners, 0, np.array([width, height] * 2) - 1).astype(np.float32)
 
@@ -133,8 +216,8 @@ def _keypoints(values: Any, where: str) -> npt.NDArray[np.float64]:
         keypoints = np.array(values, float).reshape(-1, 3)
     except (TypeError, ValueError) as error:
         raise StageError(f"{where}: keypoints are not triples of x, y and visibility") from error
-    if not len(keypoints):
-        raise StageError(f"{where}: keypoints are empty")
+    if not len(keypoints) or not np.isfinite(keypoints).all():
+        raise StageError(f"{where}: keypoints are empty, or not finite numbers")
     return keypoints
 
 

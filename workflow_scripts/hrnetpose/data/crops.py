@@ -16,6 +16,9 @@ from hrnetpose.data.coco import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.stage import StageError
 
+COLUMNS = ("id", "image_id", "box", "box_score", "center", "scale")
+"""What the table beside crops has for each of them."""
+
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -90,7 +93,13 @@ def cut(image: Pixels, center: Floats, scale: Floats, crop: Crop) -> Pixels:
 
 
 def write(
-    images: list[Image], store: ImageStore, crop: Crop, crops: Path, instances: Path, threads: int = 1
+    images: list[Image],
+    boxes_from: str,
+    store: ImageStore,
+    crop: Crop,
+    crops: Path,
+    instances: Path,
+    threads: int = 1,
 ) -> None:
     """Writes the crops of all persons, and a table that says which is which.
 
@@ -98,11 +107,12 @@ def write(
 
     Args:
         images: the images and their persons; their order is the order of the crops.
+        boxes_from: `gt` or `det`, kept in the table.
         store: where the images are.
         crop: the geometry.
         crops: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
         instances: a .npz with `id`, `image_id` (int64 [N]), `box` (float32 [N, 4] corners),
-            `box_score` (float32 [N]), `center` and `scale` (float32 [N, 2]).
+            `box_score` (float32 [N]), `center` and `scale` (float32 [N, 2]) and `boxes_from`.
         threads: how many images are decoded at a time.
 
     Raises:
@@ -139,6 +149,7 @@ def write(
             box_score=np.array([person.score for person in persons], np.float32),
             center=centers,
             scale=scales,
+            boxes_from=np.array(boxes_from),
         )
 
 
@@ -169,8 +180,10 @@ def read(path: Path) -> Pixels:
     try:
         # An empty array cannot be mapped.
         crops = np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise StageError(f"{path}: no crops ({error}); delete it and run again") from error
+    if not isinstance(crops, np.ndarray):
+        raise StageError(f"{path}: holds several arrays; delete it and run again")
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[-1] != 3:
         raise StageError(
             f"{path}: holds {crops.dtype} {list(crops.shape)}; expected uint8 [N, height, width, 3]"
@@ -188,8 +201,7 @@ def read_instances(path: Path, count: int) -> dict[str, npt.NDArray[Any]]:
     Raises:
         StageError: the file is missing, damaged or belongs to other crops.
     """
-    names = ("id", "image_id", "box", "box_score", "center", "scale")
-    table = files.read_npz(path, names)
-    if any(len(column) != count for column in table.values()):
+    table = files.read_npz(path, (*COLUMNS, "boxes_from"))
+    if any(len(table[name]) != count for name in COLUMNS):
         raise StageError(f"{path}: has {len(table['id'])} rows for {count} crops; make both again")
     return table

@@ -75,7 +75,10 @@ class ImageStore:
         """
         content = self.read(name)
         encoded = np.frombuffer(content, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if content else None
+        try:
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        except cv2.error:  # empty, or of an absurd size
+            image = None
         if image is None or _truncated_jpeg(content):
             raise StageError(f"{self.path}: image {name} is damaged: it cannot be decoded whole")
         if image.shape[:2] != (height, width):
@@ -87,11 +90,17 @@ class ImageStore:
 
 
 def _truncated_jpeg(content: bytes) -> bool:
-    """Tells whether a JPEG breaks off: decoders fill the rest with grey and only warn.
+    """Tells whether the end of a JPEG is missing: zeros in its place are decoded as grey.
 
-    Inside compressed data every 0xFF is escaped, so an end marker behind the last scan header is
-    the real one.
+    Inside compressed data every 0xFF is escaped, so an end marker behind the scan header is the
+    real one; that of a preview lies in a segment before it, which is skipped.
     """
     if not content.startswith(b"\xff\xd8"):
         return False
-    return content.find(b"\xff\xd9", content.rfind(b"\xff\xda")) < 0
+    place = 2
+    while content[place : place + 1] == b"\xff":
+        if content[place + 1 : place + 2] == b"\xda":
+            return content.find(b"\xff\xd9", place) < 0
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
+        place += 2 + length
+    return False  # an odd header; the decoder has taken it

@@ -47,11 +47,14 @@ def open_engine(folder: Path, threads: int) -> tuple[Engine, EngineCard]:
     Raises:
         StageError: the engine is missing, damaged or was built for something else.
     """
-    card = EngineCard.read(folder / ENGINE_CARD)
+    try:
+        card = EngineCard.read(folder / ENGINE_CARD)
+    except StageError as error:
+        raise StageError(f"{error}; build it again: {rebuild(folder)}") from error
     if card.backend not in BACKENDS:
         raise StageError(
             f"{folder / ENGINE_CARD}: backend {card.backend!r} is unknown; "
-            f"known: {', '.join(BACKENDS)}"
+            f"known: {', '.join(BACKENDS)}; build it again: {rebuild(folder)}"
         )
     used = backend(card.backend)
     check_versions(card, used, folder)

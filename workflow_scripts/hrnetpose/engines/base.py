@@ -22,7 +22,8 @@ from hrnetpose.artifacts import (
     ENGINE_CARD,
     ENGINE_FILE,
     EngineCard,
-    ExecutedPrecision, ModelCard,
+    ExecutedPrecision,
+    ModelCard,
     Precision,
 )
 from hrnetpose.stage import StageError

@@ -70,9 +70,7 @@ def _session(file: Path, threads: int, optimized: Path | None = None) -> Any:
     if optimized:
         options.optimized_model_filepath = str(optimized)
     try:
-        return onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base
         raise StageError(f"{file}: ONNX Runtime cannot load it: {error}") from error
 

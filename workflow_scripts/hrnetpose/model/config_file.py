@@ -45,11 +45,13 @@ def crop(config: Path) -> Crop:
     """
     for path in _with_bases(config):
         tree = _parse(path)
-        codec = _assigned(tree, "codec")
-        if codec is None or "input_size" not in codec:
-            continue
-        width, height = codec["input_size"]
-        steps = {step["type"]: step for step in _assigned(tree, "val_pipeline") or []}
+        match _assigned(tree, "codec"):
+            case {"input_size": [int(width), int(height)]}:
+                pass
+            case _:
+                continue
+        pipeline = _assigned(tree, "val_pipeline") or []
+        steps = {step["type"]: step for step in pipeline if step and "type" in step}
         return Crop(
             height=height,
             width=width,

@@ -24,6 +24,8 @@ class HeatmapNetwork(torch.nn.Module):
     def __init__(self, estimator: torch.nn.Module) -> None:
         super().__init__()
         self.estimator = estimator
+        # The exporter leaves a module in the mode that it found it in.
+        self.train(estimator.training)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W] float32 -> [N, K, H/4, W/4] float32 (with HRNet's stride)."""
@@ -60,8 +62,13 @@ def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
 
 
 def card(
-    name: str, config_name: str, config: Any, crop: Crop, network: HeatmapNetwork,
-    weights: Path | None, onnx: Path,
+    name: str,
+    config_name: str,
+    config: Any,
+    crop: Crop,
+    network: HeatmapNetwork,
+    weights: Path | None,
+    onnx: Path,
 ) -> ModelCard:
     """Describes an exported model.
 
@@ -71,17 +78,26 @@ def card(
     preprocessor = config.model.data_preprocessor
     decoder = config.model.head.decoder
     width, height = decoder.input_size
-    if (height, width) != (crop.height, crop.width):
+    if crop != mmpose.crop(config):
         raise StageError(
-            f"{config.filename}: the model takes {height}x{width} (height x width) but its crops "
-            f"are planned as {crop}; correct `models.{name}.crop` in the configuration"
+            f"{config.filename}: the model takes crops {mmpose.crop(config)}, but {crop} is "
+            f"planned; correct `models.{name}.crop` in the configuration, or leave it out"
         )
+    codec = Codec(
+        type=decoder.type,
+        sigma=decoder.get("sigma", 2.0),
+        unbiased=decoder.get("unbiased", False),
+        blur_kernel_size=decoder.get("blur_kernel_size", 11),
+        heatmap_type=decoder.get("heatmap_type", "gaussian"),
+        radius_factor=decoder.get("radius_factor", 0.0546875),
+    )
     keypoints = mmpose.keypoint_info(config)
     graph = graphs.read(onnx)
-    if graphs.output_shape(graph)[1] != len(keypoints.names):
+    channels = graphs.output_shape(graph)[1]
+    if channels != len(keypoints.names) * codec.channels:
         raise StageError(
-            f"{config.filename}: the head has {graphs.output_shape(graph)[1]} heatmaps, but its "
-            f"dataset has {len(keypoints.names)} keypoints"
+            f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
+            f"{len(keypoints.names)} keypoints with {codec.channels} each"
         )
     test_cfg = config.model.get("test_cfg") or {}
     return ModelCard(
@@ -97,12 +113,7 @@ def card(
         mean=list(preprocessor.get("mean") or [0.0] * 3),
         std=list(preprocessor.get("std") or [1.0] * 3),
         crop=crop,
-        codec=Codec(
-            type=decoder.type,
-            sigma=decoder.get("sigma"),
-            unbiased=decoder.get("unbiased", False),
-            blur_kernel_size=decoder.get("blur_kernel_size", 11),
-        ),
+        codec=codec,
         flip_shift=test_cfg.get("shift_heatmap", False),
         keypoints=keypoints,
         parameters=sum(parameter.numel() for parameter in network.parameters()),

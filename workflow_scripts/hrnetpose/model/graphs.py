@@ -53,11 +53,23 @@ def output_shape(model: onnx.ModelProto) -> list[int | str]:
 
 def fixed_inputs(card: ModelCard, batch: int = 2) -> npt.NDArray[np.float32]:
     """Returns normalised NCHW images that are the same every time, for comparing graphs."""
-    shape = (batch, 3, card.crop.height, card.crop.width)
-    pixels = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
-    mean = np.array(card.mean, np.float32).reshape(1, 3, 1, 1)
-    std = np.array(card.std, np.float32).reshape(1, 3, 1, 1)
-    return (pixels.astype(np.float32) - mean) / std
+    shape = (batch, card.crop.height, card.crop.width, 3)
+    return normalised(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), card)
+
+
+def normalised(crops: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.float32]:
+    """Returns crops as the graphs take them.
+
+    Args:
+        crops: uint8 [N, H, W, 3] RGB.
+        card: mean, standard deviation and channel order.
+
+    Returns:
+        float32 [N, 3, H, W].
+    """
+    pixels = crops[..., ::-1] if card.channel_order == "BGR" else crops
+    mean, std = np.array(card.mean, np.float32), np.array(card.std, np.float32)
+    return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
 
 
 def run(model: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -77,9 +89,7 @@ def run(model: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
         raise StageError(f"{model}: ONNX Runtime cannot run it: {error}") from error
 
 
-def relative_error(
-    values: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
-) -> float:
+def relative_error(values: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
     """Returns ||values - reference|| / ||reference||; NaN counts as infinite."""
     norm = float(np.linalg.norm(reference)) or 1.0
     error = float(np.linalg.norm(values - reference)) / norm

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts import Keypoints
+from hrnetpose.artifacts import Crop, Keypoints
 from hrnetpose.model import config_file
 from hrnetpose.stage import StageError
 
@@ -132,7 +132,7 @@ def read_config(config: str) -> Any:
     for key, value, supported in (
         ("model.type", model.get("type"), ["TopdownPoseEstimator"]),
         ("model.head.type", head.get("type"), ["HeatmapHead"]),
-        ("model.head.decoder.type", decoder.get("type"), ["MSRAHeatmap"]),
+        ("model.head.decoder.type", decoder.get("type"), ["MSRAHeatmap", "UDPHeatmap"]),
     ):
         if value not in supported:
             raise StageError(
@@ -140,6 +140,20 @@ def read_config(config: str) -> Any:
                 f"supported: top-down heatmap models, that is {' or '.join(supported)}"
             )
     return parsed
+
+
+def crop(config: Any) -> Crop:
+    """Returns the crops that the config's own test pipeline makes."""
+    loader = config.get("val_dataloader") or config.get("test_dataloader") or {}
+    pipeline = (loader.get("dataset") or {}).get("pipeline") or config.get("val_pipeline") or []
+    steps = {step["type"]: step for step in pipeline}
+    width, height = config.model.head.decoder.input_size
+    return Crop(
+        height=height,
+        width=width,
+        padding=steps.get("GetBBoxCenterScale", {}).get("padding", 1.25),
+        udp=steps.get("TopdownAffine", {}).get("use_udp", False),
+    )
 
 
 def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
@@ -187,7 +201,8 @@ def _load_weights(model: Any, weights: Path, config: str) -> None:
             f"({reason}); fetch it again and compare its sha256"
         ) from error
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    tensors = state.values() if isinstance(state, dict) else []
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
         raise StageError(f"{weights}: no `state_dict` of tensors in it; expected a checkpoint")
     try:
         # mmpose's own hook renames what the 2020 checkpoints call keypoint_head.*

@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from onnxruntime import quantization
 
 from hrnetpose.artifacts import ModelCard
+from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 
 BATCH = 16
@@ -19,7 +19,8 @@ class _Crops(quantization.CalibrationDataReader):
     """Feeds normalised crops to the calibrator."""
 
     def __init__(self, crops: npt.NDArray[np.uint8], card: ModelCard) -> None:
-        self._batches = _normalised(crops, card)
+        starts = range(0, len(crops), BATCH)
+        self._batches = (graphs.normalised(crops[i : i + BATCH], card) for i in starts)
         self._name = card.input.name
 
     def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
@@ -27,20 +28,7 @@ class _Crops(quantization.CalibrationDataReader):
         return None if batch is None else {self._name: batch}
 
 
-def _normalised(
-    crops: npt.NDArray[np.uint8], card: ModelCard
-) -> Iterator[npt.NDArray[np.float32]]:
-    mean, std = np.array(card.mean, np.float32), np.array(card.std, np.float32)
-    for start in range(0, len(crops), BATCH):
-        pixels = crops[start : start + BATCH]
-        if card.channel_order == "BGR":
-            pixels = pixels[..., ::-1]
-        yield np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2), np.float32)
-
-
-def to_int8(
-    model: Path, crops: npt.NDArray[np.uint8], card: ModelCard, output: Path
-) -> None:
+def to_int8(model: Path, crops: npt.NDArray[np.uint8], card: ModelCard, output: Path) -> None:
     """Writes the int8 graph.
 
     Weights are symmetric and per channel, activations are per tensor, biases stay fp32: the form

@@ -49,6 +49,7 @@ def render(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = table.number
+    environment.filters["interval"] = table.interval
     return environment.get_template("report.html").render(
         rows=rows,
         models=models,

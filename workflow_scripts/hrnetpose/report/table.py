@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hrnetpose.artifacts import Accuracy, EngineCard, Perf
+from hrnetpose.artifacts import Accuracy, Delta, EngineCard, Parity, Perf
+
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,7 @@ class Row:
     engine: EngineCard
     perf: Perf
     accuracy: Accuracy | None
+    parity: Parity | None = None
     published: dict[str, float] = field(default_factory=dict)
     """Published AP by protocol (`det+flip`), on the same dataset."""
 
@@ -33,9 +37,9 @@ class Row:
         return self.accuracy.metrics.AP if self.accuracy else None
 
     @property
-    def ap_change(self) -> float | None:
-        """Change of AP against the reference."""
-        return self.accuracy.delta.AP if self.accuracy and self.accuracy.delta else None
+    def delta(self) -> Delta | None:
+        """Change of AP against the reference under the headline protocol."""
+        return self.accuracy.delta if self.accuracy else None
 
 
 def fastest(rows: Iterable[Row]) -> Row:
@@ -46,21 +50,39 @@ def fastest(rows: Iterable[Row]) -> Row:
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
     """Formats a figure; a missing one is a dash."""
     if value is None:
-        return "–"
+        return MISSING
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
+
+
+def interval(delta: Delta | None) -> str:
+    """Formats a change with its interval."""
+    if delta is None:
+        return MISSING
+    low, high = (number(end, sign=True) for end in delta.ci95)
+    return f"{number(delta.AP, sign=True)} [{low}, {high}]"
 
 
 def as_text(rows: Sequence[Row]) -> str:
     """Returns the summary for a terminal."""
-    header = ("variant", "backend", "precision", "AP", "change", "images/s", "p50 ms", "p99 ms", "MB")
+    header = (
+        "variant",
+        "backend",
+        "precision",
+        "AP",
+        "change [95 %]",
+        "images/s",
+        "p50 ms",
+        "p99 ms",
+        "MB",
+    )
     lines = [
         (
             row.name,
             row.engine.backend,
             row.precision,
             number(row.ap),
-            number(row.ap_change, sign=True),
+            interval(row.delta),
             number(row.perf.throughput.fps, 1),
             number(row.perf.latency_ms.p50, 1),
             number(row.perf.latency_ms.p99, 1),

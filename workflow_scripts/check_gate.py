@@ -1,0 +1,71 @@
+"""Hold every variant against the limits of the configuration; fail and list what is outside.
+
+    python workflow_scripts/check_gate.py --limits '{"int8": {"ap_drop": 0.01}}' \\
+        --accuracy results/int8_accuracy.json --perf results/int8_perf.json \\
+        --parity results/int8_parity.json --output results/gate.txt
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from hrnetpose import files, stage
+from hrnetpose.artifacts import Accuracy, Parity, Perf
+from hrnetpose.config import Limits
+from hrnetpose.stage import StageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--limits", type=json.loads, required=True, help="JSON: by variant")
+    command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
+    command.add_argument("--perf", type=Path, nargs="*", default=[], help="speeds (JSON)")
+    command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
+    command.add_argument("--output", type=Path, required=True, help="what was checked (text)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    limits = {name: Limits.model_validate(values) for name, values in args.limits.items()}
+    accuracy = {a.engine.variant: a for a in map(Accuracy.read, args.accuracy)}
+    perf = {p.engine.variant: p for p in map(Perf.read, args.perf)}
+    parity = {p.engine.variant: p for p in map(Parity.read, args.parity)}
+    held: list[str] = []
+    violated: list[str] = []
+    for name, limit in limits.items():
+        for text, holds in checks(limit, accuracy.get(name), perf[name], parity[name]):
+            (held if holds else violated).append(f"{name}: {text}")
+    if violated:
+        raise StageError(f"{len(violated)} outside the limits", violated)
+    files.write_text(args.output, "".join(f"{line}\n" for line in held))
+
+
+def checks(
+    limit: Limits, accuracy: Accuracy | None, perf: Perf, parity: Parity
+) -> list[tuple[str, bool]]:
+    """Returns each check that applies, as a sentence and whether it holds."""
+    found: list[tuple[str, bool]] = []
+
+    def at_least(what: str, value: float | None, least: float | None) -> None:
+        if least is not None and value is not None:
+            found.append((f"{what} is {value:.4g}, at least {least:g} is asked", value >= least))
+
+    def at_most(what: str, value: float | None, most: float | None) -> None:
+        if most is not None and value is not None:
+            found.append((f"{what} is {value:.4g}, at most {most:g} is allowed", value <= most))
+
+    if accuracy is not None:
+        at_least("AP", accuracy.metrics.AP, limit.ap)
+        drop = -accuracy.delta.AP if accuracy.delta else None
+        at_most("loss of AP", drop, limit.ap_drop)
+    shift = parity.stages["engine"].keypoint_shift_px.p99
+    at_most("keypoint shift (p99, pixels)", shift, limit.keypoint_shift_px)
+    at_least("images/s", perf.throughput.fps, limit.fps)
+    at_most("latency (p99, ms)", perf.latency_ms.p99, limit.latency_p99_ms)
+    return found
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

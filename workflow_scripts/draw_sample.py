@@ -1,0 +1,30 @@
+"""Draw a split of the embedded sample: people with COCO keypoints, the same ones every time.
+
+    python workflow_scripts/draw_sample.py --split val --images 100 --archive val.zip \\
+        --annotations val.json
+"""
+
+import argparse
+from pathlib import Path
+
+from hrnetpose import stage
+from hrnetpose.data import sample
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--split", choices=sample.SPLITS, required=True)
+    command.add_argument("--images", type=int, required=True, help="how many to draw")
+    command.add_argument("--archive", type=Path, required=True, help="a zip of JPEG files")
+    command.add_argument("--annotations", type=Path, required=True, help="COCO annotations")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    sample.write_split(args.split, args.images, args.archive, args.annotations)
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

@@ -1,0 +1,1 @@
+"""From heatmaps to keypoints and their accuracy."""

@@ -1,0 +1,231 @@
+"""From keypoints to COCO's figures, as mmpose's CocoMetric takes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrnetpose.artifacts import Metrics
+from hrnetpose.pose import evaluation
+from hrnetpose.pose.evaluation import Detections, Truths
+from hrnetpose.pose.nms import Indices, nms, soft_nms
+from hrnetpose.stage import StageError
+
+KEYPOINT_SCORE_THRESHOLD = 0.2
+OKS_NMS_THRESHOLD = 0.9
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted persons of a dataset, N in all.
+
+    Attributes:
+        ids: int64 [N], of the boxes; within an image they set the order.
+        image_ids: int64 [N].
+        keypoints: float32 [N, K, 2] in image pixels.
+        scores: float32 [N, K], heatmap maxima.
+        box_scores: float32 [N].
+        boxes: float32 [N, 4], x1, y1, x2, y2, that the persons were cut out by.
+        areas: float32 [N], of the padded boxes, in square pixels; the extent that NMS goes by.
+    """
+
+    ids: npt.NDArray[np.int64]
+    image_ids: npt.NDArray[np.int64]
+    keypoints: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    box_scores: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    areas: npt.NDArray[np.float32]
+
+
+def rescored(predictions: Predictions) -> npt.NDArray[np.float32]:
+    """Returns box score x mean score of the keypoints above 0.2 (0 where there is none): [N].
+
+    In single precision and summed from the first keypoint to the last, as in mmpose: whether two
+    scores are equal decides which person NMS keeps.
+    """
+    confident = predictions.scores > KEYPOINT_SCORE_THRESHOLD
+    total = np.where(confident, predictions.scores, np.float32(0)).cumsum(axis=1)[:, -1]
+    count = np.maximum(confident.sum(axis=1), 1).astype(np.float32)
+    return predictions.box_scores * (total / count)
+
+
+def kept(
+    predictions: Predictions,
+    scores: npt.NDArray[np.float32],
+    sigmas: npt.ArrayLike,
+    soft: bool = False,
+) -> Indices:
+    """Returns the predictions that OKS NMS leaves, by image, then by falling score.
+
+    Args:
+        predictions: the predicted persons.
+        scores: float32 [N], what `rescored` returned.
+        sigmas: the OKS constants [K].
+        soft: lower the scores of overlapping predictions instead of dropping them.
+    """
+    suppress = soft_nms if soft else nms
+    if not len(scores):
+        return np.empty(0, np.intp)
+    sigmas = np.asarray(sigmas, np.float64)
+    order = np.lexsort((predictions.ids, predictions.image_ids))
+    images = np.split(order, np.flatnonzero(np.diff(predictions.image_ids[order])) + 1)
+    left = [
+        suppress(
+            predictions.keypoints[rows],
+            scores[rows],
+            predictions.areas[rows],
+            sigmas,
+            OKS_NMS_THRESHOLD,
+        )
+        for rows in images
+    ]
+    return np.concatenate([rows[best] for rows, best in zip(images, left, strict=True)])
+
+
+def detections(predictions: Predictions, sigmas: npt.ArrayLike, soft: bool = False) -> Detections:
+    """Returns predictions as the evaluation takes them, after rescoring and OKS NMS per image.
+
+    Args:
+        predictions: the predicted persons.
+        sigmas: the OKS constants [K].
+        soft: use soft OKS NMS.
+    """
+    scores = rescored(predictions)
+    rows = kept(predictions, scores, sigmas, soft)
+    sizes = _sizes(predictions.boxes[rows])
+    return Detections(
+        image_ids=predictions.image_ids[rows],
+        keypoints=predictions.keypoints[rows].astype(np.float64),
+        scores=scores[rows].astype(np.float64),
+        # COCOeval takes a prediction's size (for APM, APL) from its box if it has one.
+        areas=sizes[:, 0] * sizes[:, 1],
+    )
+
+
+def to_coco(predictions: Predictions, sigmas: npt.ArrayLike, category: int) -> list[dict[str, Any]]:
+    """Returns predictions in COCO's result format, after rescoring and OKS NMS per image."""
+    scores = rescored(predictions)
+    rows = kept(predictions, scores, sigmas)
+    triples = np.concatenate([predictions.keypoints, predictions.scores[..., None]], axis=2)[rows]
+    triples = triples.reshape(len(rows), triples.shape[1] * 3)
+    boxes = predictions.boxes[rows]
+    xywh = np.concatenate([boxes[:, :2].astype(np.float64), _sizes(boxes)], axis=1)
+    columns = (predictions.image_ids[rows], triples, scores[rows], xywh)
+    return [
+        {
+            "image_id": image,
+            "category_id": category,
+            "keypoints": keypoints,
+            "score": score,
+            "bbox": box,
+        }
+        for image, keypoints, score, box in zip(*(c.tolist() for c in columns), strict=True)
+    ]
+
+
+def _sizes(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Widths and heights [N, 2], subtracted in single precision as in mmpose."""
+    return (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+
+
+def person_category(annotations: dict[str, Any]) -> int:
+    """Returns the id of the category that has keypoints.
+
+    Raises:
+        StageError: no annotation has keypoints, or those of several categories have.
+    """
+    categories = {
+        entry.get("category_id", 1) for entry in annotations["annotations"] if "keypoints" in entry
+    }
+    if len(categories) != 1:
+        found = ", ".join(map(str, sorted(categories))) or "none"
+        raise StageError(
+            f"the categories with keypoints are: {found}; expected one, since AP is taken over one"
+        )
+    return categories.pop()
+
+
+def truths(annotations: dict[str, Any]) -> Truths:
+    """Returns the annotated persons, with what small annotation tools leave out filled in.
+
+    Args:
+        annotations: COCO annotations; they are not changed.  `num_keypoints`, `iscrowd` and `area`
+            may be missing; the area is then 0.53 of the box, COCO's mean.
+
+    Raises:
+        StageError: no annotation has keypoints, or those of several categories have.
+    """
+    person_category(annotations)
+    image_ids = np.unique(np.array([entry["id"] for entry in annotations["images"]], np.int64))
+    known = set(image_ids.tolist())
+    persons = [
+        entry
+        for entry in annotations["annotations"]
+        if "keypoints" in entry and entry["image_id"] in known
+    ]
+    keypoints = _triples(persons)
+    boxes = np.array([entry["bbox"] for entry in persons], np.float64).reshape(-1, 4)
+    labelled = (keypoints[..., 2] > 0).sum(axis=1).tolist()
+    guessed = (boxes[:, 2] * boxes[:, 3] * 0.53).tolist()
+    crowds = np.array([bool(entry.get("iscrowd")) for entry in persons], bool)
+    without = [
+        entry.get("num_keypoints", count) == 0
+        for entry, count in zip(persons, labelled, strict=True)
+    ]
+    areas = [entry.get("area", area) for entry, area in zip(persons, guessed, strict=True)]
+    images = np.array([entry["image_id"] for entry in persons], np.int64)
+    return Truths(
+        image_ids=image_ids,
+        ids=np.array([entry["id"] for entry in persons], np.int64),
+        images=np.searchsorted(image_ids, images),
+        keypoints=keypoints,
+        boxes=boxes,
+        areas=np.array(areas, np.float64),
+        crowds=crowds,
+        ignored=crowds | np.array(without, bool),
+    )
+
+
+def _triples(entries: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+    """Their keypoints [N, K, 3]."""
+    flat = np.array([entry["keypoints"] for entry in entries], np.float64)
+    return flat.reshape(len(entries), flat.shape[-1] // 3, 3)
+
+
+def from_coco(results: list[dict[str, Any]]) -> Detections:
+    """Returns COCO results as the evaluation takes them.
+
+    Args:
+        results: all of the category that is evaluated; a result's size is that of its `bbox`, or
+            else that of the rectangle around its keypoints.
+    """
+    keypoints = _triples(results)[..., :2]
+    sizes = [
+        entry["bbox"][2:] if "bbox" in entry else np.ptp(points, axis=0).tolist()
+        for entry, points in zip(results, keypoints, strict=True)
+    ]
+    return Detections(
+        image_ids=np.array([entry["image_id"] for entry in results], np.int64),
+        keypoints=keypoints,
+        scores=np.array([entry["score"] for entry in results], np.float64),
+        areas=np.array([width * height for width, height in sizes], np.float64),
+    )
+
+
+def evaluate(
+    annotations: dict[str, Any], results: list[dict[str, Any]], sigmas: npt.ArrayLike
+) -> Metrics:
+    """Returns the figures of COCO's keypoint evaluation.
+
+    Args:
+        annotations: COCO annotations; they are not changed.
+        results: COCO results.
+        sigmas: the OKS constants, one per keypoint.
+
+    Raises:
+        StageError: no annotation has keypoints, or those of several categories have.
+        ValueError: a result is on an image that is not annotated.
+    """
+    return evaluation.accumulate(evaluation.match(truths(annotations), from_coco(results), sigmas))

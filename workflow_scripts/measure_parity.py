@@ -1,0 +1,114 @@
+"""Measure at every stage how far the heatmaps and keypoints are from the original model's.
+
+    python workflow_scripts/measure_parity.py --reference heatmaps.npz --card model.json \\
+        --onnx model.onnx --simplified simplified.onnx --precision fp16.onnx \\
+        --engine build/engines/fp16 --output fp16_parity.json
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hrnetpose import engines, files, stage
+from hrnetpose.artifacts import Drift, EngineReference, KeypointShift, ModelCard, Parity
+from hrnetpose.engines.base import Crops, Heatmaps
+from hrnetpose.model import graphs
+from hrnetpose.pose import decode
+from hrnetpose.stage import StageError
+
+MINIMUM_SCORE = 0.2
+"""Below it a maximum is noise, and where it lies means nothing (mmpose's rescoring agrees)."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--reference", type=Path, required=True, help="crops and heatmaps (.npz)")
+    command.add_argument("--card", type=Path, required=True, help="the model card")
+    command.add_argument("--onnx", type=Path, help="the exported graph")
+    command.add_argument("--simplified", type=Path, help="the simplified graph")
+    command.add_argument("--precision", type=Path, help="the graph the engine is built from")
+    command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
+    command.add_argument("--threads", type=int, default=1, help="CPU threads")
+    command.add_argument("--output", type=Path, required=True, help="the drift (JSON)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    model = ModelCard.read(args.card)
+    reference = files.read_npz(args.reference, ["crops", "heatmaps"])
+    crops, heatmaps = reference["crops"], reference["heatmaps"]
+    if not len(crops):
+        raise StageError(f"{args.reference}: holds no crops; parity needs at least one")
+    images = graphs.normalised(crops, model)
+    positions, scores = decode.decode(heatmaps, model.codec)
+    # An untrained model is sure of nothing; then all of its keypoints are compared.
+    minimum = MINIMUM_SCORE if model.trained else 0.0
+    sure = scores > minimum
+    found: dict[str, Heatmaps] = {"pytorch": heatmaps}
+    for name in ("onnx", "simplified", "precision"):
+        if (graph := getattr(args, name)) is not None:
+            found[name] = graphs.run(graph, images)
+    engine, card = engines.open_engine(args.engine, args.threads)
+    with engine:
+        found["engine"] = np.concatenate(list(engine.stream(batches(crops, engine.batch))))
+    stages: dict[Any, Drift] = {}
+    for name, values in found.items():
+        if values.shape[1:] != heatmaps.shape[1:]:
+            raise StageError(
+                f"{args.output.name}: stage {name} gives heatmaps {list(values.shape[1:])}, the "
+                f"original {list(heatmaps.shape[1:])}"
+            )
+        moved, _ = decode.decode(values[: len(crops)], model.codec)
+        scale = np.array([model.crop.width, model.crop.height]) / heatmaps.shape[:1:-1]
+        distance = np.linalg.norm((moved - positions) * scale, axis=-1)
+        stages[name] = drift(values[: len(crops)], heatmaps, distance[sure])
+    Parity(
+        stages=stages,
+        crops=len(crops),
+        keypoints=int(sure.sum()),
+        minimum_score=minimum,
+        engine=EngineReference(variant=card.variant, sha256=card.sha256),
+    ).write(args.output)
+
+
+def batches(crops: Crops, size: int) -> list[Crops]:
+    """Returns batches of exactly `size`, the last one filled with black crops."""
+    padded = np.zeros((-(-len(crops) // size) * size, *crops.shape[1:]), np.uint8)
+    padded[: len(crops)] = crops
+    return np.split(padded, len(padded) // size)
+
+
+def drift(values: Heatmaps, reference: Heatmaps, shifts: npt.NDArray[np.float64]) -> Drift:
+    """Compares heatmaps.
+
+    Args:
+        values: float32 [N, K, H, W].
+        reference: float32 [N, K, H, W].
+        shifts: distances of keypoints in pixels of the input.
+
+    Raises:
+        StageError: a stage gave NaN or infinity.
+    """
+    if not np.isfinite(values).all():
+        raise StageError("a stage gives NaN or infinite heatmaps; look for overflow in fp16")
+    a, b = values.ravel().astype(np.float64), reference.ravel().astype(np.float64)
+    product = np.linalg.norm(a) * np.linalg.norm(b)
+    shifts = shifts if len(shifts) else np.zeros(1)
+    return Drift(
+        max_abs=float(np.abs(a - b).max()),
+        cosine=float(a @ b / product) if product else 1.0,
+        keypoint_shift_px=KeypointShift(
+            mean=float(shifts.mean()),
+            p99=float(np.percentile(shifts, 99)),
+            max=float(shifts.max()),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

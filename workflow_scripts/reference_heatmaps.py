@@ -1,0 +1,48 @@
+"""Run the original model in PyTorch at fp32 on some crops: what every later stage must equal.
+
+    python workflow_scripts/reference_heatmaps.py \\
+        --config td-hm_hrnet-w32_8xb64-210e_coco-256x192 --weights hrnet_w32.pth \\
+        --card model.json --crops crops.npy --output heatmaps.npz
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hrnetpose import files, stage
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.data import crops
+from hrnetpose.model import export, graphs, mmpose
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--config", required=True, help="an mmpose config: a name or a path")
+    command.add_argument("--weights", type=Path, help="the checkpoint; without one: seeded weights")
+    command.add_argument("--card", type=Path, required=True, help="the model card")
+    command.add_argument("--crops", type=Path, required=True, help="uint8 crops (.npy)")
+    command.add_argument("--count", type=int, default=32, help="how many of the crops")
+    command.add_argument("--threads", type=int, default=1, help="CPU threads")
+    command.add_argument("--output", type=Path, required=True, help="crops and heatmaps (.npz)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    torch.set_num_threads(args.threads)
+    card = ModelCard.read(args.card)
+    estimator = mmpose.build_model(mmpose.read_config(args.config), args.weights)
+    network = export.HeatmapNetwork(estimator)
+    pixels = np.array(crops.read(args.crops)[: args.count])
+    with torch.inference_mode():
+        batches = torch.from_numpy(graphs.normalised(pixels, card)).split(8)
+        heatmaps = torch.cat([network(batch) for batch in batches]).numpy()
+    with files.atomic_path(args.output) as temporary:
+        np.savez(temporary, crops=pixels, heatmaps=heatmaps)
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

@@ -1,0 +1,218 @@
+"""Score predicted keypoints with COCO's evaluation and compare them with the reference's.
+
+    python workflow_scripts/score_accuracy.py --annotations person_keypoints_val2017.json \\
+        --engine build/engines/bf16 --dataset coco_val2017 --predictions predictions.npz \\
+        --reference pytorch reference_predictions.npz --output bf16_accuracy.json
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnetpose import files, stage
+from hrnetpose.artifacts import (
+    ENGINE_CARD,
+    Accuracy,
+    Delta,
+    EngineCard,
+    EngineReference,
+    JointError,
+    KeypointView,
+    ModelCard,
+    Protocol,
+    ProtocolResult,
+)
+from hrnetpose.data import coco
+from hrnetpose.pose import bootstrap, evaluation, joints, score
+from hrnetpose.pose.evaluation import Matches, Truths
+from hrnetpose.pose.score import Predictions
+from hrnetpose.stage import StageError
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One protocol's predictions and what became of them."""
+
+    protocol: Protocol
+    predictions: Predictions
+    matches: Matches
+    instances: int
+    images: int
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument(
+        "--annotations", type=Path, required=True, help="COCO keypoint annotations"
+    )
+    command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
+    command.add_argument("--dataset", required=True, help="what the dataset is called")
+    command.add_argument("--nms", choices=["hard", "soft"], default="hard", help="OKS NMS")
+    command.add_argument(
+        "--predictions", type=Path, nargs="+", required=True, help=".npz, in order"
+    )
+    command.add_argument(
+        "--reference", nargs="+", help="a variant and its predictions, to compare with"
+    )
+    command.add_argument("--output", type=Path, required=True, help="the accuracy (JSON)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    card = EngineCard.read(args.engine / ENGINE_CARD)
+    truths = score.truths(coco.read(args.annotations))
+    name, *paths = args.reference or [None]
+    reference = {
+        other.protocol.label: other
+        for other in scored([Path(path) for path in paths], card.model, truths, args)
+    }
+    results = [
+        ProtocolResult(
+            metrics=evaluation.accumulate(one.matches),
+            protocol=one.protocol,
+            delta=delta(one, reference.get(one.protocol.label), name),
+            instances=one.instances,
+            images=one.images,
+            keypoints=keypoint_view(one, truths, card.model),
+        )
+        for one in scored(args.predictions, card.model, truths, args)
+    ]
+    Accuracy(
+        **dict(results[0]),
+        engine=EngineReference(variant=card.variant, sha256=card.sha256),
+        protocols=results,
+    ).write(args.output)
+
+
+def scored(
+    paths: list[Path], model: ModelCard, truths: Truths, args: argparse.Namespace
+) -> Iterator[Scored]:
+    """Yields each box set with and without flip test, scored.
+
+    Args:
+        paths: the shards of all box sets, in order.
+        model: says how keypoints were decoded.
+        truths: the annotated persons.
+        args: the command line.
+    """
+    columns = ("id", "image_id", "box", "box_score", "scale", "keypoints", "scores", "flip")
+    shards = [files.read_npz(path, [*columns, "boxes_from"]) for path in paths]
+    for boxes in dict.fromkeys(str(shard["boxes_from"]) for shard in shards):
+        parts = [shard for shard in shards if shard["boxes_from"] == boxes]
+        table = {n: np.concatenate([part[n] for part in parts]) for n in columns[:5]}
+        positions = np.concatenate([part["keypoints"] for part in parts], axis=1)
+        scores = np.concatenate([part["scores"] for part in parts], axis=1)
+        instances, images = len(table["id"]), len(np.unique(table["image_id"]))
+        for number, flip in enumerate(parts[0]["flip"]):
+            predictions = Predictions(
+                ids=table["id"],
+                image_ids=table["image_id"],
+                keypoints=positions[number],
+                scores=scores[number],
+                box_scores=table["box_score"],
+                boxes=table["box"],
+                areas=table["scale"].prod(axis=1),
+            )
+            sigmas = model.keypoints.sigmas
+            detections = score.detections(predictions, sigmas, soft=args.nms == "soft")
+            yield Scored(
+                protocol=protocol(boxes, bool(flip), model, args, images, instances),
+                predictions=predictions,
+                matches=evaluation.match(truths, detections, sigmas),
+                instances=instances,
+                images=images,
+            )
+
+
+def protocol(
+    boxes: Any, flip: bool, model: ModelCard, args: argparse.Namespace, images: int, instances: int
+) -> Protocol:
+    """Names what a figure was measured under."""
+    decode = model.codec.label
+    subset = f"{args.dataset} ({images} images, {instances} persons)"
+    soft = ", soft NMS" if args.nms == "soft" else ""
+    flipped = "flip test" if flip else "no flip"
+    return Protocol(
+        boxes=boxes,
+        flip=flip,
+        decode=decode,
+        subset=subset,
+        label=f"{boxes} boxes, {flipped}, {decode} decoding{soft}, {subset}",
+    )
+
+
+def delta(one: Scored, other: Scored | None, reference: str | None) -> Delta | None:
+    """Compares a variant's figure with the reference's.
+
+    Raises:
+        StageError: the reference has no figure under the same label.
+    """
+    if reference is None:
+        return None
+    if other is None:
+        raise StageError(
+            f"--reference {reference}: has no figure under {one.protocol.label!r}, and figures of "
+            "different protocols are not comparable; predict both on the same persons"
+        )
+    change, low, high = bootstrap.ap_difference(one.matches, other.matches, RESAMPLES)
+    return Delta(
+        reference=reference,
+        AP=change,
+        ci95=(low, high),
+        verdict=bootstrap.verdict(low, high),
+        resamples=RESAMPLES,
+    )
+
+
+def keypoint_view(one: Scored, truths: Truths, model: ModelCard) -> KeypointView | None:
+    """Looks at the keypoints themselves; only ground-truth boxes say whose they are."""
+    if one.protocol.boxes != "gt":
+        return None
+    persons, rows = joints.pairs(truths.ids, one.predictions.ids)
+    predicted = one.predictions.keypoints[rows].astype(np.float64)
+    distance = joints.distances(predicted, truths.keypoints[persons])
+    share = joints.normalised(distance, truths.boxes[persons])
+    mean, median = joints.mean_and_median(distance)
+    mean_share, _ = joints.mean_and_median(share)
+    labelled = (truths.keypoints[persons, :, 2] > 0).sum(axis=0)
+    sigmas = model.keypoints.sigmas
+    detections = score.detections(one.predictions, sigmas)
+    by_visible = joints.ap_by_visible_keypoints(truths, detections, sigmas)
+    return KeypointView(
+        mean_oks=joints.mean_oks(predicted, truths, persons, sigmas),
+        pck={
+            f"{limit:g}": float(correct[-1])
+            for limit, correct in zip(joints.PCK_FRACTIONS, joints.pck(share), strict=True)
+        },
+        by_joint={
+            name: JointError(
+                mean_px=finite(mean[k]),
+                median_px=finite(median[k]),
+                mean_share=finite(mean_share[k]),
+                labelled=int(labelled[k]),
+            )
+            for k, name in enumerate(model.keypoints.names)
+        },
+        ap_by_visible_keypoints={
+            f"{fewest}-{most}": ap
+            for (fewest, most), ap in zip(joints.VISIBILITY_BINS, by_visible, strict=True)
+        },
+    )
+
+
+def finite(value: float) -> float | None:
+    """Returns a number that JSON can hold: None where nobody has the joint labelled."""
+    return float(value) if math.isfinite(value) else None
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
