@@ -134,15 +134,12 @@ def original_weights(wildcards):
 
 def evaluated_crops(kind, suffix):
     """Returns one shard of the crops, or of the table beside them, that a variant takes."""
-    folder = f"build/datasets/{PLAN.config.dataset}"
-    return lambda wildcards: "{}/{}/{}/{}_{}.{}".format(
-        folder,
-        PLAN.crop(wildcards.variant),
-        wildcards.boxes,
-        kind,
-        wildcards.scatteritem,
-        suffix,
-    )
+
+    def path(wildcards):
+        folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crop(wildcards.variant)}"
+        return f"{folder}/{wildcards.boxes}/{kind}_{wildcards.scatteritem}.{suffix}"
+
+    return path
 
 
 def predictions(variant):

@@ -1,0 +1,170 @@
+"""A small HRNet with random weights, and what else the rooms share."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrnetpose.artifacts import Codec, Crop, Keypoints, ModelCard, Tensor
+
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
+
+TINY_CONFIG = """
+codec = dict(type="MSRAHeatmap", input_size=(32, 64), heatmap_size=(8, 16), sigma=1)
+model = dict(
+    type="TopdownPoseEstimator",
+    data_preprocessor=dict(
+        type="PoseDataPreprocessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    ),
+    backbone=dict(
+        type="HRNet",
+        in_channels=3,
+        extra=dict(
+            stage1=dict(
+                num_modules=1, num_branches=1, block="BOTTLENECK", num_blocks=(1,),
+                num_channels=(16,)),
+            stage2=dict(
+                num_modules=1, num_branches=2, block="BASIC", num_blocks=(1, 1),
+                num_channels=(8, 16)),
+            stage3=dict(
+                num_modules=1, num_branches=3, block="BASIC", num_blocks=(1, 1, 1),
+                num_channels=(8, 16, 32)),
+            stage4=dict(
+                num_modules=1, num_branches=4, block="BASIC", num_blocks=(1, 1, 1, 1),
+                num_channels=(8, 16, 32, 64)),
+        ),
+    ),
+    head=dict(
+        type="HeatmapHead", in_channels=8, out_channels=17, deconv_out_channels=None,
+        loss=dict(type="KeypointMSELoss", use_target_weight=True), decoder=codec),
+    test_cfg=dict(flip_test=True, flip_mode="heatmap", shift_heatmap=True),
+)
+dataset_type = "CocoDataset"
+val_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="GetBBoxCenterScale"),
+    dict(type="TopdownAffine", input_size=codec["input_size"]),
+    dict(type="PackPoseInputs"),
+]
+val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=val_pipeline))
+"""
+
+
+@pytest.fixture(scope="session")
+def run_stage() -> Callable[..., None]:
+    """Runs a stage script in this process: `run_stage("export_onnx", "--name", "tiny", ...)`."""
+
+    def run(script: str, *arguments: object) -> None:
+        module = importlib.import_module(script)
+        module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None]) -> Path:
+    """A folder with a small HRNet's config, checkpoint, crops and all graphs made of them.
+
+    Its input is 64x32 (height x width), its weights are random and always the same.
+    """
+    import torch
+
+    from hrnetpose.model import mmpose
+
+    folder = tmp_path_factory.mktemp("tiny")
+    config, weights, card = folder / "config.py", folder / "weights.pth", folder / "model.json"
+    config.write_text(TINY_CONFIG)
+    crops = np.random.default_rng(2).integers(0, 256, (12, 64, 32, 3), dtype=np.uint8)
+    np.save(folder / "crops.npy", crops)
+    model = mmpose.build_model(mmpose.read_config(str(config)), None).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    # Once in training mode, so that the statistics fit and the heatmaps depend on the image.
+    with torch.no_grad():
+        model(torch.from_numpy(crops / np.float32(64) - 2).permute(0, 3, 1, 2), None, mode="tensor")
+    torch.save({"meta": {"epoch": 1}, "state_dict": model.state_dict()}, weights)
+    run_stage(
+        "export_onnx", "--name", "tiny", "--config", config, "--weights", weights,
+        "--crop", "64x32", "--output", folder / "model.onnx", "--card", card,
+    )  # fmt: skip
+    run_stage(
+        "simplify_onnx", "--model", folder / "model.onnx", "--card", card,
+        "--output", folder / "fp32.onnx",
+    )  # fmt: skip
+    for precision in ("fp16", "int8"):
+        run_stage(
+            "convert_precision", "--precision", precision, "--model", folder / "fp32.onnx",
+            "--card", card, "--calibration", folder / "crops.npy",
+            "--output", folder / f"{precision}.onnx",
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def network(tiny: Path) -> Any:
+    """The small HRNet in PyTorch, as it was exported."""
+    from hrnetpose.model import export, mmpose
+
+    config = mmpose.read_config(str(tiny / "config.py"))
+    return export.HeatmapNetwork(mmpose.build_model(config, tiny / "weights.pth"))
+
+
+@pytest.fixture(scope="session")
+def model_card() -> ModelCard:
+    """The card of a model with three keypoints that exists on paper only."""
+    return ModelCard(
+        name="paper",
+        config="paper.py",
+        architecture="HRNet + HeatmapHead",
+        weights_sha256="1" * 64,
+        onnx_sha256="2" * 64,
+        opset=17,
+        input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),
+        output=Tensor(name="heatmaps", shape=["batch", 3, 16, 8], dtype="float32"),
+        channel_order="RGB",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        crop=Crop(height=64, width=32),
+        codec=Codec(type="MSRAHeatmap", sigma=2.0),
+        flip_shift=True,
+        keypoints=Keypoints(
+            names=["nose", "left_eye", "right_eye"],
+            flip_indices=[0, 2, 1],
+            sigmas=[0.026, 0.025, 0.025],
+            skeleton=[(0, 1), (0, 2)],
+        ),
+        parameters=1_500_000,
+        macs=250_000_000,
+        versions={"onnx": "1.0"},
+    )
+
+
+@pytest.fixture
+def run_python(repository: Path, tmp_path: Path) -> RunPython:
+    """Runs a program in a process of its own, with the library at hand."""
+
+    def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "program.py"
+        script.write_text(dedent(program))
+        return subprocess.run(
+            [sys.executable, str(script), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(repository / "workflow_scripts")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,371 @@
+"""Every backend computes what the model computes, in the precision that it says."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnetpose import engines, files
+from hrnetpose.artifacts import EngineCard, ModelCard
+from hrnetpose.engines import base
+from hrnetpose.engines.base import Engine
+from hrnetpose.model import graphs
+from hrnetpose.stage import StageError
+
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
+RunStage = Callable[..., None]
+Crops = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+BATCH = 3
+TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2, "int8": 0.3}
+"""Relative, by the precision asked for; bf16 has no more than 8 bits."""
+ENGINES = [
+    (name, precision) for name in engines.BACKENDS for precision in engines.backend(name).graphs
+]
+
+
+@pytest.fixture(scope="module")
+def build(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory, run_stage: RunStage
+) -> Callable[..., Path]:
+    """Builds an engine of the small HRNet as its rule does, unless it is there already."""
+
+    @cache
+    def build(
+        backend: str, precision: str = "fp32", card: str = "model.json", options: str = "{}",
+        copy: int = 0,
+    ) -> Path:  # fmt: skip
+        folder = tmp_path_factory.mktemp(f"{backend}_{precision}")
+        graph = engines.backend(backend).graphs[precision]
+        weights = ["--weights", tiny / "weights.pth"] if backend == "pytorch" else []
+        run_stage(
+            "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
+            "--graph", tiny / f"{graph}.onnx", *weights, "--card", tiny / card,
+            "--batch", BATCH, "--options", options, "--threads", 2, "--output", folder,
+        )  # fmt: skip
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def plain(build: Callable[..., Path]) -> Path:
+    """The engine that is built and opened fastest."""
+    return build("onnxruntime")
+
+
+@pytest.fixture
+def copy(plain: Path, tmp_path: Path) -> Path:
+    """An engine to spoil."""
+    return shutil.copytree(plain, tmp_path / "engine")
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids="-".join)
+def engine(
+    request: pytest.FixtureRequest, build: Callable[..., Path]
+) -> Iterator[tuple[Engine, EngineCard]]:
+    """Each backend in each of its precisions, opened."""
+    opened, card = engines.open_engine(build(*request.param), threads=2)
+    with opened:
+        yield opened, card
+
+
+@pytest.fixture(scope="module")
+def batches(tiny: Path) -> list[Crops]:
+    crops = np.load(tiny / "crops.npy")
+    return [crops[:BATCH], crops[BATCH : 2 * BATCH]]
+
+
+def heatmaps(network: Any, crops: Crops, card: ModelCard) -> Floats:
+    """What the model gives in PyTorch, normalised by hand."""
+    images = ((crops - np.array(card.mean)) / np.array(card.std)).transpose(0, 3, 1, 2)
+    with torch.inference_mode():
+        return network(torch.from_numpy(images.astype(np.float32))).numpy()
+
+
+@pytest.fixture(scope="module")
+def expected(network: Any, batches: list[Crops], tiny: Path) -> list[Floats]:
+    card = ModelCard.read(tiny / "model.json")
+    return [heatmaps(network, crops, card) for crops in batches]
+
+
+def test_the_heatmaps_are_those_of_the_model(
+    engine: tuple[Engine, EngineCard], batches: list[Crops], expected: list[Floats]
+) -> None:
+    opened, card = engine
+    for crops, wanted in zip(batches, expected, strict=True):
+        found = opened.infer(crops)
+
+        assert found.shape == wanted.shape
+        assert found.dtype == np.float32
+        assert graphs.relative_error(found, wanted) < TOLERANCE[card.requested]
+
+
+def test_a_stream_gives_the_same_in_the_same_order(
+    engine: tuple[Engine, EngineCard], batches: list[Crops]
+) -> None:
+    opened, _ = engine
+    one_by_one = [opened.infer(crops) for crops in batches]
+
+    streamed = list(opened.stream(iter(batches * 3)))
+
+    assert len(streamed) == 3 * len(batches)
+    for found, expected in zip(streamed, one_by_one * 3, strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_a_result_belongs_to_the_caller(
+    engine: tuple[Engine, EngineCard], batches: list[Crops]
+) -> None:
+    opened, _ = engine
+    first = opened.infer(batches[0])
+    kept = first.copy()
+
+    opened.infer(batches[1])
+    list(opened.stream(batches))
+
+    assert np.array_equal(first, kept)
+
+
+def test_mirrored_and_read_only_crops_are_taken_too(
+    engine: tuple[Engine, EngineCard], batches: list[Crops]
+) -> None:
+    opened, _ = engine
+    mirrored = batches[0][:, :, ::-1]
+    mirrored.setflags(write=False)
+
+    assert np.array_equal(opened.infer(mirrored), opened.infer(mirrored.copy()))
+
+
+def test_the_precision_executed_is_that_asked_for_or_a_wider_one(
+    engine: tuple[Engine, EngineCard],
+) -> None:
+    opened, card = engine
+    allowed = {
+        "fp32": {"fp32"},
+        "fp16": {"fp16", "fp32"},
+        "bf16": {"bf16", "fp32"},
+        "int8": {"int8", "bf16", "fp32"},
+    }
+
+    assert opened.executed() == card.executed
+    assert card.executed.precision in allowed[card.requested]
+    assert set(card.executed.layers) <= allowed[card.requested]
+    if card.requested == "int8":
+        assert card.executed.layers["int8"] > 0
+
+
+def test_all_heavy_layers_are_counted(engine: tuple[Engine, EngineCard]) -> None:
+    _, card = engine
+
+    assert sum(card.executed.layers.values()) == 40
+
+
+def test_an_engine_keeps_batches_in_flight(engine: tuple[Engine, EngineCard]) -> None:
+    opened, card = engine
+
+    assert opened.batch == card.batch == BATCH
+    assert opened.requests >= 1
+
+
+@pytest.mark.parametrize("backend", engines.BACKENDS)
+def test_an_engine_can_be_opened_again(
+    build: Callable[..., Path], batches: list[Crops], backend: str
+) -> None:
+    opened, _ = engines.open_engine(build(backend), threads=1)
+
+    with opened:
+        first = opened.infer(batches[0])
+    with opened:
+        second = opened.infer(batches[0])
+
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "pytorch"])
+def test_the_same_engine_is_built_twice(build: Callable[..., Path], backend: str) -> None:
+    """OpenVINO's is only the same from process to process: it numbers layers as it goes."""
+    one, other = (EngineCard.read(build(backend, copy=n) / "engine.json") for n in range(2))
+
+    assert one.sha256 == other.sha256
+
+
+@pytest.fixture(scope="module")
+def swapped(network: Any, batches: list[Crops], tiny: Path) -> Floats:
+    """What the same network gives for a card that swaps the channels, which is written here."""
+    card = ModelCard.read(tiny / "model.json").model_copy(update={"channel_order": "BGR"})
+    card.write(tiny / "bgr.json")
+    return heatmaps(network, np.ascontiguousarray(batches[0][..., ::-1]), card)
+
+
+@pytest.mark.parametrize("backend", engines.BACKENDS)
+def test_a_model_that_takes_bgr_gets_bgr(
+    build: Callable[..., Path], batches: list[Crops], swapped: Floats, backend: str
+) -> None:
+    with engines.open_engine(build(backend, card="bgr.json"), threads=2)[0] as opened:
+        found = opened.infer(batches[0])
+
+    assert graphs.relative_error(found, swapped) < TOLERANCE["fp32"]
+
+
+def test_openvino_takes_the_number_of_streams(build: Callable[..., Path]) -> None:
+    folder = build("openvino", options='{"streams": 1}')
+
+    with engines.open_engine(folder, threads=2)[0] as opened:
+        assert opened.requests == 1
+
+
+def test_the_card_says_what_the_engine_is(plain: Path, tiny: Path) -> None:
+    card = EngineCard.read(plain / "engine.json")
+
+    assert (card.variant, card.backend, card.requested) == ("mine", "onnxruntime", "fp32")
+    assert card.sha256 == files.sha256(plain / "engine.bin")
+    assert card.bytes == (plain / "engine.bin").stat().st_size
+    assert card.graph_sha256 == files.sha256(tiny / "fp32.onnx")
+    assert card.versions == {name: version(name) for name in ("onnx", "onnxruntime")}
+    assert card.model == ModelCard.read(tiny / "model.json")
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(StageError) as error:
+        engines.open_engine(folder, threads=1)
+    remedy = f"snakemake --cores 4 --forcerun build_engine -- {folder / 'engine.json'}"
+    assert str(error.value).endswith(remedy)
+    return str(error.value)
+
+
+def change(folder: Path, **values: object) -> None:
+    path = folder / "engine.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_an_engine_of_another_version_is_refused(copy: Path) -> None:
+    versions = EngineCard.read(copy / "engine.json").versions
+    change(copy, versions=versions | {"onnxruntime": "1.0.0"})
+
+    assert "built with onnxruntime 1.0.0, but" in refusal(copy)
+
+
+def test_another_engine_than_the_card_describes_is_refused(copy: Path) -> None:
+    with (copy / "engine.bin").open("ab") as file:
+        file.write(b"!")
+
+    assert "missing, or not the engine that engine.json describes" in refusal(copy)
+
+
+def test_an_engine_without_its_file_is_refused(copy: Path) -> None:
+    (copy / "engine.bin").unlink()
+
+    assert "missing, or not the engine" in refusal(copy)
+
+
+def test_an_engine_of_an_unknown_backend_is_refused(copy: Path) -> None:
+    change(copy, backend="tvm")
+
+    said = refusal(copy)
+
+    assert "backend 'tvm' is unknown; known: openvino, onnxruntime, pytorch" in said
+
+
+def test_an_engine_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "No such file or directory" in refusal(tmp_path / "engine")
+
+
+@pytest.mark.parametrize("backend", engines.BACKENDS)
+def test_what_a_backend_cannot_load_is_refused_by_name(
+    build: Callable[..., Path], tmp_path: Path, backend: str
+) -> None:
+    """A card that fits a file of rubbish: the backend itself must say so."""
+    folder = shutil.copytree(build(backend), tmp_path / "engine")
+    (folder / "engine.bin").write_bytes(b"rubbish" * 100)
+    change(folder, sha256=files.sha256(folder / "engine.bin"))
+    opened, _ = engines.open_engine(folder, threads=1)
+
+    with pytest.raises(StageError, match=r"engine\.bin: .* cannot load it"):
+        opened.__enter__()
+
+
+def test_a_graph_that_is_none_is_refused_and_leaves_no_engine(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "fp32.onnx").write_bytes(b"rubbish")
+    for backend in ("onnxruntime", "openvino"):
+        request = base.BuildRequest(
+            graph=tmp_path / "fp32.onnx",
+            weights=None,
+            card=ModelCard.read(tiny / "model.json"),
+            precision="fp32",
+            batch=BATCH,
+            options={},
+            threads=1,
+        )
+        with pytest.raises(StageError, match=r"fp32\.onnx: not an ONNX model"):
+            engines.backend(backend).build(request, tmp_path / "engine.bin")
+        assert [path.name for path in tmp_path.iterdir()] == ["fp32.onnx"]
+
+
+def test_auto_is_the_first_backend_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engines.resolve("auto") == "openvino"
+    assert engines.resolve("pytorch") == "pytorch"
+
+    monkeypatch.setattr(
+        base.Backend, "missing", lambda self: [] if self.name == "pytorch" else ["x"]
+    )
+    assert engines.resolve("auto") == "pytorch"
+
+
+def test_a_missing_package_is_named_with_what_to_install() -> None:
+    backend = replace(engines.backend("openvino"), packages=("numpy", "openvino_of_2040"))
+
+    assert backend.missing() == ["openvino_of_2040"]
+    with pytest.raises(StageError, match=r"openvino needs openvino_of_2040.*pip install -r"):
+        backend.require()
+
+
+def test_the_rules_of_all_backends_import_none_of_their_packages(run_python: RunPython) -> None:
+    done = run_python(
+        """
+        import sys
+        import hrnetpose.engines as engines
+
+        rules = engines.rules()
+        missing = [engines.backend(name).missing() for name in rules]
+        print(sorted(rules), missing)
+        print({"torch", "openvino", "onnxruntime", "onnx", "mmpose"} & set(sys.modules))
+        """
+    )
+
+    assert done.stdout == "['onnxruntime', 'openvino', 'pytorch'] [[], [], []]\nset()\n"
+
+
+@given(slots=st.integers(1, 6), count=st.integers(0, 30))
+def test_batches_in_flight_come_back_in_order(slots: int, count: int) -> None:
+    running: dict[int, Any] = {}
+    most = 0
+
+    def submit(slot: int, batch: Any) -> None:
+        nonlocal most
+        assert slot not in running, "the slot is busy"
+        running[slot] = batch
+        most = max(most, len(running))
+
+    found = list(base.in_order(submit, running.pop, slots, range(count)))  # type: ignore[arg-type]
+
+    assert found == list(range(count))
+    assert most == min(slots, count)
+
+
+def test_the_precision_of_an_engine_is_that_of_most_layers() -> None:
+    assert base.majority({"fp32": 3, "int8": 37}).precision == "int8"
+    assert base.majority({}).precision == "unknown"

@@ -1,0 +1,257 @@
+"""Models are built from configs and checkpoints that fit; everything else is named."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrnetpose.model import mmpose
+from hrnetpose.stage import StageError
+
+
+@pytest.fixture(scope="module")
+def config(tiny: Path) -> Any:
+    return mmpose.read_config(str(tiny / "config.py"))
+
+
+@pytest.fixture
+def state(tiny: Path) -> dict[str, torch.Tensor]:
+    return torch.load(tiny / "weights.pth", weights_only=True)["state_dict"]
+
+
+def refusal(config: Any, weights: Path) -> str:
+    with pytest.raises(StageError) as error:
+        mmpose.build_model(config, weights)
+    assert str(error.value).startswith(f"{weights}: ")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_checkpoint_gives_the_model_its_weights(
+    config: Any, tiny: Path, state: dict[str, torch.Tensor]
+) -> None:
+    model = mmpose.build_model(config, tiny / "weights.pth")
+
+    assert not model.training
+    assert model.state_dict().keys() == state.keys()
+    assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
+
+
+def test_a_bare_state_dict_is_a_checkpoint_too(
+    config: Any, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    torch.save(dict(state), tmp_path / "bare.pth")
+
+    model = mmpose.build_model(config, tmp_path / "bare.pth")
+
+    assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
+
+
+def test_the_names_of_2020_are_understood(
+    config: Any, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    old = {name.replace("head.", "keypoint_head.", 1): value for name, value in state.items()}
+    assert "keypoint_head.final_layer.weight" in old
+    torch.save({"state_dict": old}, tmp_path / "old.pth")
+
+    model = mmpose.build_model(config, tmp_path / "old.pth")
+
+    assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
+
+
+def test_without_a_checkpoint_the_weights_follow_from_the_seed(config: Any) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        return mmpose.build_model(config, None, seed).state_dict()["backbone.conv1.weight"]
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_a_missing_checkpoint_is_named(config: Any, tmp_path: Path) -> None:
+    assert "there is no such checkpoint" in refusal(config, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(
+    config: Any, tiny: Path, tmp_path: Path, share: float
+) -> None:
+    content = (tiny / "weights.pth").read_bytes()
+    (tmp_path / "weights.pth").write_bytes(content[: int(len(content) * share)])
+
+    said = refusal(config, tmp_path / "weights.pth")
+
+    assert "not a PyTorch checkpoint that loads with weights_only=True" in said
+    assert "compare its sha256" in said
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("writer", ["torch", "torch legacy", "pickle"])
+def test_code_in_a_checkpoint_is_refused_and_not_executed(
+    config: Any, state: dict[str, torch.Tensor], tmp_path: Path, writer: str
+) -> None:
+    weights, mark = tmp_path / "weights.pth", tmp_path / "executed"
+    content = {"meta": Trap(mark), "state_dict": state}
+    if writer == "pickle":
+        weights.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, weights, _use_new_zipfile_serialization=writer == "torch")
+
+    assert "not a PyTorch checkpoint that loads with weights_only=True" in refusal(config, weights)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        torch.zeros(3),
+        {},
+        {"state_dict": {}},
+        {"state_dict": [torch.zeros(3)]},
+        {"state_dict": None},
+        {"epoch": 3, "name": "x"},
+    ],
+    ids=str,
+)
+def test_a_file_without_a_state_dict_is_refused(
+    config: Any, tmp_path: Path, content: object
+) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+
+    assert "no `state_dict` of tensors" in refusal(config, tmp_path / "weights.pth")
+
+
+def misses_a_tensor(state: dict[str, torch.Tensor]) -> None:
+    del state["head.final_layer.bias"]
+
+
+def has_one_more(state: dict[str, torch.Tensor]) -> None:
+    state["head.other"] = torch.zeros(1)
+
+
+def has_another_shape(state: dict[str, torch.Tensor]) -> None:
+    state["head.final_layer.bias"] = torch.zeros(18)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (misses_a_tensor, "head.final_layer.bias"),
+        (has_one_more, "head.other"),
+        (has_another_shape, "head.final_layer.bias"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_with_the_first_difference(
+    config: Any,
+    state: dict[str, torch.Tensor],
+    tmp_path: Path,
+    change: Callable[[dict[str, torch.Tensor]], None],
+    named: str,
+) -> None:
+    changed = dict(state)
+    change(changed)
+    torch.save({"state_dict": changed}, tmp_path / "weights.pth")
+
+    said = refusal(config, tmp_path / "weights.pth")
+
+    assert f"does not belong to {config.filename}" in said
+    assert named in said
+
+
+@pytest.mark.parametrize(
+    ("name", "crop"),
+    [
+        ("td-hm_hrnet-w32_8xb64-210e_coco-256x192", "256x192"),
+        ("td-hm_hrnet-w48_dark-8xb32-210e_coco-384x288", "384x288"),
+        ("td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192", "256x192-udp"),
+        ("td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192", "256x192-udp"),
+    ],
+)
+def test_the_crops_are_those_of_the_configs_own_pipeline(name: str, crop: str) -> None:
+    assert str(mmpose.crop(mmpose.read_config(name))) == crop
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("simcc_res50_8xb64-210e_coco-256x192", "model.head.type is 'SimCCHead'"),
+        ("td-reg_res50_8xb64-210e_coco-256x192", "model.head.type is 'RegressionHead'"),
+        ("dekr_hrnet-w32_8xb10-140e_coco-512x512", "model.type is 'BottomupPoseEstimator'"),
+    ],
+)
+def test_models_of_other_kinds_are_refused_by_name(name: str, says: str) -> None:
+    with pytest.raises(StageError, match="supported: top-down heatmap models") as error:
+        mmpose.read_config(name)
+    assert says in str(error.value)
+    assert f"{name}.py" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "model = dict(", "_base_ = ['./missing.py']", "x = 1"])
+def test_what_is_no_config_of_a_model_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(text + "\n")
+
+    with pytest.raises(StageError, match=r"config\.py: "):
+        mmpose.read_config(str(path))
+
+
+def test_a_model_that_cannot_be_built_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text((tiny / "config.py").read_text().replace('"HRNet"', '"HRNeXt"'))
+
+    with pytest.raises(StageError, match=r"config\.py: mmpose cannot build the model: .*HRNeXt"):
+        mmpose.build_model(mmpose.read_config(str(path)), None)
+
+
+def test_a_pretrained_backbone_is_not_fetched(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    text = (tiny / "config.py").read_text()
+    pretrained = 'init_cfg=dict(type="Pretrained", checkpoint="https://127.0.0.1:9/none.pth"),'
+    path.write_text(text.replace('type="HRNet",', f'type="HRNet", {pretrained}'))
+
+    assert mmpose.build_model(mmpose.read_config(str(path)), tiny / "weights.pth")
+
+
+def test_the_keypoints_are_those_of_coco(config: Any) -> None:
+    info = mmpose.keypoint_info(config)
+
+    assert info.names[:3] == ["nose", "left_eye", "right_eye"]
+    assert len(info.names) == len(info.sigmas) == len(info.flip_indices) == 17
+    partners = [info.names[index] for index in info.flip_indices]
+    swapped = {"left": "right", "right": "left"}
+    assert partners == [
+        "_".join([swapped.get(word, word) for word in name.split("_")]) for name in info.names
+    ]
+    assert info.sigmas[0] == pytest.approx(0.026)
+    assert len(info.skeleton) == 19
+    assert all(0 <= end < 17 for link in info.skeleton for end in link)
+
+
+def test_a_dataset_that_is_unknown_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    text = (tiny / "config.py").read_text()
+    path.write_text(text.replace('"CocoDataset"', '"CacaoDataset"'))
+
+    with pytest.raises(StageError, match=r"val_dataloader\.dataset\.type is 'CacaoDataset'"):
+        mmpose.keypoint_info(mmpose.read_config(str(path)))
+
+
+def test_a_placeholder_says_what_is_missing_when_it_is_used() -> None:
+    mmpose.import_mmpose()
+    mmpose.import_mmpose()  # a second time changes nothing
+    from mmcv.ops import RoIAlign  # one of the compiled operators, which mmcv-lite lacks
+
+    with pytest.raises(ImportError, match=r"^mmcv\.ops\.RoIAlign is needed here, but mmcv\.ops is"):
+        RoIAlign(7)

@@ -1,0 +1,112 @@
+"""Drawn COCO datasets with predictions, and pycocotools' verdict on them."""
+
+import contextlib
+import copy
+import io
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+SIGMAS = [0.026, 0.05, 0.079, 0.107]
+FIGURES = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
+
+
+def drawn(
+    seed: int,
+    images: int,
+    persons: float = 2.0,
+    detections: float = 3.0,
+    tied: bool = False,
+    boxes: bool = True,
+    extras: bool = True,
+    noise: float = 1.0,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Annotations and results.
+
+    Args:
+        seed: of the draw.
+        images: how many.
+        persons: in each image, on average.
+        detections: in each image, on average.
+        tied: scores and positions repeat.
+        boxes: results have boxes.
+        extras: there are crowds and persons without keypoints, and ids from 0.
+        noise: how far predictions are off.
+    """
+    generator = np.random.default_rng(seed)
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    ids = generator.permutation(max(images, 1) * 3)[:images].tolist()
+    for image in ids:
+        here = []
+        for _ in range(generator.poisson(persons)):
+            size = float(generator.choice([20, 32, 60, 96, 200]))
+            if not tied:
+                size *= generator.uniform(0.9, 1.1)
+            x, y = generator.uniform(0, 200, 2)
+            keypoints = generator.uniform(0, size, (len(SIGMAS), 2)) + np.array([x, y])
+            visible = generator.integers(0, 3, len(SIGMAS))
+            if not extras and not visible.any():
+                visible[0] = 2
+            if extras and generator.random() < 0.15:
+                visible[:] = 0
+            if tied and here and generator.random() < 0.3:
+                keypoints = here[-1]
+            here.append(keypoints)
+            annotations.append(
+                {
+                    "id": len(annotations) + (0 if extras else 1),
+                    "image_id": image,
+                    "category_id": 1,
+                    "iscrowd": int(extras and generator.random() < 0.1),
+                    "num_keypoints": int((visible > 0).sum()),
+                    "keypoints": np.column_stack([keypoints, visible]).ravel().tolist(),
+                    "bbox": [float(x), float(y), size, size],
+                    "area": size * size,
+                }
+            )
+        for _ in range(generator.poisson(detections)):
+            keypoints = generator.uniform(0, 200, (len(SIGMAS), 2))
+            if here and generator.random() < 0.8:
+                keypoints = here[generator.integers(len(here))].copy()
+                if not (tied and generator.random() < 0.5):
+                    spread = noise * generator.choice([0.5, 2, 8])
+                    keypoints += generator.normal(0, spread, keypoints.shape)
+            score = generator.random()
+            result = {
+                "image_id": image,
+                "category_id": 1,
+                "keypoints": np.column_stack([keypoints, np.ones(len(SIGMAS))]).ravel().tolist(),
+                "score": float(np.round(score, 1) if tied else score),
+            }
+            if boxes:
+                width, height = generator.choice([32, 40, 96, 120], 2).tolist()
+                result["bbox"] = [0.0, 0.0, float(width), float(height)]
+            results.append(result)
+    dataset = {
+        "images": [{"id": image, "file_name": "", "width": 1, "height": 1} for image in ids],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    return dataset, results
+
+
+def judged(dataset: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
+    """pycocotools' evaluation, done."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(dataset)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(SIGMAS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def stats(dataset: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
+    """pycocotools' ten figures, -1 where there is no person."""
+    return judged(dataset, results).stats.tolist()

@@ -1,0 +1,127 @@
+"""Rows of a report that exist on paper only."""
+
+from collections.abc import Callable
+
+import pytest
+
+from hrnetpose.artifacts import (
+    Accuracy,
+    Delta,
+    Drift,
+    EngineCard,
+    EngineReference,
+    ExecutedPrecision,
+    Host,
+    KeypointShift,
+    Latency,
+    Metrics,
+    ModelCard,
+    Parity,
+    Perf,
+    PrecisionPair,
+    Protocol,
+    ProtocolResult,
+    Throughput,
+)
+from hrnetpose.report.table import Row
+
+METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+
+
+def accuracy_of(engine: EngineReference, ap: float, change: float | None) -> Accuracy:
+    results = []
+    for flip in (False, True):
+        values = [ap + flip / 100 + index / 1000 for index in range(len(METRICS))]
+        delta = None
+        if change is not None:
+            delta = Delta(
+                reference="pytorch",
+                AP=change,
+                ci95=(change - 0.01, change + 0.01),
+                verdict="not distinguishable",
+                resamples=1000,
+            )
+        label = f"gt boxes, {'flip test' if flip else 'no flip'}, plain decoding, sample"
+        protocol = Protocol(boxes="gt", flip=flip, decode="plain", subset="sample", label=label)
+        results.append(
+            ProtocolResult(
+                metrics=Metrics(**dict(zip(METRICS, values, strict=True))),
+                protocol=protocol,
+                delta=delta,
+                instances=30,
+                images=10,
+                keypoints=None,
+            )
+        )
+    return Accuracy(**dict(results[0]), engine=engine, protocols=results)
+
+
+@pytest.fixture
+def make_row(model_card: ModelCard) -> Callable[..., Row]:
+    """Makes a row: `make_row("fp16", fps=120.5, ap=0.5)`."""
+
+    def make(
+        variant: str,
+        fps: float = 100.0,
+        ap: float | None = None,
+        change: float | None = None,
+        executed: str = "fp16",
+        drift: float | None = None,
+        cpu: str = "Abacus 3000",
+    ) -> Row:
+        engine = EngineReference(variant=variant, sha256="3" * 64)
+        shift = KeypointShift(mean=0.125, p99=0.75, max=2.5)
+        parity = None
+        if drift is not None:
+            stages = {
+                "pytorch": Drift(max_abs=0, cosine=1, keypoint_shift_px=shift),
+                "engine": Drift(max_abs=drift, cosine=0.999, keypoint_shift_px=shift),
+            }
+            parity = Parity(stages=stages, crops=8, keypoints=99, minimum_score=0.2, engine=engine)
+        return Row(
+            engine=EngineCard(
+                variant=variant,
+                backend="openvino",
+                device="CPU",
+                requested="fp16",
+                executed=ExecutedPrecision(precision=executed, layers={executed: 40}),
+                batch=32,
+                options={},
+                sha256="3" * 64,
+                bytes=3_456_789,
+                graph_sha256="4" * 64,
+                build_seconds=1.5,
+                versions={"openvino": "2026.4.0"},
+                model=model_card,
+            ),
+            perf=Perf(
+                throughput=Throughput(fps=fps, samples=50, duration_s=5.0, requests=2),
+                latency_ms=Latency(
+                    mean=12.0, p50=11.5, p90=13.0, p95=14.0, p99=17.25, min=10.0, max=20.0
+                ),
+                samples=50,
+                duration_s=5.0,
+                batch=32,
+                threads=2,
+                load_seconds=0.5,
+                first_inference_ms=30.0,
+                precision=PrecisionPair(requested="fp16", executed=executed),
+                device="CPU",
+                engine=engine,
+                host=Host(
+                    cpu=cpu,
+                    features=["avx2"],
+                    cores=2,
+                    memory_bytes=8_000_000_000,
+                    os="Linux",
+                    python="3.11",
+                    load_average=0.1,
+                ),
+                versions={"openvino": "2026.4.0"},
+                raw=f"{variant}_perf_samples.json",
+            ),
+            accuracy=None if ap is None else accuracy_of(engine, ap, change),
+            parity=parity,
+        )
+
+    return make

@@ -1,0 +1,155 @@
+"""The page holds all that is known, needs nothing else and trusts no name."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.report import drawing, page
+from hrnetpose.report.page import Picture, Stage
+from hrnetpose.report.table import Row
+
+MakeRow = Callable[..., Row]
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects tags, checks that they are closed, and keeps the text of tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.name = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        values = dict(attributes)
+        self.addresses += [values[key] or "" for key in ("src", "href") if key in values]
+        if tag == "table":
+            self.name = values["id"] or ""
+            self.tables[self.name] = []
+        elif tag == "tr":
+            self.tables[self.name].append([])
+        elif tag in ("td", "th"):
+            self.tables[self.name][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open or "th" in self.open:
+            self.tables[self.name][-1][-1] += data.strip()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    (tmp_path / "model.onnx").write_bytes(bytes(2_340_000))
+    return Stage("export", tmp_path / "model.onnx", "5" * 64, "opset 17")
+
+
+@pytest.fixture
+def picture() -> Picture:
+    return Picture("a.jpg", [("true", drawing.data_url(np.zeros((4, 4, 3), np.uint8)))])
+
+
+def test_the_page_tells_everything_of_scored_variants(
+    make_row: MakeRow, model_card: ModelCard, stage: Stage, picture: Picture
+) -> None:
+    rows = [
+        make_row("pytorch", fps=50.0, ap=0.6612),
+        make_row("fp16", fps=100.0, ap=0.6598, change=-0.0014, executed="fp32", drift=0.0034),
+    ]
+
+    text = page.render(rows, [model_card], [stage], [picture])
+
+    parsed = Page(text)
+    header, first, second = parsed.tables["variants"]
+    assert len(header) == len(first) == len(second)
+    assert first[0] == "pytorch"
+    assert second[:5] == ["fp16", "paper", "openvino", "fp16 (runs fp32)", "0.6598"]
+    assert "\u22120.0014" in second[5]
+    assert "100.0" in second
+    assert "--share: 50.0%" in text
+    assert "--share: 100.0%" in text
+    # Both protocols of both variants, with ten metrics each.
+    header, *lines = parsed.tables["accuracy"]
+    assert len(lines) == 4
+    assert {len(line) for line in lines} == {len(header)}
+    assert "gt boxes, flip test, plain" in lines[1]
+    assert "0.6698" in lines[3]
+    assert parsed.tables["stages"][1][2:4] == ["2.34", "5" * 12]
+    assert parsed.tables["parity"][1][:3] == ["fp16", "engine", "3.4e-03"]
+    for known in ("HRNet + HeatmapHead", "64 x 32", "1.50 million", "0.250 GMAC", "Abacus 3000"):
+        assert known in text
+    assert parsed.tags.count("img") == 1
+
+
+def test_the_page_needs_neither_accuracy_nor_parity_nor_pictures(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    untrained = model_card.model_copy(update={"weights_sha256": None})
+
+    parsed = Page(page.render([make_row("fp16")], [untrained], [], []))
+
+    assert parsed.tables["variants"][1][4:6] == ["\u2013", "\u2013"]
+    assert "accuracy" not in parsed.tables
+    assert "parity" not in parsed.tables
+    assert "img" not in parsed.tags
+
+
+def test_variants_with_and_without_accuracy_stand_together(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    rows = [make_row("bare"), make_row("fp16", ap=0.5)]
+
+    parsed = Page(page.render(rows, [model_card], [], []))
+
+    assert len(parsed.tables["variants"]) == 3
+    assert len(parsed.tables["accuracy"]) == 3
+
+
+def test_the_page_loads_nothing_from_elsewhere(
+    make_row: MakeRow, model_card: ModelCard, stage: Stage, picture: Picture
+) -> None:
+    text = page.render([make_row("fp16", ap=0.5)], [model_card], [stage], [picture])
+
+    parsed = Page(text)
+    assert parsed.addresses
+    assert all(address.startswith(("data:", "#")) for address in parsed.addresses)
+    assert not {"script", "link", "iframe"} & set(parsed.tags)
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_names_are_escaped(make_row: MakeRow, model_card: ModelCard, stage: Stage) -> None:
+    bad = '<script>alert("1")</script>'
+    model = model_card.model_copy(update={"name": bad, "config": bad, "architecture": bad})
+    note = Stage(bad, stage.file, stage.sha256, bad)
+    pictures = [Picture(bad, [(bad, "data:image/jpeg;base64,")])]
+
+    text = page.render([make_row(bad, ap=0.5, cpu=bad)], [model], [note], pictures)
+
+    assert "script" not in Page(text).tags
+    assert text.count("&lt;script&gt;") >= 8
+    assert 'alt="<' not in text
+
+
+def test_benchmarks_of_different_machines_are_told_apart(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    warning = "The benchmarks ran on different machines"
+    same = [make_row("a"), make_row("b")]
+    other = [make_row("a"), make_row("b", cpu="Slide rule")]
+
+    assert warning not in page.render(same, [model_card], [], [])
+    assert f"{warning}: Abacus 3000, Slide rule" in page.render(other, [model_card], [], [])

@@ -1,0 +1,85 @@
+"""The summary for a terminal is complete and in columns."""
+
+from collections.abc import Callable
+
+import pytest
+
+from hrnetpose.artifacts import Delta
+from hrnetpose.report import table
+from hrnetpose.report.table import Row
+
+MakeRow = Callable[..., Row]
+
+
+def test_every_row_has_all_of_its_figures(make_row: MakeRow) -> None:
+    text = table.as_text([make_row("fp16", fps=123.45, ap=0.6543, change=-0.0021)])
+
+    header, _, line = text.splitlines()
+    assert header.split()[:4] == ["variant", "backend", "precision", "AP"]
+    assert line.split()[:4] == ["fp16", "openvino", "fp16", "0.6543"]
+    for figure in ("\u22120.0021 [\u22120.0121, +0.0079]", "123.5", "11.5", "17.2", "3.5"):
+        assert figure in line
+
+
+def test_the_columns_are_aligned(make_row: MakeRow) -> None:
+    rows = [
+        make_row("fp16", fps=3.0, ap=0.5, change=0.01),
+        make_row("a_variant_with_a_long_name", fps=12345.6),
+        make_row("int8", executed="bf16", ap=0.25),
+    ]
+
+    header, rule, *lines = table.as_text(rows).splitlines()
+
+    ends = [index for index, (a, b) in enumerate(zip(rule, rule[1:] + " ", strict=True))
+            if a == "-" and b == " "]  # fmt: skip
+    assert len(lines) == len(rows)
+    assert len(ends) == 9
+    for line in (header, *lines):
+        assert len(line) <= len(rule)
+        padded = line.ljust(len(rule))
+        for end in ends[:-1]:
+            assert padded[end + 1 : end + 3] == "  "
+        # From the fourth column on, figures end where their column ends.
+        for end in ends[3:]:
+            assert padded[end] != " "
+
+
+def test_a_missing_figure_is_a_dash(make_row: MakeRow) -> None:
+    line = table.as_text([make_row("fp16")]).splitlines()[2]
+
+    assert line.split()[3:5] == ["\u2013", "\u2013"]
+
+
+def test_another_precision_than_asked_for_is_told(make_row: MakeRow) -> None:
+    assert make_row("fp16").precision == "fp16"
+    assert make_row("fp16", executed="fp32").precision == "fp16 (runs fp32)"
+
+
+def test_the_fastest_row_is_that_with_the_highest_throughput(make_row: MakeRow) -> None:
+    rows = [make_row("a", fps=1), make_row("b", fps=3), make_row("c", fps=2)]
+
+    assert table.fastest(rows).name == "b"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "sign", "text"),
+    [
+        (0.12345, 4, False, "0.1235"),
+        (-0.5, 1, False, "\u22120.5"),
+        (0.5, 2, True, "+0.50"),
+        (-0.5, 2, True, "\u22120.50"),
+        (None, 4, True, "\u2013"),
+        (0, 1, False, "0.0"),
+    ],
+)  # fmt: skip
+def test_figures_are_written_with_a_true_minus(
+    value: float | None, digits: int, sign: bool, text: str
+) -> None:
+    assert table.number(value, digits, sign) == text
+
+
+def test_a_change_is_written_with_its_interval() -> None:
+    delta = Delta(reference="r", AP=-0.01, ci95=(-0.02, 0.0), verdict="worse", resamples=10)
+
+    assert table.interval(delta) == "\u22120.0100 [\u22120.0200, +0.0000]"
+    assert table.interval(None) == "\u2013"

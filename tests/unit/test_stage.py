@@ -1,0 +1,134 @@
+"""A stage that fails says why in one line; all the rest is in its log."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hrnetpose import stage
+from hrnetpose.stage import StageError
+
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
+
+PROGRAM = """
+    '''Does what it is told.'''
+    import ctypes
+    from hrnetpose import stage
+    from hrnetpose.stage import StageError
+
+    def main(args):
+        print("printed")
+        ctypes.CDLL(None).puts(b"printed by C")
+        match args.do:
+            case "refuse":
+                raise StageError("weights.pth: there is no such file;\\nfetch it")
+            case "list":
+                raise StageError("2 outside the limits", ["fp16: AP", "int8: AP"])
+            case "break":
+                [][0]
+            case "miss":
+                open("missing.txt")
+
+    command = stage.command(__doc__)
+    command.add_argument("--do")
+    stage.run(command, main)
+"""
+
+
+def test_a_stage_that_succeeds_is_silent_and_exits_with_0(
+    run_python: RunPython, tmp_path: Path
+) -> None:
+    done = run_python(PROGRAM, "--log", "logs/new/stage.log")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert set((tmp_path / "logs/new/stage.log").read_text().splitlines()) == {
+        "printed",
+        "printed by C",
+    }
+
+
+@pytest.mark.parametrize(
+    ("do", "line"),
+    [
+        ("refuse", "program: error: weights.pth: there is no such file; fetch it\n"),
+        ("list", "program: error: 2 outside the limits\n  fp16: AP\n  int8: AP\n"),
+        ("break", "program: error: IndexError: list index out of range\n"),
+        ("miss", "program: error: missing.txt: No such file or directory\n"),
+    ],
+)
+def test_a_stage_that_fails_says_so_in_one_line_and_keeps_the_traceback_in_its_log(
+    run_python: RunPython, tmp_path: Path, do: str, line: str
+) -> None:
+    done = run_python(PROGRAM, "--do", do, "--log", "stage.log")
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    log = (tmp_path / "stage.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "printed by C" in log
+
+
+def test_without_a_log_the_terminal_gets_what_is_printed_but_no_traceback(
+    run_python: RunPython,
+) -> None:
+    done = run_python(PROGRAM, "--do", "break")
+
+    assert done.returncode == 1
+    assert set(done.stdout.splitlines()) == {"printed", "printed by C"}
+    assert done.stderr == "program: error: IndexError: list index out of range\n"
+
+
+def test_an_abbreviated_flag_is_refused(run_python: RunPython) -> None:
+    assert run_python(PROGRAM, "--lo", "stage.log").returncode == 2
+
+
+def test_the_help_is_the_docstring(run_python: RunPython) -> None:
+    assert "Does what it is told." in run_python(PROGRAM, "--help").stdout
+
+
+def test_a_terminated_stage_leaves_no_part_of_a_file(repository: Path, tmp_path: Path) -> None:
+    program = """
+import signal
+from pathlib import Path
+from hrnetpose import files, stage
+
+def main(args):
+    with files.atomic_path(Path("result.npz")) as temporary:
+        temporary.write_text("half")
+        print("writing", flush=True)
+        signal.pause()
+
+stage.run(stage.command(""), main)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(repository / "workflow_scripts")},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGTERM)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StageError("one\n  two"), "one two"),
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), "a.txt: No such file or dir"),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (MemoryError(), "out of memory"),
+        (ValueError("three\nlines\nlong"), "ValueError: three lines long"),
+    ],
+)
+def test_errors_are_described_in_one_line(error: Exception, line: str) -> None:
+    assert stage.describe(error).startswith(line)
+    assert "\n" not in stage.describe(error)
