@@ -1,8 +1,9 @@
 """Trains the small HRNet of the embedded sample on drawn images.
 
 Nothing is read but the model's config: the images are drawn while the network learns from them.
-The seed fixes the initial weights, the images and their augmentation.  The
-weights of this repository come from
+The seed fixes the initial weights, the images and their augmentation; `--init` goes on from a
+checkpoint, with the images of another seed.  The commands that made the weights of this repository
+are in resources/sample/README.md.
 
     python workflow_scripts/train_sample.py --output resources/sample/hrnet_sample_128x96.pth
 

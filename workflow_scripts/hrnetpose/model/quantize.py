@@ -1,68 +1,263 @@
-"""Static int8 quantisation of an ONNX graph, as explicit QuantizeLinear/DequantizeLinear pairs."""
+"""Static int8 quantisation of an ONNX graph, as explicit QuantizeLinear/DequantizeLinear pairs.
+
+A layer is a convolution with constant weights.  An int8 layer takes its activations from a pair
+of Q/DQ nodes (per tensor) and its weights from a DQ node (symmetric, per output channel); its bias
+stays fp32.  This is the form that ONNX Runtime, OpenVINO and TensorRT's explicit quantisation
+take.  Additions, resizes and concatenations stay in floating point: they gather the large values
+of the residual stream, where eight bits lose most, and hold little of the arithmetic.
+"""
 
 import logging
-import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnxruntime import quantization
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts import ModelCard
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 
 BATCH = 16
+OPSET = 13
+"""The first one whose DequantizeLinear has scales per channel."""
+
+Crops = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Ranges = dict[str, tuple[float, float]]
+"""The least and the greatest value of each tensor that a layer takes."""
 
 
-class _Crops(quantization.CalibrationDataReader):
-    """Feeds normalised crops to the calibrator."""
+def to_int8(
+    model: Path, crops: Crops, card: ModelCard, output: Path, symmetric: bool = False
+) -> None:
+    """Writes the int8 graph: all layers but depthwise and grouped ones.
 
-    def __init__(self, crops: npt.NDArray[np.uint8], card: ModelCard) -> None:
-        starts = range(0, len(crops), BATCH)
-        self._batches = (graphs.normalised(crops[i : i + BATCH], card) for i in starts)
-        self._name = card.input.name
-
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {self._name: batch}
-
-
-def to_int8(model: Path, crops: npt.NDArray[np.uint8], card: ModelCard, output: Path) -> None:
-    """Writes the int8 graph.
-
-    Weights are symmetric and per channel, activations are per tensor, biases stay fp32: the form
-    that ONNX Runtime, OpenVINO and TensorRT's explicit quantisation all take.
+    Those have one input channel or a few for each output channel: they gain little from int8 and
+    lose most.
 
     Args:
         model: the fp32 graph.
         crops: uint8 [N, H, W, 3] RGB calibration crops, N >= 1.
         card: says how crops are normalised.
         output: where the graph goes.
+        symmetric: activations have the zero point 0, as TensorRT demands.
 
     Raises:
         StageError: there are no crops, or the graph cannot be quantised.
     """
+    graph = graphs.read(model)
+    dense = [name for name, node in layers(graph).items() if _groups(node) == 1]
+    ranges = calibrate(graph, crops, card)
+    logging.info("%d layers in int8", len(dense))
+    onnx.save(insert(graph, ranges, dense, symmetric), output)
+
+
+def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
+    """Returns the layers that can be quantised, by name, in the order of the graph.
+
+    A node without a name goes by its output's.
+
+    Raises:
+        StageError: there are none, or the graph's opset is too old.
+    """
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    if opset < OPSET:
+        raise StageError(f"the graph's opset is {opset}; int8 needs {OPSET} or later")
+    constants = {tensor.name for tensor in model.graph.initializer}
+    found = {
+        _name(node): node
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in constants
+    }
+    if not found:
+        raise StageError("the graph has no convolution with constant weights to quantise")
+    return found
+
+
+def calibrate(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Ranges:
+    """Returns the range of all tensors that layers take, over all crops.
+
+    Args:
+        model: the fp32 graph.
+        crops: uint8 [N, H, W, 3] RGB, N >= 1.
+        card: says how crops are normalised.
+
+    Raises:
+        StageError: there are no crops, the graph has no layers, or a value is not finite.
+    """
     if not len(crops):
         raise StageError("int8 calibration needs at least one person, but the crops are empty")
-    with tempfile.TemporaryDirectory() as scratch:
-        prepared = Path(scratch) / "prepared.onnx"
-        quantization.shape_inference.quant_pre_process(
-            str(model), str(prepared), skip_symbolic_shape=True
-        )
-        logging.info("calibrating on %d crops", len(crops))
-        quantization.quantize_static(
-            str(prepared),
-            str(output),
-            _Crops(crops, card),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            weight_type=quantization.QuantType.QInt8,
-            activation_type=quantization.QuantType.QInt8,
-            extra_options={
-                "ActivationSymmetric": False,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": True,
-                "QuantizeBias": False,
-            },
-        )
+    tensors = list(dict.fromkeys(node.input[0] for node in layers(model).values()))
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    for number, tensor in enumerate(tensors):
+        for kind in ("Min", "Max"):
+            name = f"calibration_{kind}_{number}"
+            probe.graph.node.append(helper.make_node(f"Reduce{kind}", [tensor], [name], keepdims=0))
+            probe.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+    logging.info("calibrating on %d crops", len(crops))
+    extremes = np.array(list(run(probe, crops, card)))
+    low, high = extremes[:, ::2].min(axis=0), extremes[:, 1::2].max(axis=0)
+    finite = np.isfinite(low) & np.isfinite(high)
+    if not finite.all():
+        raise StageError(f"the values of {tensors[int(finite.argmin())]} are not finite")
+    bounds = zip(low.tolist(), high.tolist(), strict=True)
+    return dict(zip(tensors, bounds, strict=True))
+
+
+def insert(
+    model: onnx.ModelProto, ranges: Ranges, chosen: Collection[str], symmetric: bool = False
+) -> onnx.ModelProto:
+    """Returns the graph with the chosen layers in int8 and all others as they were.
+
+    Args:
+        model: the fp32 graph; it is not changed.
+        ranges: what `calibrate` returned.
+        chosen: names of layers.
+        symmetric: activations have the zero point 0.
+
+    Raises:
+        KeyError: a name is not a layer's.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    found = layers(result)
+    outputs = {found[name].output[0] for name in chosen}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: dict[str, NodeProto] = {}
+    constants: dict[str, TensorProto] = {}
+    for node in graph.node:
+        if node.output[0] not in outputs:
+            nodes[node.output[0]] = node
+            continue
+        added, stored = quantised(node, weights[node.input[1]], ranges[node.input[0]], symmetric)
+        # Layers with the same input or the same weights share the nodes in front of them.
+        nodes |= {one.output[0]: one for one in added if one.output[0] not in nodes}
+        constants |= {tensor.name: tensor for tensor in stored}
+    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes.values()]
+    used = {name for node in ordered for name in node.input}
+    kept = [
+        TensorProto.FromString(tensor.SerializeToString())
+        for name, tensor in weights.items()
+        if name in used
+    ]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(ordered)
+    graph.initializer.extend([*kept, *constants.values()])
+    return result
+
+
+def quantised(
+    node: NodeProto, weights: TensorProto, bounds: tuple[float, float], symmetric: bool
+) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Returns a layer in int8.
+
+    Args:
+        node: the layer; it is not changed.
+        weights: its weights, float32 [O, I, ...].
+        bounds: the least and the greatest value of its input.
+        symmetric: activations have the zero point 0.
+
+    Returns:
+        Four nodes: Q and DQ of the input, DQ of the weights, the layer; and their constants.
+    """
+    source, kernel = node.input[0], node.input[1]
+    scale, zero = activation_scale(*bounds, symmetric)
+    values = numpy_helper.to_array(weights)
+    scales, whole = _int8_weights(values)
+    constants = {
+        f"{source}_scale": np.array(scale, np.float32),
+        f"{source}_zero": np.array(zero, np.int8),
+        f"{kernel}_int8": whole,
+        f"{kernel}_scale": scales,
+        f"{kernel}_zero": np.zeros(len(scales), np.int8),
+    }
+    layer = NodeProto()
+    layer.CopyFrom(node)
+    layer.input[0], layer.input[1] = f"{source}_dq", f"{kernel}_dq"
+    parameters = [f"{source}_scale", f"{source}_zero"]
+    nodes = [
+        _node("QuantizeLinear", [source, *parameters], f"{source}_q"),
+        _node("DequantizeLinear", [f"{source}_q", *parameters], f"{source}_dq"),
+        _node(
+            "DequantizeLinear",
+            [f"{kernel}_int8", f"{kernel}_scale", f"{kernel}_zero"],
+            f"{kernel}_dq",
+            axis=0,
+        ),
+        layer,
+    ]
+    return nodes, [numpy_helper.from_array(array, name) for name, array in constants.items()]
+
+
+def activation_scale(low: float, high: float, symmetric: bool) -> tuple[float, int]:
+    """Returns the scale and the int8 zero point that span a range and hold 0 exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if symmetric:
+        return max(-low, high) / 127 or 1.0, 0
+    scale = (high - low) / 255 or 1.0
+    return scale, round(-128 - low / scale)
+
+
+def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
+    """Yields the outputs of a graph for each batch of crops, a list, from ONNX Runtime.
+
+    Raises:
+        StageError: ONNX Runtime cannot run the graph.
+    """
+    call = Session(model)
+    for start in range(0, len(crops), BATCH):
+        images = graphs.normalised(crops[start : start + BATCH], card)
+        yield call({card.input.name: images})
+
+
+class Session:
+    """A graph in ONNX Runtime: called with inputs by name, it returns the outputs.
+
+    Raises:
+        StageError: ONNX Runtime cannot load it or cannot run it.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise StageError(f"ONNX Runtime cannot load the graph: {error}") from error
+
+    def __call__(self, inputs: dict[str, npt.NDArray[Any]]) -> list[Floats]:
+        try:
+            return self._session.run(None, inputs)
+        except Exception as error:
+            raise StageError(f"ONNX Runtime cannot run the graph: {error}") from error
+
+
+def _name(node: NodeProto) -> str:
+    return node.name or node.output[0]
+
+
+def _node(kind: str, inputs: list[str], output: str, **attributes: int) -> NodeProto:
+    return helper.make_node(kind, inputs, [output], name=output, **attributes)
+
+
+def _groups(node: NodeProto) -> int:
+    return next((entry.i for entry in node.attribute if entry.name == "group"), 1)
+
+
+def _int8_weights(values: Floats) -> tuple[Floats, npt.NDArray[np.int8]]:
+    """Returns scales [O] and whole numbers [O, I, ...], of which -128 is not used."""
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    peaks = np.abs(values).reshape(len(values), -1).max(axis=1)
+    scales = np.where(peaks > 0, peaks / 127, 1).astype(np.float32)
+    return scales, np.clip(np.rint(values / scales.reshape(shape)), -127, 127).astype(np.int8)
