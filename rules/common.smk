@@ -44,8 +44,7 @@ def engine_code(script):
 
 def engine_environment(wildcards):
     """Returns the conda environment of a variant's backend."""
-    name = "mmpose" if PLAN.backends[wildcards.variant] == "pytorch" else "engines"
-    return f"../envs/{name}.yaml"
+    return f"../envs/{engines.backend(PLAN.backends[wildcards.variant]).environment}.yaml"
 
 
 def option(flag, value):
@@ -54,8 +53,8 @@ def option(flag, value):
 
 
 def calibration_crops(wildcards):
-    """Returns the crops that an int8 graph is calibrated on; other graphs need none."""
-    if wildcards.precision != "int8":
+    """Returns the crops that int8 and fp8 graphs are calibrated on; other graphs need none."""
+    if wildcards.precision not in ("int8", "int8-fp16", "fp8"):
         return []
     folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crops[wildcards.model]}"
     return f"{folder}/calibration/crops_1-of-1.npy"
@@ -83,7 +82,9 @@ def parity_graphs(wildcards):
     if PLAN.backends[wildcards.variant] != "pytorch":
         files["onnx"] = f"{folder}/model.onnx"
         files["simplified"] = f"{folder}/simplified.onnx"
-        files["precision"] = f"{folder}/{PLAN.graphs[wildcards.variant]}.onnx"
+        # ONNX Runtime, which runs the graphs here, has no bfloat16 on the CPU.
+        if PLAN.graphs[wildcards.variant] != "bf16":
+            files["precision"] = f"{folder}/{PLAN.graphs[wildcards.variant]}.onnx"
     return files
 
 
@@ -167,7 +168,7 @@ wildcard_constraints:
     crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
     subset="gt|det|calibration|benchmark",
     boxes="gt|det",
-    precision="fp32|fp16|int8",
+    precision=plan.any_of(plan.GRAPHS),
     scatteritem=r"\d+-of-\d+",
 
 

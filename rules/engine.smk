@@ -28,8 +28,9 @@ rule build_engine:
         batch=lambda wildcards: PLAN.variant(wildcards.variant).batch,
         options=lambda wildcards: PLAN.options(wildcards.variant),
         weights=lambda wildcards, input: option("--weights", input.weights),
+        cache="build/timing_cache",
     shell:
         "python {input.code[0]:q} --variant {wildcards.variant:q} --backend {params.backend}"
         " --precision {params.precision} --graph {input.graph:q} {params.weights:q}"
         " --card {input.card:q} --batch {params.batch} --options {params.options:q}"
-        " --threads {threads} --output {params.folder:q} --log {log:q}"
+        " --threads {threads} --cache {params.cache:q} --output {params.folder:q} --log {log:q}"

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=int, default=32, help="images per inference")
     command.add_argument("--options", type=json.loads, default={}, help="backend options, as JSON")
     command.add_argument("--threads", type=int, default=1, help="CPU threads")
+    command.add_argument("--cache", type=Path, help="keeps what makes later builds faster")
     command.add_argument("--output", type=Path, required=True, help="the engine's folder")
     return command
 
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     backend = engines.backend(args.backend)
-    backend.require()
+    backend.require(args.options, device=not backend.builds_anywhere)
     model = ModelCard.read(args.card)
     request = BuildRequest(
         graph=args.graph,
@@ -51,6 +52,7 @@ def main(args: argparse.Namespace) -> None:
         batch=args.batch,
         options=args.options,
         threads=args.threads,
+        cache=args.cache,
     )
     engine = args.output / ENGINE_FILE
     start = time.perf_counter()
@@ -59,20 +61,25 @@ def main(args: argparse.Namespace) -> None:
     card = EngineCard(
         variant=args.variant,
         backend=backend.name,
-        device=backend.device(),
+        device=backend.device(args.options),
         requested=args.precision,
         executed=ExecutedPrecision(precision="unknown", layers={}),
         batch=args.batch,
         options=args.options,
         sha256=files.sha256(engine),
         bytes=engine.stat().st_size,
+        graph=None if backend.original else str(args.graph),
         graph_sha256=None if backend.original else files.sha256(args.graph),
+        built_for=backend.surroundings(args.batch, args.options),
         build_seconds=round(seconds, 3),
         versions=backend.versions(),
         model=model,
     )
-    with backend.open(args.output, card, args.threads) as opened:
-        card.executed = opened.executed()
+    if reason := backend.lacking(args.options):
+        logging.warning("not opened, so that the precision executed is not known: %s", reason)
+    else:
+        with backend.open(args.output, card, args.threads) as opened:
+            card.executed = opened.executed()
     logging.info("requested %s, executes %s", card.requested, card.executed)
     card.write(args.output / ENGINE_CARD)
 

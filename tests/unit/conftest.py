@@ -102,7 +102,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None
         "simplify_onnx", "--model", folder / "model.onnx", "--card", card,
         "--output", folder / "fp32.onnx",
     )  # fmt: skip
-    for precision in ("fp16", "int8"):
+    for precision in ("fp16", "bf16", "int8", "int8-fp16", "fp8"):
         run_stage(
             "convert_precision", "--precision", precision, "--model", folder / "fp32.onnx",
             "--card", card, "--calibration", folder / "crops.npy",

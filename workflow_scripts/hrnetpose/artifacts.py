@@ -16,7 +16,13 @@ from hrnetpose import files
 from hrnetpose.stage import StageError
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+Graph = Literal["fp32", "fp16", "bf16", "int8", "int8-fp16", "fp8"]
+"""The ONNX graphs that engines are built from: build/models/{model}/{graph}.onnx.
+
+`int8` has fp32 beside its int8 layers; `int8-fp16` and `fp8` have fp16 there, and zero points that
+are all 0, as TensorRT demands.
+"""
 
 ENGINE_FILE = "engine.bin"
 ENGINE_CARD = "engine.json"
@@ -188,7 +194,9 @@ class EngineCard(Artifact):
     options: dict[str, Any]
     sha256: Sha256
     bytes: int
+    graph: str | None = Field(None, description="the ONNX file it was built from")
     graph_sha256: Sha256 | None
+    built_for: dict[str, str] = Field({}, description="where it runs; checked before it is loaded")
     build_seconds: float
     versions: dict[str, str]
     model: ModelCard

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from hrnetpose.artifacts import Crop, Precision
+from hrnetpose.artifacts import Crop, Graph, Precision
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
@@ -57,7 +57,7 @@ class Model(_Section):
 
 
 class Calibration(_Section):
-    """Images for int8 calibration; none of them may be among the evaluated ones."""
+    """Images for int8 and fp8 calibration; none of them may be among the evaluated ones."""
 
     images: Text
     """A folder or a zip of images: a path."""
@@ -77,7 +77,7 @@ class Dataset(_Section):
     detection_score: float = Field(0.0, ge=0, le=1)
     """Detected boxes with a lower score are left out, as mmpose's `bbox_score_thr` does."""
     calibration: Calibration | None = None
-    """What int8 is calibrated on."""
+    """What int8 and fp8 are calibrated on."""
 
 
 class Limits(_Section):
@@ -158,8 +158,8 @@ class Config(_Section):
 class BackendRules(BaseModel):
     """What a backend accepts, as far as the configuration must know it."""
 
-    graphs: dict[Precision, Precision]
-    """Precision asked for -> precision of the ONNX graph that the engine is built from."""
+    graphs: dict[Precision, Graph]
+    """Precision asked for -> the ONNX graph that the engine is built from."""
     options: type[BaseModel]
     """The model of its options."""
 
@@ -215,10 +215,11 @@ def check_variant(
         _validated(rules.options, variant.options, f"{key}.options")
     elif variant.options:
         raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
-    if variant.precision == "int8" and config.datasets[config.dataset].calibration is None:
+    calibrated = variant.precision in ("int8", "fp8")
+    if calibrated and config.datasets[config.dataset].calibration is None:
         raise ConfigError(
-            f"{key}.precision: int8 needs calibration images, but datasets.{config.dataset} has "
-            f"no `calibration`; give its images and annotations, or set {key} to null"
+            f"{key}.precision: {variant.precision} needs calibration images, but "
+            f"datasets.{config.dataset} has no `calibration`; give its images and annotations, or set {key} to null"
         )
 
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hrnetpose import config
-from hrnetpose.artifacts import Precision
+from hrnetpose.artifacts import Graph
 from hrnetpose.config import BackendRules, Calibration, Config, Variant
 from hrnetpose.model import config_file
+
+GRAPHS: tuple[str, ...] = get_args(Graph)
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class Plan:
     Attributes:
         config: as given.
         backends: variant -> backend, `auto` resolved.
-        graphs: variant -> precision of the ONNX graph that its engine is built from.
+        graphs: variant -> the ONNX graph that its engine is built from.
         crops: model -> name of the crop geometry, for example `256x192`.
     """
 
     config: Config
     backends: dict[str, str]
-    graphs: dict[str, Precision]
+    graphs: dict[str, Graph]
     crops: dict[str, str]
 
     def variant(self, name: str) -> Variant:
@@ -113,7 +115,7 @@ class Plan:
         return _local(source, f"resources/datasets/{dataset}/detections.json") if source else None
 
     def calibration(self, dataset: str) -> Calibration:
-        """Returns a dataset's calibration section; `config.load` makes sure that int8 has one."""
+        """Returns a dataset's calibration section; `config.load` makes sure that there is one."""
         section = self.config.datasets[dataset].calibration
         assert section is not None
         return section

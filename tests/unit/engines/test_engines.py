@@ -1,5 +1,6 @@
 """Every backend computes what the model computes, in the precision that it says."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from hrnetpose import engines, files
 from hrnetpose.artifacts import EngineCard, ModelCard
-from hrnetpose.engines import base
+from hrnetpose.engines import base, cuda
 from hrnetpose.engines.base import Engine
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
@@ -32,9 +33,9 @@ Floats = npt.NDArray[np.float32]
 BATCH = 3
 TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2, "int8": 0.3}
 """Relative, by the precision asked for; bf16 has no more than 8 bits."""
-ENGINES = [
-    (name, precision) for name in engines.BACKENDS for precision in engines.backend(name).graphs
-]
+BACKENDS = ("openvino", "onnxruntime", "pytorch")
+"""Those that run on the CPU."""
+ENGINES = [(name, precision) for name in BACKENDS for precision in engines.backend(name).graphs]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_an_engine_keeps_batches_in_flight(engine: tuple[Engine, EngineCard]) ->
     assert opened.requests >= 1
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_an_engine_can_be_opened_again(
     build: Callable[..., Path], batches: list[Crops], backend: str
 ) -> None:
@@ -211,7 +212,7 @@ def swapped(network: Any, batches: list[Crops], tiny: Path) -> Floats:
     return heatmaps(network, np.ascontiguousarray(batches[0][..., ::-1]), card)
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_model_that_takes_bgr_gets_bgr(
     build: Callable[..., Path], batches: list[Crops], swapped: Floats, backend: str
 ) -> None:
@@ -253,10 +254,22 @@ def change(folder: Path, **values: object) -> None:
 
 
 def test_an_engine_of_another_version_is_refused(copy: Path) -> None:
-    versions = EngineCard.read(copy / "engine.json").versions
-    change(copy, versions=versions | {"onnxruntime": "1.0.0"})
+    built_for = EngineCard.read(copy / "engine.json").built_for
+    change(copy, built_for=built_for | {"onnxruntime": "1.0.0"})
 
-    assert "built with onnxruntime 1.0.0, but" in refusal(copy)
+    assert "built for onnxruntime 1.0.0, but here it is" in refusal(copy)
+
+
+def test_an_engine_of_another_graph_than_the_one_that_is_there_is_refused(
+    copy: Path, tmp_path: Path
+) -> None:
+    """What makes an old engine run on behind a new model; it may be taken elsewhere, though."""
+    graph = tmp_path / "moved.onnx"
+    change(copy, graph=str(graph))
+    engines.open_engine(copy, threads=1)
+
+    graph.write_bytes(b"another")
+    assert f"built from another {graph} than" in refusal(copy)
 
 
 def test_another_engine_than_the_card_describes_is_refused(copy: Path) -> None:
@@ -277,14 +290,14 @@ def test_an_engine_of_an_unknown_backend_is_refused(copy: Path) -> None:
 
     said = refusal(copy)
 
-    assert "backend 'tvm' is unknown; known: openvino, onnxruntime, pytorch" in said
+    assert "backend 'tvm' is unknown; known: tensorrt, openvino, " in said
 
 
 def test_an_engine_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "No such file or directory" in refusal(tmp_path / "engine")
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_what_a_backend_cannot_load_is_refused_by_name(
     build: Callable[..., Path], tmp_path: Path, backend: str
 ) -> None:
@@ -318,6 +331,7 @@ def test_a_graph_that_is_none_is_refused_and_leaves_no_engine(tiny: Path, tmp_pa
 def test_auto_is_the_first_backend_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engines.resolve("auto") == "openvino"
     assert engines.resolve("pytorch") == "pytorch"
+    assert engines.resolve("igie") == "igie"
 
     monkeypatch.setattr(
         base.Backend, "missing", lambda self: [] if self.name == "pytorch" else ["x"]
@@ -325,12 +339,30 @@ def test_auto_is_the_first_backend_that_is_installed(monkeypatch: pytest.MonkeyP
     assert engines.resolve("auto") == "pytorch"
 
 
+def test_auto_is_tensorrt_where_its_package_and_a_device_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu: Any = cuda.Gpu("NVIDIA H200", "9.0", "580.95.05 (CUDA 13.0)")
+    installed = {"tensorrt", "pycuda", "openvino"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: object() if name in installed else None
+    )
+    monkeypatch.setattr(base, "version", {"tensorrt": "10.16.1.11"}.__getitem__)
+    monkeypatch.setattr(cuda, "find", lambda: gpu)
+    assert engines.resolve("auto") == "tensorrt"
+
+    gpu = "there is no NVIDIA driver"
+    assert engines.resolve("auto") == "openvino"
+    installed.remove("pycuda")
+    assert engines.resolve("auto") == "openvino"
+
+
 def test_a_missing_package_is_named_with_what_to_install() -> None:
     backend = replace(engines.backend("openvino"), packages=("numpy", "openvino_of_2040"))
 
     assert backend.missing() == ["openvino_of_2040"]
     with pytest.raises(StageError, match=r"openvino needs openvino_of_2040.*pip install -r"):
-        backend.require()
+        backend.require({})
 
 
 def test_the_rules_of_all_backends_import_none_of_their_packages(run_python: RunPython) -> None:
@@ -340,13 +372,14 @@ def test_the_rules_of_all_backends_import_none_of_their_packages(run_python: Run
         import hrnetpose.engines as engines
 
         rules = engines.rules()
-        missing = [engines.backend(name).missing() for name in rules]
-        print(sorted(rules), missing)
-        print({"torch", "openvino", "onnxruntime", "onnx", "mmpose"} & set(sys.modules))
+        print(sorted(rules))
+        print(engines.resolve("auto"))
+        print({"torch", "openvino", "onnxruntime", "onnx", "mmpose", "tensorrt", "tensorrt_rtx",
+               "pycuda", "tvm"} & set(sys.modules))
         """
     )
 
-    assert done.stdout == "['onnxruntime', 'openvino', 'pytorch'] [[], [], []]\nset()\n"
+    assert done.stdout.splitlines() == [str(sorted(engines.BACKENDS)), "openvino", "set()"]
 
 
 @given(slots=st.integers(1, 6), count=st.integers(0, 30))

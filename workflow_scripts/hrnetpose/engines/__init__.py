@@ -6,11 +6,12 @@ from pathlib import Path
 from hrnetpose import files
 from hrnetpose.artifacts import ENGINE_CARD, ENGINE_FILE, EngineCard
 from hrnetpose.config import BackendRules
-from hrnetpose.engines.base import Backend, Engine, check_versions, rebuild
+from hrnetpose.engines.base import Backend, Engine, check_surroundings, rebuild
 from hrnetpose.stage import StageError
 
-BACKENDS = ("openvino", "onnxruntime", "pytorch")
+AUTO = ("tensorrt", "openvino", "onnxruntime", "pytorch")
 """In the order in which `backend: auto` tries them."""
+BACKENDS = (*AUTO, "tensorrt_rtx", "igie", "ixrt")
 
 
 def backend(name: str) -> Backend:
@@ -23,7 +24,7 @@ def resolve(name: str) -> str:
     """Returns the backend that `auto` stands for here, and any other name as it is."""
     if name != "auto":
         return name
-    return next((known for known in BACKENDS if not backend(known).missing()), BACKENDS[0])
+    return next((known for known in AUTO if backend(known).runs()), "openvino")
 
 
 def rules() -> dict[str, BackendRules]:
@@ -57,7 +58,7 @@ def open_engine(folder: Path, threads: int) -> tuple[Engine, EngineCard]:
             f"known: {', '.join(BACKENDS)}; build it again: {rebuild(folder)}"
         )
     used = backend(card.backend)
-    check_versions(card, used, folder)
+    check_surroundings(card, used, folder)
     file = folder / ENGINE_FILE
     if not file.is_file() or files.sha256(file) != card.sha256:
         raise StageError(

@@ -4,13 +4,14 @@ A backend is a module of this package.  It imports its packages only inside `bui
 so that planning a run, or a run of another backend, never needs them.
 """
 
+import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from hrnetpose import files
 from hrnetpose.artifacts import (
     ENGINE_CARD,
     ENGINE_FILE,
     EngineCard,
     ExecutedPrecision,
+    Graph,
     ModelCard,
     Precision,
 )
@@ -54,6 +57,8 @@ class BuildRequest:
         batch: images per inference; the engine may be fixed to it.
         options: options of the backend, checked.
         threads: how many the job has.
+        cache: a folder in which a backend may keep what makes its next build faster; results do
+            not depend on it.
     """
 
     graph: Path
@@ -63,6 +68,7 @@ class BuildRequest:
     batch: int
     options: dict[str, Any]
     threads: int
+    cache: Path | None = None
 
 
 class Engine(AbstractContextManager["Engine"], ABC):
@@ -83,6 +89,22 @@ class Engine(AbstractContextManager["Engine"], ABC):
         """Runs batches, several at a time where the backend can; results come in order."""
         return map(self.infer, batches)
 
+    def device_times(self, crops: Crops, count: int) -> list[float] | None:
+        """Returns what the device alone needs for a batch, measured `count` times.
+
+        The batch lies on the device before the first run; nothing is copied to it or from it, and
+        the host's part is hidden behind the device's: what trtexec calls GPU compute time.
+
+        Args:
+            crops: uint8 [batch, H, W, 3] RGB.
+            count: how many runs are measured, one after the other.
+
+        Returns:
+            Seconds between two events of the device, for each run; None where the backend has no
+            such clock.
+        """
+        return None
+
     @abstractmethod
     def executed(self) -> ExecutedPrecision:
         """What the backend says it runs the heavy layers in."""
@@ -92,46 +114,80 @@ class Engine(AbstractContextManager["Engine"], ABC):
         return None
 
 
+def _nothing(options: Mapping[str, Any]) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Backend:
     """A plug-in.
 
     Attributes:
         name: as in the configuration.
-        graphs: precision asked for -> precision of the graph it is built from.  Where the two
-            differ, the precision is an option of the backend and not a property of the graph.
-        packages: the Python packages whose versions make a difference.
+        graphs: precision asked for -> the graph it is built from.  Where that has another
+            precision, the precision is an option of the backend and not a property of the graph.
+        packages: the Python packages that it needs.
         options: the model of its options.
         build: writes the engine file.
         open: opens an engine folder with so many threads.
-        device: names the device that it runs on.
+        device: names the device that it runs on with these options.
+        lacking: says in words what this machine lacks to run it with these options; None: nothing.
+            It is cheap and imports none of the packages.
+        built_for: what must be the same where an engine is loaded as where it was built, by name,
+            for a batch and options; by default the versions of the packages.
+        builds_anywhere: it needs no device to build.
         original: it runs the original model, from its checkpoint, instead of the ONNX graph.
+        environment: the file in envs/ that has its packages, for `--sdm conda`.
+        install: how to install its packages.
     """
 
     name: str
-    graphs: Mapping[Precision, Precision]
+    graphs: Mapping[Precision, Graph]
     packages: tuple[str, ...]
     options: type[Options]
     build: Callable[[BuildRequest, Path], None]
     open: Callable[[Path, EngineCard, int], Engine]
-    device: Callable[[], str]
+    device: Callable[[Mapping[str, Any]], str]
+    lacking: Callable[[Mapping[str, Any]], str | None] = _nothing
+    built_for: Callable[[int, Mapping[str, Any]], dict[str, str]] | None = None
+    builds_anywhere: bool = False
     original: bool = False
+    environment: str = "engines"
+    install: str = "`pip install -r envs/requirements.txt`"
 
     def missing(self) -> list[str]:
         """Returns the packages that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
-    def require(self) -> None:
-        """Raises a StageError that says what to install, if a package is missing."""
+    def runs(self) -> bool:
+        """Tells whether it can run here with its default options."""
+        return not self.missing() and self.lacking({}) is None
+
+    def require(self, options: Mapping[str, Any], device: bool = True) -> None:
+        """Refuses what cannot run here.
+
+        Args:
+            options: the variant's.
+            device: the device is needed as well as the packages.
+
+        Raises:
+            StageError: it says what is missing and what to do.
+        """
         if missing := self.missing():
             raise StageError(
                 f"backend {self.name} needs {', '.join(missing)}, which is not installed; "
-                f"install it with `pip install -r envs/requirements.txt`, or use another backend"
+                f"install it with {self.install}, or use another backend"
             )
+        if device and (reason := self.lacking(options)):
+            raise StageError(f"backend {self.name} cannot run here: {reason}")
 
     def versions(self) -> dict[str, str]:
         """Returns the versions of its packages."""
-        return {name: version(name) for name in self.packages}
+        return {name: package_version(name) for name in self.packages}
+
+    def surroundings(self, batch: int, options: Mapping[str, Any]) -> dict[str, str]:
+        """Returns what an engine that is built here is built for."""
+        return self.built_for(batch, options) if self.built_for else self.versions()
 
 
 def rebuild(folder: Path) -> str:
@@ -139,20 +195,38 @@ def rebuild(folder: Path) -> str:
     return f"snakemake --cores 4 --forcerun build_engine -- {folder / ENGINE_CARD}"
 
 
-def check_versions(card: EngineCard, backend: Backend, folder: Path) -> None:
-    """Refuses an engine that was built with other versions of the backend's packages.
+def package_version(name: str) -> str:
+    """Returns an installed package's version.
+
+    Its distribution may have another name (`onnxruntime-gpu`); then the package itself is asked.
+    """
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return str(getattr(importlib.import_module(name), "__version__", "unknown"))
+
+
+def check_surroundings(card: EngineCard, backend: Backend, folder: Path) -> None:
+    """Refuses an engine that was built for something else than what is here.
 
     Raises:
         StageError: with the remedy.
     """
-    backend.require()
-    for name, found in backend.versions().items():
-        built = card.versions.get(name)
-        if built != found:
+    backend.require(card.options)
+    found = backend.surroundings(card.batch, card.options)
+    for name in {**found, **card.built_for}:
+        if card.built_for.get(name) != found.get(name):
             raise StageError(
-                f"{folder / ENGINE_FILE}: built with {name} {built}, but {found} is installed; "
-                f"build it again: {rebuild(folder)}"
+                f"{folder / ENGINE_FILE}: built for {name} {card.built_for.get(name)}, but here it "
+                f"is {found.get(name)}; build it again: {rebuild(folder)}"
             )
+    graph = Path(card.graph) if card.graph else None
+    # An engine may be taken elsewhere without its graph; where that is there, it has to be the one.
+    if graph and graph.is_file() and files.sha256(graph) != card.graph_sha256:
+        raise StageError(
+            f"{folder / ENGINE_FILE}: built from another {graph} than the one that is there; build "
+            f"it again: {rebuild(folder)}"
+        )
 
 
 def in_order(

@@ -5,7 +5,7 @@ The engine file is OpenVINO's exported model; it is compiled for the machine whe
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,7 +130,7 @@ def build(request: BuildRequest, output: Path) -> None:
         temporary.write_bytes(compiled.export_model().getvalue())
 
 
-def _device() -> str:
+def _device(options: Mapping[str, Any]) -> str:
     import openvino
 
     return f"CPU: {openvino.Core().get_property('CPU', 'FULL_DEVICE_NAME')}"

@@ -5,13 +5,16 @@ The engine file holds the checkpoint's tensors and the model's description, noth
 
 import io
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from hrnetpose import files
 from hrnetpose.artifacts import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.engines import cuda
 from hrnetpose.engines.base import (
     Backend,
     BuildRequest,
@@ -19,6 +22,7 @@ from hrnetpose.engines.base import (
     Engine,
     Heatmaps,
     Options,
+    in_order,
     majority,
 )
 from hrnetpose.stage import StageError
@@ -26,14 +30,37 @@ from hrnetpose.stage import StageError
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
+class PyTorchOptions(Options):
+    """Options of `backend: pytorch`."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the model runs."""
+    compile: bool = False
+    """Whether `torch.compile` fuses its kernels (GPU only)."""
+    cuda_graphs: bool = False
+    """Whether a batch is launched as one CUDA graph (GPU only)."""
+    tf32: bool = False
+    """Whether fp32 layers may run in TF32 on a GPU, which has 10 bits of mantissa."""
+    buffers: int = Field(2, ge=1, le=16)
+    """Batches in flight on a GPU: while one is computed, others are copied."""
+
+    @model_validator(mode="after")
+    def _on_gpu(self) -> Self:
+        if self.device == "cpu" and (self.compile or self.cuda_graphs):
+            raise ValueError("compile and cuda_graphs need `device: cuda`")
+        return self
+
+
 class PyTorchEngine(Engine):
-    """mmpose's own modules, channels last, on the CPU."""
+    """mmpose's own modules, channels last."""
 
     def __init__(self, folder: Path, card: EngineCard, threads: int) -> None:
         self.batch = card.batch
         self._file = folder / ENGINE_FILE
         self._card = card
-        self._threads = Options(**card.options).threads or threads
+        self._options = PyTorchOptions(**card.options)
+        self._threads = self._options.threads or threads
+        self._device = self._options.device
 
     def __enter__(self) -> Self:
         import torch
@@ -48,14 +75,30 @@ class PyTorchEngine(Engine):
         estimator = mmpose.import_mmpose().registry.MODELS.build(content["model"])
         estimator.load_state_dict(content["state_dict"], strict=True)
         self._dtype = getattr(torch, _DTYPES[self._card.requested])
-        self._estimator = estimator.eval().to(self._dtype, memory_format=torch.channels_last)
+        self._estimator = estimator.eval().to(
+            self._device, self._dtype, memory_format=torch.channels_last
+        )
         model = self._card.model
-        self._mean = torch.tensor(model.mean).view(1, 3, 1, 1)
-        self._std = torch.tensor(model.std).view(1, 3, 1, 1)
+        self._mean = torch.tensor(model.mean, device=self._device).view(1, 3, 1, 1)
+        self._std = torch.tensor(model.std, device=self._device).view(1, 3, 1, 1)
         self._flip_channels = model.channel_order == "BGR"
+        self._slots: list[_Slot] = []
+        if self._options.device == "cuda":
+            torch.backends.cudnn.allow_tf32 = self._options.tf32
+            torch.backends.cuda.matmul.allow_tf32 = self._options.tf32
+            run = torch.compile(self._run) if self._options.compile else self._run
+            crop, graph = model.crop, self._options.cuda_graphs
+            shape = (self.batch, crop.height, crop.width, 3)
+            heatmaps = tuple(int(size) for size in model.output.shape[1:])
+            self._slots = [
+                _Slot(run, shape, (self.batch, *heatmaps), self._device, graph)
+                for _ in range(self._options.buffers)
+            ]
+        self.requests = max(1, len(self._slots))
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._slots.clear()
         del self._estimator
 
     def infer(self, crops: Crops) -> Heatmaps:
@@ -63,11 +106,33 @@ class PyTorchEngine(Engine):
 
         if self._flip_channels:
             crops = crops[..., ::-1]
+        if self._slots:
+            self._slots[0].submit(crops)
+            return self._slots[0].collect()
         with torch.inference_mode():
-            # Channels come last already: the permutation moves no data.
-            pixels = torch.from_numpy(np.array(crops)).permute(0, 3, 1, 2)
-            images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
-            return self._estimator(images, None, mode="tensor").float().contiguous().numpy()
+            return self._run(torch.from_numpy(np.array(crops))).numpy()
+
+    def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
+        if not self._slots:
+            return super().stream(batches)
+
+        def submit(number: int, crops: Crops) -> None:
+            self._slots[number].submit(crops[..., ::-1] if self._flip_channels else crops)
+
+        def collect(number: int) -> Heatmaps:
+            return self._slots[number].collect()
+
+        return in_order(submit, collect, len(self._slots), batches)
+
+    def device_times(self, crops: Crops, count: int) -> list[float] | None:
+        return self._slots[0].times(crops, count) if self._slots else None
+
+    def _run(self, crops: Any) -> Any:
+        """Takes uint8 [N, H, W, 3] in the model's channel order on the device; returns float32."""
+        # Channels come last already: the permutation moves no data.
+        pixels = crops.permute(0, 3, 1, 2)
+        images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
+        return self._estimator(images, None, mode="tensor").float().contiguous()
 
     def executed(self) -> ExecutedPrecision:
         import torch
@@ -80,6 +145,78 @@ class PyTorchEngine(Engine):
             if isinstance(module, heavy)
         )
         return majority(layers)
+
+
+class _Slot:
+    """One batch in flight on a GPU: its stream, its buffers and, if asked for, its CUDA graph.
+
+    Args:
+        run: takes crops on the device, returns heatmaps there.
+        crops: shape of a full batch.
+        heatmaps: shape of what comes out.
+        device: PyTorch's name of the device.
+        graph: capture the work into a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Any], Any],
+        crops: tuple[int, ...],
+        heatmaps: tuple[int, ...],
+        device: str,
+        graph: bool,
+    ) -> None:
+        import torch
+
+        self._torch, self._run = torch, run
+        pinned = device == "cuda"
+        self._stream, self._done = torch.cuda.Stream(), torch.cuda.Event()
+        self._input = torch.empty(crops, dtype=torch.uint8, pin_memory=pinned)
+        self._output = torch.empty(heatmaps, pin_memory=pinned)
+        self._pixels = torch.zeros(crops, dtype=torch.uint8, device=device)
+        self._graph, self._result = None, None
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            # Kernels are chosen and compiled in the first runs, which must not be captured.
+            for _ in range(3):
+                run(self._pixels)
+        self._stream.synchronize()
+        if graph:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.inference_mode(), torch.cuda.graph(self._graph, stream=self._stream):
+                self._result = run(self._pixels)
+
+    def submit(self, crops: Crops) -> None:
+        """Starts a full batch."""
+        np.copyto(self._input.numpy(), crops)
+        with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
+            self._pixels.copy_(self._input, non_blocking=True)
+            self._output.copy_(self._compute(), non_blocking=True)
+            self._done.record(self._stream)
+
+    def collect(self) -> Heatmaps:
+        """Waits for it; the array returned belongs to the caller."""
+        self._done.synchronize()
+        return self._output.numpy().copy()
+
+    def times(self, crops: Crops, count: int) -> list[float]:
+        """Returns the device's seconds for a batch that lies there already, `count` times."""
+        self.submit(crops)
+        self.collect()
+        event = self._torch.cuda.Event
+        marks = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(count)]
+        with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
+            for start, end in marks:
+                start.record(self._stream)
+                self._compute()
+                end.record(self._stream)
+        self._stream.synchronize()
+        return [start.elapsed_time(end) / 1e3 for start, end in marks]
+
+    def _compute(self) -> Any:
+        if self._graph is None:
+            return self._run(self._pixels)
+        self._graph.replay()
+        return self._result
 
 
 def build(request: BuildRequest, output: Path) -> None:
@@ -99,17 +236,36 @@ def build(request: BuildRequest, output: Path) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
-def _device() -> str:
-    return "CPU"
+def lacking(options: Mapping[str, Any]) -> str | None:
+    """Says what this machine lacks for the device."""
+    if PyTorchOptions(**options).device == "cpu":
+        return None
+    found = cuda.find()
+    if isinstance(found, str):
+        return found
+    import torch
+
+    if not torch.cuda.is_available():
+        return (
+            f"PyTorch {torch.__version__} cannot use {found.name}; install a build of it for CUDA "
+            "that fits the driver"
+        )
+    return None
+
+
+def _device(options: Mapping[str, Any]) -> str:
+    return "CPU" if PyTorchOptions(**options).device == "cpu" else str(cuda.find())
 
 
 BACKEND = Backend(
     name="pytorch",
     graphs={"fp32": "fp32", "bf16": "fp32", "fp16": "fp32"},
     packages=("torch", "mmpose"),
-    options=Options,
+    options=PyTorchOptions,
     build=build,
     open=PyTorchEngine,
     device=_device,
+    lacking=lacking,
     original=True,
+    environment="mmpose",
 )

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from hrnetpose.stage import StageError
 
 CROPS = "crops"
 """The input that `with_pixel_input` gives a graph."""
+QDQ_HALF_OPSET = 19
+"""The first one whose QuantizeLinear takes fp16, and makes fp8."""
+BF16_OPSET = 22
+"""The first one whose Conv takes bfloat16."""
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -96,37 +101,72 @@ def relative_error(values: npt.NDArray[np.float32], reference: npt.NDArray[np.fl
     return error if math.isfinite(error) else math.inf
 
 
+def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Returns a copy of the graph, brought to an opset if its own is older."""
+    if next((entry.version for entry in model.opset_import if not entry.domain), 0) < opset:
+        return onnx.version_converter.convert_version(model, opset)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Returns the graph with its first input fixed to a batch."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    for value in (*fixed.graph.output, *fixed.graph.value_info):
+        value.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(fixed)
+
+
+def padded(crops: npt.NDArray[np.uint8], batch: int) -> npt.NDArray[np.uint8]:
+    """Returns crops [N, H, W, 3] with black ones behind them, for an engine of fixed batch >= N."""
+    return np.pad(crops, ((0, batch - len(crops)), (0, 0), (0, 0), (0, 0)))
+
+
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the graph in half precision, with one cast at each end.
 
     Inputs and outputs stay fp32, so that engines of all precisions are called alike; scales of
-    Resize stay fp32, as ONNX demands.  Weights beyond the range of fp16 are clipped to it.
+    Resize stay fp32, as ONNX demands.  Weights beyond the range of fp16 are clipped to it.  What
+    is in int8 or fp8 stays so, with scales in fp16.
     """
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
+    quantized = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+    return _to_half(with_opset(model, QDQ_HALF_OPSET if quantized else 0), TensorProto.FLOAT16)
+
+
+def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the graph in bfloat16, as `to_fp16` does; ONNX Runtime has no CPU code for it."""
+    return _to_half(with_opset(model, BF16_OPSET), TensorProto.BFLOAT16)
+
+
+def _to_half(half: onnx.ModelProto, kind: int) -> onnx.ModelProto:
+    """Changes a graph to a 16-bit type of onnx.TensorProto and returns it."""
     graph = half.graph
     del graph.value_info[:]
     kept = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    linear = ("QuantizeLinear", "DequantizeLinear")
+    scales = {node.input[1] for node in graph.node if node.op_type in linear}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
-            tensor.CopyFrom(_half(tensor))
+            tensor.CopyFrom(_half(tensor, kind, tensor.name in scales))
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-                attribute.i = TensorProto.FLOAT16
+                attribute.i = kind
             elif (
                 attribute.HasField("t")
                 and attribute.t.data_type == TensorProto.FLOAT
                 and not (node.op_type == "Constant" and node.output[0] in kept)
             ):
-                attribute.t.CopyFrom(_half(attribute.t))
-    ends = {value.name: f"{value.name}_fp16" for value in (*graph.input, *graph.output)}
+                attribute.t.CopyFrom(_half(attribute.t, kind))
+    ends = {value.name: f"{value.name}_half" for value in (*graph.input, *graph.output)}
     for node in graph.node:
         node.input[:] = [ends.get(name, name) for name in node.input]
         node.output[:] = [ends.get(name, name) for name in node.output]
     first = [
-        helper.make_node("Cast", [value.name], [ends[value.name]], to=TensorProto.FLOAT16)
-        for value in graph.input
+        helper.make_node("Cast", [value.name], [ends[value.name]], to=kind) for value in graph.input
     ]
     last = [
         helper.make_node("Cast", [ends[value.name]], [value.name], to=TensorProto.FLOAT)
@@ -138,10 +178,15 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def _half(tensor: TensorProto) -> TensorProto:
-    limit = float(np.finfo(np.float16).max)
-    values = np.clip(numpy_helper.to_array(tensor), -limit, limit)
-    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+def _half(tensor: TensorProto, kind: int, positive: bool = False) -> TensorProto:
+    dtype: Any = helper.tensor_dtype_to_np_dtype(kind)
+    values = numpy_helper.to_array(tensor)
+    if kind == TensorProto.FLOAT16:
+        limit = float(np.finfo(np.float16).max)
+        # A scale that became 0 would be divided by.
+        smallest = float(np.finfo(np.float16).smallest_subnormal) if positive else -limit
+        values = np.clip(values, smallest, limit)
+    return numpy_helper.from_array(values.astype(dtype), tensor.name)
 
 
 def with_pixel_input(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
@@ -157,15 +202,15 @@ def with_pixel_input(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto
         "crops_mean": np.array(card.mean, np.float32),
         "crops_std": np.array(card.std, np.float32),
     }
-    nodes = []
-    source = CROPS
+    # First of all floats: TensorRT can do nothing else with bytes.
+    nodes = [helper.make_node("Cast", [CROPS], ["crops_float"], to=TensorProto.FLOAT)]
+    source = "crops_float"
     if card.channel_order == "BGR":
         constants["crops_channels"] = np.array([2, 1, 0], np.int64)
         nodes.append(helper.make_node("Gather", [source, "crops_channels"], ["crops_bgr"], axis=3))
         source = "crops_bgr"
     nodes += [
-        helper.make_node("Cast", [source], ["crops_float"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["crops_float", "crops_mean"], ["crops_centred"]),
+        helper.make_node("Sub", [source, "crops_mean"], ["crops_centred"]),
         helper.make_node("Div", ["crops_centred", "crops_std"], ["crops_normalised"]),
         helper.make_node(
             "Transpose", ["crops_normalised"], [graph.input[0].name], perm=[0, 3, 1, 2]

@@ -50,7 +50,7 @@ def to_int8(
         StageError: there are no crops, or the graph cannot be quantised.
     """
     graph = graphs.read(model)
-    dense = [name for name, node in layers(graph).items() if _groups(node) == 1]
+    dense = [name for name, node in layers(graph).items() if groups(node) == 1]
     ranges = calibrate(graph, crops, card)
     logging.info("%d layers in int8", len(dense))
     onnx.save(insert(graph, ranges, dense, symmetric), output)
@@ -251,7 +251,8 @@ def _node(kind: str, inputs: list[str], output: str, **attributes: int) -> NodeP
     return helper.make_node(kind, inputs, [output], name=output, **attributes)
 
 
-def _groups(node: NodeProto) -> int:
+def groups(node: NodeProto) -> int:
+    """Returns into how many groups a convolution divides its channels."""
     return next((entry.i for entry in node.attribute if entry.name == "group"), 1)
 
 
