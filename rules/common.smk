@@ -44,7 +44,8 @@ def engine_code(script):
 
 def engine_environment(wildcards):
     """Returns the conda environment of a variant's backend."""
-    return f"../envs/{engines.backend(PLAN.backends[wildcards.variant]).environment}.yaml"
+    name = "mmpose" if PLAN.backends[wildcards.variant] == "pytorch" else "engines"
+    return f"../envs/{name}.yaml"
 
 
 def option(flag, value):

@@ -137,7 +137,7 @@ class Backend:
             for a batch and options; by default the versions of the packages.
         builds_anywhere: it needs no device to build.
         original: it runs the original model, from its checkpoint, instead of the ONNX graph.
-        environment: the file in envs/ that has its packages, for `--sdm conda`.
+        gpus: how many GPUs an engine with these options needs; a cluster gives its jobs so many.
         install: how to install its packages.
     """
 
@@ -152,7 +152,7 @@ class Backend:
     built_for: Callable[[int, Mapping[str, Any]], dict[str, str]] | None = None
     builds_anywhere: bool = False
     original: bool = False
-    environment: str = "engines"
+    gpus: Callable[[Mapping[str, Any]], int] = lambda options: 0
     install: str = "`pip install -r envs/requirements.txt`"
 
     def missing(self) -> list[str]:

@@ -140,5 +140,6 @@ BACKEND = Backend(
     build=build,
     open=IgieEngine,
     device=_device,
+    gpus=lambda options: 1,
     install=_SDK,
 )

@@ -136,6 +136,7 @@ BACKEND = Backend(
     build=build,
     open=IxrtEngine,
     device=_device,
+    gpus=lambda options: 1,
     lacking=lacking,
     install=_SDK,
 )

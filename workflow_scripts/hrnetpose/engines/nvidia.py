@@ -25,6 +25,7 @@ from hrnetpose import files
 from hrnetpose.artifacts import ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import (
+    Backend,
     BuildRequest,
     Crops,
     Engine,
@@ -50,8 +51,8 @@ _TYPES = (
 _HEAVY = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected", re.IGNORECASE)
 _LIGHT = re.compile(r"reformat|constant|noop|shuffle", re.IGNORECASE)
 _SECONDS_BETWEEN = 2.0
-# What every call says, too, on a machine without a driver.
-_AFTERMATH = "catchCudaError"
+# What calls say, besides their own error, on a machine without a driver.
+_AFTERMATH = "CUDA driver version is insufficient"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ def built_for(flavour: Flavour, batch: int, options: Mapping[str, Any]) -> dict[
 
 def device(options: Mapping[str, Any]) -> str:
     """Names the device."""
-    return str(cuda.find())
+    found = cuda.find()
+    return str(found) if isinstance(found, cuda.Gpu) else "none: built without a device"
 
 
 def build(flavour: Flavour, request: BuildRequest, output: Path) -> None:
@@ -434,6 +436,24 @@ class TensorRtEngine(Engine):
         context.set_tensor_address(self._output, int(buffers.device_output))
         if not context.execute_async_v3(self._batches.compute.handle):
             raise _failure(self._flavour, self._folder / ENGINE_FILE, "cannot run it")
+
+
+def backend(name: str, flavour: Flavour) -> Backend:
+    """Returns the plug-in of a flavour."""
+    return Backend(
+        name=name,
+        graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8-fp16", "fp8": "fp8"},
+        packages=(flavour.package,),
+        options=TensorRtOptions,
+        build=partial(build, flavour),
+        open=partial(TensorRtEngine, flavour),
+        device=device,
+        lacking=partial(lacking, flavour),
+        built_for=partial(built_for, flavour),
+        builds_anywhere=flavour.portable,
+        gpus=lambda options: 1,
+        install=flavour.install,
+    )
 
 
 def _timing_cache(flavour: Flavour, options: TensorRtOptions, folder: Path | None) -> Path | None:

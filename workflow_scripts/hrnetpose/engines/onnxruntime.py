@@ -220,4 +220,5 @@ BACKEND = Backend(
     open=OnnxRuntimeEngine,
     device=_device,
     lacking=lacking,
+    gpus=lambda options: int(OnnxRuntimeOptions(**options).provider != "cpu"),
 )

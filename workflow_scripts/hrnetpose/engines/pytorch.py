@@ -267,5 +267,5 @@ BACKEND = Backend(
     device=_device,
     lacking=lacking,
     original=True,
-    environment="mmpose",
+    gpus=lambda options: int(PyTorchOptions(**options).device == "cuda"),
 )
