@@ -219,7 +219,8 @@ def check_variant(
     if calibrated and config.datasets[config.dataset].calibration is None:
         raise ConfigError(
             f"{key}.precision: {variant.precision} needs calibration images, but "
-            f"datasets.{config.dataset} has no `calibration`; give its images and annotations, or set {key} to null"
+            f"datasets.{config.dataset} has no `calibration`; give its images and annotations, "
+            f"or set {key} to null"
         )
 
 

@@ -18,8 +18,14 @@ int cuInit(unsigned flags) { if (CRASH) abort(); return INIT; }
 int cuGetErrorString(int status, const char **text) { *text = "no CUDA-capable device"; return 0; }
 int cuDeviceGetCount(int *count) { *count = COUNT; return 0; }
 int cuDeviceGet(int *device, int number) { *device = number + 40; return 0; }
-int cuDeviceGetName(char *name, int size, int device) { strcpy(name, "NVIDIA H200"); return device != 40; }
-int cuDeviceGetAttribute(int *value, int which, int device) { *value = which == 75 ? 9 : 0; return 0; }
+int cuDeviceGetName(char *name, int size, int device) {
+    strcpy(name, "NVIDIA H200");
+    return device != 40;
+}
+int cuDeviceGetAttribute(int *value, int which, int device) {
+    *value = which == 75 ? 9 : 0;
+    return 0;
+}
 int cuDriverGetVersion(int *version) { *version = 13010; return 0; }
 """
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from stand_in_cuda import module
 
 from hrnetpose import engines
 from hrnetpose.artifacts import EngineCard, ModelCard
 from hrnetpose.engines import ixrt
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
+from stand_in_cuda import module
 
 RunStage = Callable[..., None]
 Calls = list[Any]

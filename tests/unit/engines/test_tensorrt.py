@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import stand_in_cuda
 import tensorrt_rtx
 
+import stand_in_cuda
 from hrnetpose import engines, files
 from hrnetpose.artifacts import EngineCard, ModelCard
-from hrnetpose.config import ConfigError
-from hrnetpose.engines import base, cuda, nvidia, tensorrt, tensorrt_rtx as rtx
+from hrnetpose.engines import cuda, nvidia, tensorrt
+from hrnetpose.engines import tensorrt_rtx as rtx
 from hrnetpose.engines.nvidia import TensorRtOptions
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
@@ -60,14 +60,14 @@ def build(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Build:
 
     def build(
         precision: str = "fp32", backend: str = "tensorrt_rtx", batch: int = BATCH,
-        graph: Path | None = None, cache: Path = tmp_path / "cache", name: str = "mine", **options: object,
+        graph: Path | None = None, name: str = "mine", **options: object,
     ) -> Path:  # fmt: skip
         folder = tmp_path / name
         source = graph or tiny / f"{rtx.BACKEND.graphs[precision]}.onnx"  # type: ignore[index]
         run_stage(
             "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
             "--graph", source, "--card", tiny / "model.json", "--batch", batch,
-            "--options", json.dumps(options), "--cache", cache, "--output", folder,
+            "--options", json.dumps(options), "--cache", tmp_path / "cache", "--output", folder,
         )  # fmt: skip
         return folder
 
@@ -535,7 +535,7 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"name": "NVIDIA H200"}, "built for GPU NVIDIA GeForce RTX 4090, but here it is NVIDIA H200"),
+        ({"name": "NVIDIA H200"}, "GPU NVIDIA GeForce RTX 4090, but here it is NVIDIA H200"),
         ({"capability": "9.0"}, "built for compute capability 8.9, but here it is 9.0"),
         ({"driver": "590.1"}, "built for driver 580.95.05 (CUDA 13.0), but here it is 590.1"),
     ],
