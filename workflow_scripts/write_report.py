@@ -47,7 +47,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--predictions", type=Path, nargs="*", default=[], help="in VARIANT/*.npz")
     command.add_argument(
-        "--published", type=json.loads, default={}, help='JSON: {"MODEL": {"det+flip": AP}}'
+        "--published",
+        type=json.loads,
+        default={},
+        help='JSON: {"MODEL": {"det+flip": {"AP": 0.749}}}',
     )
     command.add_argument("--output", type=Path, required=True, help="the page (HTML)")
     command.add_argument("--summary", type=Path, required=True, help="the table (text)")
@@ -75,7 +78,7 @@ def joined(
     perfs: list[Path],
     accuracies: list[Path],
     parities: list[Path],
-    published: dict[str, dict[str, float]],
+    published: dict[str, dict[str, dict[str, float]]],
 ) -> list[Row]:
     """Puts together what belongs to one engine.
 

@@ -135,9 +135,9 @@ def test_a_wrong_value_is_named_with_its_key(
             "variants.fp16.backend",
             "openvno",
             "variants.fp16.backend: 'openvno' is not defined (did you mean openvino?); "
-            "allowed: auto, onnxruntime, openvino, pytorch",
+            "allowed: auto, igie, ",
         ),
-        ("variants.fp16.precision", "fp8", "variants.fp16.precision: 'fp8' is not allowed; 'fp32'"),
+        ("variants.fp16.precision", "fp4", "variants.fp16.precision: 'fp4' is not allowed; 'fp32'"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(

@@ -51,6 +51,23 @@ def pinned(requirements: dict[str, Pins]) -> Pins:
 
 
 @pytest.fixture(scope="module")
+def for_gpus(repository: Path) -> dict[str, Pins]:
+    """What the files for users with a GPU pin, by file; only they can install all of it."""
+    files = sorted((repository / "envs").glob("gpu-*.txt"))
+    assert len(files) == 3
+    return {file.name: pins_in(file.read_text().splitlines()) for file in files}
+
+
+def test_files_for_gpus_agree_with_each_other_and_with_the_rest(
+    for_gpus: dict[str, Pins], pinned: Pins
+) -> None:
+    together = dict(pinned)
+    for pins in for_gpus.values():
+        assert {name: together.get(name, pin) for name, pin in pins.items()} == pins
+        together |= pins
+
+
+@pytest.fixture(scope="module")
 def environments(repository: Path) -> dict[str, Pins]:
     """What each rule environment pins, in its YAML file and in the script run after it."""
     found = {}
@@ -152,9 +169,10 @@ def distributions(module: str) -> set[str]:
 
 @pytest.mark.parametrize("folder", ["workflow_scripts", "tests"])
 def test_every_package_that_is_imported_is_pinned(
-    repository: Path, pinned: Pins, folder: str
+    repository: Path, pinned: Pins, for_gpus: dict[str, Pins], folder: str
 ) -> None:
     modules = imported(sorted((repository / folder).rglob("*.py")), everywhere=True)
+    pinned = {name: pin for pins in (*for_gpus.values(), pinned) for name, pin in pins.items()}
 
     unpinned = {
         module: str(file)
@@ -230,7 +248,7 @@ def loaded(scripts: Path, script: str) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "pytorch"])
 def test_each_backend_is_in_the_environment_of_its_rules(
     environments: dict[str, Pins], backend: str
 ) -> None:
@@ -238,3 +256,14 @@ def test_each_backend_is_in_the_environment_of_its_rules(
     name = "mmpose" if used.original else "engines"
 
     assert {normal(package) for package in used.packages} <= environments[name].keys()
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
+def test_the_file_that_a_backend_asks_to_install_has_what_it_needs(
+    for_gpus: dict[str, Pins], backend: str
+) -> None:
+    used = engines.backend(backend)
+    file = re.search(r"envs/(gpu-\S+\.txt)", used.install)
+    assert file
+
+    assert {*map(normal, used.packages), "pycuda"} <= for_gpus[file[1]].keys()

@@ -135,7 +135,7 @@ def test_a_variant_has_its_own_limits_or_the_common_ones(raw: Raw) -> None:
 def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
     figure = {"AP": 0.7, "protocol": "det+flip", "dataset": "sample", "source": "a table"}
     raw["models"]["sample"]["published"] = figure
-    assert json.loads(made(raw).published()) == {"sample": {"det+flip": 0.7}}
+    assert json.loads(made(raw).published()) == {"sample": {"det+flip": {"AP": 0.7}}}
 
     figure["dataset"] = "coco_val2017"
     assert json.loads(made(raw).published()) == {}
@@ -280,3 +280,36 @@ def test_the_script_comes_first_and_the_rest_in_order(tmp_path: Path) -> None:
         str(tmp_path / "zip_it.py"),
         *(str(library / name) for name in ("__init__.py", "a.py", "b.py")),
     ]
+
+
+def test_the_protocol_of_the_seed_is_its_own(raw: Raw) -> None:
+    """Batch 32, FP16, ground-truth boxes, no flip test; its row is shown beside what is measured."""
+    overlay = yaml.safe_load(Path("configs/seed_hrnetpose.yaml").read_text(encoding="utf-8"))
+    for key, value in overlay.items():
+        raw[key] = raw[key] | value if isinstance(value, dict) else value
+
+    planned = made(raw, auto="tensorrt")
+
+    assert set(planned.config.variants) == {"pytorch", "fp16"}
+    assert (planned.variant("fp16").precision, planned.variant("fp16").batch) == ("fp16", 32)
+    assert (planned.config.protocols.boxes, planned.config.protocols.flip) == (["gt"], [False])
+    assert planned.crop("fp16") == "256x192"
+    assert json.loads(planned.published()) == {
+        "hrnet_w32_c78dce93": {"gt": {"AP50": 0.926, "fps": 1831.2}}
+    }
+
+
+def test_a_published_row_has_a_figure(raw: Raw) -> None:
+    raw["models"]["sample"]["published"] = {"protocol": "gt", "dataset": "x", "source": "y"}
+
+    with pytest.raises(ConfigError, match="one of AP, AP50 and fps is needed"):
+        made(raw)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
+def test_tensorrt_has_every_precision_of_the_default_configuration(raw: Raw, backend: str) -> None:
+    """Or else `auto` would refuse it where there is a GPU."""
+    graphs = made(raw, auto=backend).graphs
+
+    assert graphs["int8"] == "int8-fp16"
+    assert graphs["bf16"] == "bf16"

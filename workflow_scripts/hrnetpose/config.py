@@ -5,9 +5,16 @@ docs/configuration.md is made from it by `python -m hrnetpose.reference`.
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from hrnetpose.artifacts import Crop, Graph, Precision
@@ -29,16 +36,30 @@ class _Section(BaseModel):
 
 
 class Published(_Section):
-    """A figure that somebody else measured."""
+    """Figures that somebody else measured: at least one of AP, AP50 and fps."""
 
-    AP: float = Field(ge=0, le=1)
+    AP: Annotated[float, Field(ge=0, le=1)] | None = None
     """The published COCO keypoint AP, 0 to 1."""
+    AP50: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The published COCO keypoint AP at OKS 0.5, 0 to 1."""
+    fps: Annotated[float, Field(gt=0)] | None = None
+    """The published throughput, images/s; on which machine, `source` says."""
     protocol: Annotated[str, StringConstraints(pattern=r"^(gt|det)(\+flip)?$", strict=True)]
     """The protocol it was measured under: `gt` or `det` boxes, `+flip` with the flip test."""
     dataset: Text
     """The dataset it was measured on; shown only beside figures on the dataset of that name."""
     source: Text
     """Where it is published."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.figures():
+            raise ValueError("one of AP, AP50 and fps is needed")
+        return self
+
+    def figures(self) -> dict[str, float]:
+        """Returns what is published."""
+        return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
 class Model(_Section):
@@ -53,7 +74,7 @@ class Model(_Section):
     crop: Text | None = None
     """The model's input, HEIGHTxWIDTH; by default read from its config."""
     published: Published | None = None
-    """The accuracy to expect, shown beside the measured one of the same protocol and dataset."""
+    """What to expect, shown beside what is measured under its protocol and on its dataset."""
 
 
 class Calibration(_Section):

@@ -78,9 +78,9 @@ class Plan:
         return f"resources/weights/{model}.pth" if self.config.models[model].weights else None
 
     def published(self) -> str:
-        """Returns the published APs that apply to this dataset, by model and protocol, as JSON."""
+        """Returns the published figures for this dataset, by model and protocol, as JSON."""
         figures = {
-            name: {model.published.protocol: model.published.AP}
+            name: {model.published.protocol: model.published.figures()}
             for name, model in self.config.models.items()
             if model.published and model.published.dataset == self.config.dataset
         }

@@ -17,8 +17,8 @@ class Row:
     perf: Perf
     accuracy: Accuracy | None
     parity: Parity | None = None
-    published: dict[str, float] = field(default_factory=dict)
-    """Published AP by protocol (`det+flip`), on the same dataset."""
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Published AP, AP50 and fps by protocol (`det+flip`), on the same dataset."""
 
     @property
     def name(self) -> str:
@@ -61,6 +61,17 @@ def interval(delta: Delta | None) -> str:
         return MISSING
     low, high = (number(end, sign=True) for end in delta.ci95)
     return f"{number(delta.AP, sign=True)} [{low}, {high}]"
+
+
+def published(figures: dict[str, float] | None) -> str:
+    """Formats figures that somebody else measured."""
+    if not figures:
+        return MISSING
+    names = {"fps": "images/s"}
+    return ", ".join(
+        f"{names.get(name, name)} {number(value, 1 if name == 'fps' else 3)}"
+        for name, value in figures.items()
+    )
 
 
 def as_text(rows: Sequence[Row]) -> str:
