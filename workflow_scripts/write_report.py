@@ -126,7 +126,10 @@ def model_stages(folder: Path, card: ModelCard) -> list[Stage]:
         "simplified.onnx": ("simplify", "same heatmaps as the export on fixed inputs"),
         "fp32.onnx": ("precision", "fp32"),
         "fp16.onnx": ("precision", "fp16 inside, fp32 at both ends"),
+        "bf16.onnx": ("precision", "bfloat16 inside, fp32 at both ends"),
         "int8.onnx": ("precision", "int8 Q/DQ, calibrated on images that are not evaluated"),
+        "int8-fp16.onnx": ("precision", "symmetric int8 Q/DQ, fp16 for the rest, calibrated alike"),
+        "fp8.onnx": ("precision", "fp8 (E4M3) Q/DQ, fp16 for the rest, calibrated alike"),
     }
     return [
         Stage(name, folder / file, files.sha256(folder / file), f"{card.name}: {note}")

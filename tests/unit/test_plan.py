@@ -283,7 +283,7 @@ def test_the_script_comes_first_and_the_rest_in_order(tmp_path: Path) -> None:
 
 
 def test_the_protocol_of_the_seed_is_its_own(raw: Raw) -> None:
-    """Batch 32, FP16, ground-truth boxes, no flip test; its row is shown beside what is measured."""
+    """Batch 32, FP16, ground-truth boxes, no flip test; its row is shown beside what is found."""
     overlay = yaml.safe_load(Path("configs/seed_hrnetpose.yaml").read_text(encoding="utf-8"))
     for key, value in overlay.items():
         raw[key] = raw[key] | value if isinstance(value, dict) else value

@@ -48,6 +48,10 @@ LAYERS = {
             "Name": "Reformatting CopyNode for /stem/conv1/Conv", "LayerType": "Reformat",
             "Inputs": [{"Name": "c", "Format/Datatype": "Row major linear FP32"}],
         },
+        {
+            "Name": "relu", "LayerType": "kgen", "Metadata": "[ONNX Layer: /stem/conv3/Relu]",
+            "Inputs": [{"Name": "d", "Format/Datatype": "Row major linear FP32"}],
+        },
         {"Name": "conv3", "LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Half"}]},
     ],
     "Bindings": ["crops", "heatmaps"],

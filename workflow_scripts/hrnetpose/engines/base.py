@@ -92,8 +92,9 @@ class Engine(AbstractContextManager["Engine"], ABC):
     def device_times(self, crops: Crops, count: int) -> list[float] | None:
         """Returns what the device alone needs for a batch, measured `count` times.
 
-        The batch lies on the device before the first run; nothing is copied to it or from it, and
-        the host's part is hidden behind the device's: what trtexec calls GPU compute time.
+        The batch lies on the device before the first run; nothing is copied to it or from it.  The
+        host goes on while the device works, so that its part shows only where the device has to
+        wait for it.  It is what trtexec calls GPU compute time.
 
         Args:
             crops: uint8 [batch, H, W, 3] RGB.
@@ -132,7 +133,7 @@ class Backend:
         open: opens an engine folder with so many threads.
         device: names the device that it runs on with these options.
         lacking: says in words what this machine lacks to run it with these options; None: nothing.
-            It is cheap and imports none of the packages.
+            With default options it is cheap and imports none of the packages.
         built_for: what must be the same where an engine is loaded as where it was built, by name,
             for a batch and options; by default the versions of the packages.
         builds_anywhere: it needs no device to build.

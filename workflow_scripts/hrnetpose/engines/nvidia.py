@@ -48,8 +48,9 @@ _TYPES = (
     ("fp16", ("half", "fp16", "float16")),
     ("fp32", ("float", "fp32", "float32")),
 )
-_HEAVY = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected", re.IGNORECASE)
-_LIGHT = re.compile(r"reformat|constant|noop|shuffle", re.IGNORECASE)
+_HEAVY = re.compile(r"conv|gemm|matrixmultiply|matmul", re.IGNORECASE)
+_HEAVY_NODE = re.compile(r"[/ ](Conv|ConvTranspose|Gemm|MatMul)(_\d+)?\]")
+"""In the metadata of a layer: `[ONNX Layer: /stem/conv1/Conv]`, one for each node."""
 _SECONDS_BETWEEN = 2.0
 # What calls say, besides their own error, on a machine without a driver.
 _AFTERMATH = "CUDA driver version is insufficient"
@@ -319,10 +320,11 @@ def heavy_layers(information: Mapping[str, Any]) -> Counter[str]:
     """
     layers: Counter[str] = Counter()
     for layer in information.get("Layers", []):
-        if not isinstance(layer, Mapping) or _LIGHT.search(str(layer.get("LayerType", ""))):
+        if not isinstance(layer, Mapping):
             continue
+        kind, nodes = str(layer.get("LayerType", "")), str(layer.get("Metadata", ""))
         # A fused layer has a type of its own, and the ONNX nodes it is made of in its metadata.
-        if _HEAVY.search(f"{layer.get('LayerType', '')} {layer.get('Metadata', '')}"):
+        if _HEAVY.search(kind) or (_HEAVY_NODE.search(nodes) and kind != "Reformat"):
             inputs = layer.get("Inputs") or [{}]
             layers[_type(inputs[0])] += 1
     return layers
