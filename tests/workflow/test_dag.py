@@ -143,7 +143,7 @@ def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
         ({"variants": {"fp16": {"batch": 0}}}, "variants.fp16.batch: 0: "),
         (
             {"variants": {"fp16": {"precision": "fp61"}}},
-            "variants.fp16.precision: 'fp61' is not allowed; 'fp32', 'fp16', 'bf16' or 'int8' is",
+            "variants.fp16.precision: 'fp61' is not allowed; 'fp32', 'fp16', 'bf16', 'int8' or",
         ),
         (
             {"variants": {"fp16": {"backend": "openvinno"}}},
