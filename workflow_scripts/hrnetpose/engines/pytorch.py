@@ -61,13 +61,15 @@ class PyTorchEngine(Engine):
     def infer(self, crops: Crops) -> Heatmaps:
         import torch
 
+        from hrnetpose.model import mmpose
+
         if self._flip_channels:
             crops = crops[..., ::-1]
         with torch.inference_mode():
             # Channels come last already: the permutation moves no data.
             pixels = torch.from_numpy(np.array(crops)).permute(0, 3, 1, 2)
             images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
-            return self._estimator(images, None, mode="tensor").float().contiguous().numpy()
+            return mmpose.heatmaps(self._estimator, images).float().contiguous().numpy()
 
     def executed(self) -> ExecutedPrecision:
         import torch
