@@ -50,15 +50,17 @@ def engine_environment(wildcards):
 
 def option(flag, value):
     """Returns a flag and its value for a command line; nothing if there is no value."""
-    return [flag, str(value)] if value else []
+    return [flag, str(value)] if value or value == 0 else []
 
 
-def calibration_crops(wildcards):
-    """Returns the crops that int8 and fp8 graphs are calibrated on; other graphs need none."""
-    if wildcards.precision not in ("int8", "int8-fp16", "fp8"):
-        return []
-    folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crops[wildcards.model]}"
-    return f"{folder}/calibration/crops_1-of-1.npy"
+def calibration_crops(kind, suffix):
+    """Returns the crops, or the table beside them, that int8 and fp8 are calibrated on."""
+
+    def path(wildcards):
+        folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crops[wildcards.model]}"
+        return f"{folder}/calibration/{kind}_1-of-1.{suffix}"
+
+    return path
 
 
 def benchmark_crops(wildcards):
@@ -169,7 +171,8 @@ wildcard_constraints:
     crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
     subset="gt|det|calibration|benchmark",
     boxes="gt|det",
-    precision=plan.any_of(plan.GRAPHS),
+    precision="fp32|fp16|bf16|int8-fp16",
+    int8="int8|int8-symmetric",
     scatteritem=r"\d+-of-\d+",
 
 

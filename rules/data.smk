@@ -126,3 +126,24 @@ rule make_crops:
         " {params.detections:q} --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q}"
         " {params.persons:q} --threads {threads} --output {output.crops:q}"
         " --instances {output.instances:q} --log {log:q}"
+
+
+rule check_calibration:
+    """Lists what int8 is calibrated on; stops where it is also evaluated."""
+    input:
+        code=code("check_calibration"),
+        annotations=lambda wildcards: PLAN.calibration(wildcards.dataset).annotations,
+        images=lambda wildcards: PLAN.calibration(wildcards.dataset).images,
+        evaluated_annotations=lambda wildcards: PLAN.annotations(wildcards.dataset),
+        evaluated_images=lambda wildcards: PLAN.images(wildcards.dataset),
+    output:
+        "build/datasets/{dataset}/calibration.json",
+    log:
+        "logs/check_calibration/{dataset}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    shell:
+        "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
+        " --evaluated-annotations {input.evaluated_annotations:q}"
+        " --evaluated-images {input.evaluated_images:q} --output {output:q} --log {log:q}"

@@ -47,21 +47,76 @@ rule simplify_onnx:
 
 
 rule convert_precision:
-    """Writes the graph in the precision that a backend takes from it."""
+    """Writes the graph in the floating-point precision that a backend takes from it."""
     input:
         code=code("convert_precision"),
-        model="build/models/{model}/simplified.onnx",
-        card="build/models/{model}/model.json",
-        calibration=calibration_crops,
+        model=lambda wildcards: (
+            f"build/models/{wildcards.model}/int8-symmetric.onnx"
+            if wildcards.precision == "int8-fp16"
+            else f"build/models/{wildcards.model}/simplified.onnx"
+        ),
     output:
         "build/models/{model}/{precision}.onnx",
     log:
         "logs/convert_precision/{model}_{precision}.log",
     conda:
         "../envs/engines.yaml"
-    threads: 2
-    params:
-        calibration=lambda wildcards, input: option("--calibration", input.calibration),
+    threads: 1
     shell:
         "python {input.code[0]:q} --precision {wildcards.precision} --model {input.model:q}"
-        " --card {input.card:q} {params.calibration:q} --output {output:q} --log {log:q}"
+        " --output {output:q} --log {log:q}"
+
+
+rule quantize_int8:
+    """Writes the graph in int8, within the loss of AP that is allowed."""
+    input:
+        code=code("quantize_int8"),
+        model="build/models/{model}/simplified.onnx",
+        card="build/models/{model}/model.json",
+        calibration=f"build/datasets/{PLAN.config.dataset}/calibration.json",
+        crops=calibration_crops("crops", "npy"),
+        instances=calibration_crops("instances", "npz"),
+        annotations=lambda wildcards: PLAN.calibration(PLAN.config.dataset).annotations,
+    output:
+        graph="build/models/{model}/{int8}.onnx",
+        summary="build/models/{model}/{int8}.json",
+    log:
+        "logs/quantize_int8/{model}_{int8}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 2
+    params:
+        ap_drop=lambda wildcards: (
+            option("--ap-drop", PLAN.config.quantization.ap_drop)
+            if PLAN.config.models[wildcards.model].weights
+            else []
+        ),
+        symmetric=lambda wildcards: (
+            ["--symmetric"] if wildcards.int8 == "int8-symmetric" else []
+        ),
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --card {input.card:q}"
+        " --crops {input.crops:q} --instances {input.instances:q}"
+        " --calibration {input.calibration:q} --annotations {input.annotations:q}"
+        " {params.ap_drop:q} {params.symmetric:q} --output {output.graph:q}"
+        " --summary {output.summary:q} --log {log:q}"
+
+
+rule quantize_fp8:
+    """Writes the graph in fp8, with fp16 for what is not quantised."""
+    input:
+        code=code("quantize_fp8"),
+        model="build/models/{model}/simplified.onnx",
+        card="build/models/{model}/model.json",
+        calibration=f"build/datasets/{PLAN.config.dataset}/calibration.json",
+        crops=calibration_crops("crops", "npy"),
+    output:
+        "build/models/{model}/fp8.onnx",
+    log:
+        "logs/quantize_fp8/{model}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 2
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --card {input.card:q}"
+        " --crops {input.crops:q} --output {output:q} --log {log:q}"

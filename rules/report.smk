@@ -17,6 +17,11 @@ rule write_report:
             "build/models/{model}/model.json",
             model=sorted({PLAN.model(variant) for variant in VARIANTS}),
         ),
+        quantization=[
+            f"build/models/{PLAN.model(variant)}/{PLAN.quantization(variant)}.json"
+            for variant in VARIANTS
+            if PLAN.quantization(variant)
+        ],
         annotations=PLAN.annotations(PLAN.config.dataset),
         images=PLAN.images(PLAN.config.dataset),
         predictions=[path for variant in SCORED for path in predictions(variant)],

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import engines, files, stage
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts import CalibrationSet, ModelCard
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import Crops, Engine
 from hrnetpose.speed import host
@@ -184,17 +184,37 @@ def drawn(card: ModelCard, count: int) -> Crops:
     return np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_CUBIC) for c in coarse])
 
 
+def convert(graph: str, folder: Path) -> str | None:
+    """Makes a graph from the fp32 one; returns why it failed."""
+    card, crops = folder / "model.json", folder / "crops.npy"
+    calibration = folder / "calibration.json"
+    CalibrationSet(images=[], persons=CHECKED, evaluated_images=0).write(calibration)
+    source = folder / "fp32.onnx"
+    common = ("--model", source, "--card", card, "--crops", crops)
+    if graph == "fp8":
+        return run("quantize_fp8", *common, "--output", folder / "fp8.onnx")
+    if graph.startswith("int8"):
+        symmetric = graph != "int8"
+        quantized = folder / ("int8-symmetric.onnx" if symmetric else "int8.onnx")
+        failure = run(
+            "quantize_int8", *common, *(["--symmetric"] if symmetric else []),
+            "--calibration", calibration, "--output", quantized,
+            "--summary", quantized.with_suffix(".json"),
+        )  # fmt: skip
+        if failure or not symmetric:
+            return failure
+        source = quantized
+    return run(
+        "convert_precision", "--precision", graph, "--model", source,
+        "--output", folder / f"{graph}.onnx",
+    )  # fmt: skip
+
+
 def tried(case: Case, batch: int, folder: Path, seconds: float, row: dict[str, Any]) -> str | None:
     """Builds and measures a case into `row`; returns why it failed."""
     graph = engines.backend(case.backend).graphs[case.precision]  # type: ignore[index]
     source = folder / f"{graph}.onnx"
-    if not source.is_file() and (
-        failure := run(
-            "convert_precision", "--precision", graph, "--model", folder / "fp32.onnx",
-            "--card", folder / "model.json", "--calibration", folder / "crops.npy",
-            "--output", source,
-        )
-    ):  # fmt: skip
+    if not source.is_file() and (failure := convert(graph, folder)):
         return failure
     output = folder / "engine"
     if failure := run(

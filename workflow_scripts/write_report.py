@@ -24,6 +24,7 @@ from hrnetpose.artifacts import (
     ModelCard,
     Parity,
     Perf,
+    Quantization,
 )
 from hrnetpose.data import coco
 from hrnetpose.data.images import ImageStore
@@ -127,15 +128,30 @@ def model_stages(folder: Path, card: ModelCard) -> list[Stage]:
         "fp32.onnx": ("precision", "fp32"),
         "fp16.onnx": ("precision", "fp16 inside, fp32 at both ends"),
         "bf16.onnx": ("precision", "bfloat16 inside, fp32 at both ends"),
-        "int8.onnx": ("precision", "int8 Q/DQ, calibrated on images that are not evaluated"),
-        "int8-fp16.onnx": ("precision", "symmetric int8 Q/DQ, fp16 for the rest, calibrated alike"),
-        "fp8.onnx": ("precision", "fp8 (E4M3) Q/DQ, fp16 for the rest, calibrated alike"),
+        "int8-fp16.onnx": ("precision", "int8-symmetric.onnx with fp16 for the rest"),
+        "fp8.onnx": ("precision", "fp8 (E4M3) Q/DQ, fp16 for the rest"),
     }
+    for summary in sorted(folder.glob("int8*.json")):
+        steps[f"{summary.stem}.onnx"] = ("precision", int8_note(Quantization.read(summary)))
     return [
         Stage(name, folder / file, files.sha256(folder / file), f"{card.name}: {note}")
         for file, (name, note) in steps.items()
         if (folder / file).is_file()
     ]
+
+
+def int8_note(made: Quantization) -> str:
+    """Says which layers are in int8, and what that costs on the calibration persons."""
+    note = (
+        f"int8 Q/DQ in {made.int8_layers} of {made.layers} convolutions, calibrated on "
+        f"{made.persons} persons that are not evaluated"
+    )
+    if made.sensitivity is None:
+        return note
+    loss = table.number(made.sensitivity.ap_int8 - made.sensitivity.ap_fp32, sign=True)
+    note = f"{note}; AP there {loss}, allowed {table.number(-made.sensitivity.ap_drop, sign=True)}"
+    left = [layer.name for layer in made.sensitivity.left]
+    return f"{note}; left in floating point: {', '.join(left)}" if left else note
 
 
 def engine_stage(folder: Path) -> Stage:

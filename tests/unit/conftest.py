@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts import CalibrationSet, Codec, Crop, Keypoints, ModelCard, Tensor
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -102,11 +102,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None
         "simplify_onnx", "--model", folder / "model.onnx", "--card", card,
         "--output", folder / "fp32.onnx",
     )  # fmt: skip
-    for precision in ("fp16", "bf16", "int8", "int8-fp16", "fp8"):
+    CalibrationSet(images=[], persons=len(crops), evaluated_images=0).write(
+        folder / "calibration.json"
+    )
+    for name, options in (("int8", ()), ("int8-symmetric", ("--symmetric",))):
         run_stage(
-            "convert_precision", "--precision", precision, "--model", folder / "fp32.onnx",
-            "--card", card, "--calibration", folder / "crops.npy",
-            "--output", folder / f"{precision}.onnx",
+            "quantize_int8", "--model", folder / "fp32.onnx", "--card", card, *options,
+            "--crops", folder / "crops.npy", "--instances", folder / "instances.npz",
+            "--calibration", folder / "calibration.json",
+            "--output", folder / f"{name}.onnx", "--summary", folder / f"{name}.json",
+        )  # fmt: skip
+    run_stage(
+        "quantize_fp8", "--model", folder / "fp32.onnx", "--card", card,
+        "--crops", folder / "crops.npy", "--output", folder / "fp8.onnx",
+    )  # fmt: skip
+    for name, source in (("fp16", "fp32"), ("bf16", "fp32"), ("int8-fp16", "int8-symmetric")):
+        run_stage(
+            "convert_precision", "--precision", name, "--model", folder / f"{source}.onnx",
+            "--output", folder / f"{name}.onnx",
         )  # fmt: skip
     return folder
 

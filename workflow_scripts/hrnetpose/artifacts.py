@@ -114,7 +114,7 @@ class Keypoints(_Part):
 class Codec(_Part):
     """What is needed to turn heatmaps into coordinates; names and meaning as in mmpose."""
 
-    type: Literal["MSRAHeatmap", "UDPHeatmap"]
+    type: Literal["MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap"]
     sigma: float
     unbiased: bool = False
     blur_kernel_size: int = 11
@@ -124,6 +124,8 @@ class Codec(_Part):
     @property
     def label(self) -> str:
         """The decoder's name in a protocol."""
+        if self.type == "MegviiHeatmap":
+            return "megvii"
         if self.type == "UDPHeatmap":
             return "udp" if self.heatmap_type == "gaussian" else "udp combined"
         return "dark" if self.unbiased else "plain"
@@ -173,6 +175,61 @@ class ModelCard(Artifact):
     def trained(self) -> bool:
         """False for seeded initial weights: such a model has a speed but no accuracy."""
         return self.weights_sha256 is not None
+
+
+class CalibrationImage(_Part):
+    """An image that int8 is calibrated on."""
+
+    id: int
+    file_name: str
+    sha256: Sha256 = Field(description="of the encoded image")
+
+
+class CalibrationSet(Artifact):
+    """`build/datasets/{dataset}/calibration.json`: what int8 is calibrated on.
+
+    None of the images is among those that are evaluated, by id or by content.
+    """
+
+    images: list[CalibrationImage]
+    persons: int
+    evaluated_images: int
+
+
+class SensitiveLayer(_Part):
+    """A layer, and the relative error of the heatmaps when it alone is in int8."""
+
+    name: str
+    error: float
+
+
+class Trial(_Part):
+    """The AP on the calibration persons with so many layers left in floating point."""
+
+    left: int
+    AP: float
+
+
+class Sensitivity(_Part):
+    """What the accuracy-aware quantisation did; every AP is of the calibration persons."""
+
+    ap_drop: float = Field(description="the loss of AP that was allowed")
+    ap_fp32: float
+    ap_int8: float
+    left: list[SensitiveLayer] = Field(description="in floating point, the worst one first")
+    trials: list[Trial]
+
+
+class Quantization(Artifact):
+    """`build/models/{model}/int8.json`: which layers are in int8, and how that was decided."""
+
+    graph_sha256: Sha256
+    calibration_sha256: Sha256 = Field(description="of the calibration set's file")
+    persons: int
+    symmetric: bool = Field(description="activations have the zero point 0")
+    layers: int = Field(description="convolutions, but for depthwise and grouped ones")
+    int8_layers: int
+    sensitivity: Sensitivity | None
 
 
 class ExecutedPrecision(_Part):

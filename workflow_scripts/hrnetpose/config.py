@@ -144,6 +144,14 @@ class Protocols(_Section):
     """With and without averaging over the mirrored image."""
 
 
+class Quantization(_Section):
+    """How int8 graphs are made."""
+
+    ap_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.005
+    """The loss of AP on the calibration persons up to which layers are put into int8; those that
+    harm most stay in floating point.  null: all layers are in int8, whatever it costs."""
+
+
 class Benchmark(_Section):
     """How speed is measured."""
 
@@ -170,6 +178,8 @@ class Config(_Section):
     """What accuracy is measured under."""
     limits: Limits = Limits()
     """What `snakemake gate` demands."""
+    quantization: Quantization = Quantization()
+    """How int8 graphs are made."""
     benchmark: Benchmark = Benchmark()
     """How speed is measured."""
     shards: int = Field(1, ge=1, le=10000, strict=True)

@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from hrnetpose import config
 from hrnetpose.artifacts import Graph
 from hrnetpose.config import BackendRules, Calibration, Config, Variant
 from hrnetpose.model import config_file
-
-GRAPHS: tuple[str, ...] = get_args(Graph)
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,11 @@ class Plan:
     def weights(self, model: str) -> str | None:
         """Returns where a model's checkpoint lies once it is there; None if it is untrained."""
         return f"resources/weights/{model}.pth" if self.config.models[model].weights else None
+
+    def quantization(self, variant: str) -> str | None:
+        """Returns the name of the int8 graph that a variant's comes from; None if it is none."""
+        graph = self.graphs[variant]
+        return "int8-symmetric" if graph == "int8-fp16" else "int8" if graph == "int8" else None
 
     def published(self) -> str:
         """Returns the published figures for this dataset, by model and protocol, as JSON."""

@@ -23,7 +23,7 @@ import torch
 
 import stand_in_cuda
 from hrnetpose import engines, files
-from hrnetpose.artifacts import EngineCard, ModelCard
+from hrnetpose.artifacts import CalibrationSet, EngineCard, ModelCard
 from hrnetpose.engines import cuda, nvidia, tensorrt
 from hrnetpose.engines import tensorrt_rtx as rtx
 from hrnetpose.engines.nvidia import TensorRtOptions
@@ -141,10 +141,16 @@ def w32(tmp_path_factory: pytest.TempPathFactory, run_stage: RunStage) -> Path:
     torch.set_num_threads(threads)
     crops = np.random.default_rng(0).integers(0, 256, (1, 256, 192, 3), dtype=np.uint8)
     np.save(folder / "crops.npy", crops)
-    for graph in ("fp16", "int8-fp16"):
+    CalibrationSet(images=[], persons=1, evaluated_images=0).write(folder / "calibration.json")
+    run_stage(
+        "quantize_int8", "--model", folder / "fp32.onnx", "--card", folder / "model.json",
+        "--crops", folder / "crops.npy", "--calibration", folder / "calibration.json",
+        "--symmetric", "--output", folder / "int8-symmetric.onnx",
+        "--summary", folder / "int8-symmetric.json",
+    )  # fmt: skip
+    for graph, source in (("fp16", "fp32"), ("int8-fp16", "int8-symmetric")):
         run_stage(
-            "convert_precision", "--precision", graph, "--model", folder / "fp32.onnx",
-            "--card", folder / "model.json", "--calibration", folder / "crops.npy",
+            "convert_precision", "--precision", graph, "--model", folder / f"{source}.onnx",
             "--output", folder / f"{graph}.onnx",
         )  # fmt: skip
     return folder

@@ -98,6 +98,17 @@ def test_a_config_inherits_from_its_bases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "codec",
+    [
+        "[dict(sigma=2), dict(sigma=3, input_size=(192, 256))]",
+        "[dict(input_size=(192, 256), kernel_size=k) for k in (15, 11)]",
+    ],
+)
+def test_of_several_codecs_the_last_one_decodes(tmp_path: Path, codec: str) -> None:
+    assert crop_of(tmp_path, f"codec = {codec}\n") == Crop(height=256, width=192)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -106,7 +117,6 @@ def test_a_config_inherits_from_its_bases(tmp_path: Path) -> None:
         "codec = dict(input_size=256)\n",
         "codec = dict(input_size=(192,))\n",
         "codec = dict(input_size=('192', '256'))\n",
-        "codec = [dict(input_size=(192, 256))]\n",
         "codec = make_codec()\n",
     ],
 )

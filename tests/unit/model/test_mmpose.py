@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hrnetpose.model import mmpose
+from hrnetpose.model import config_file, mmpose
 from hrnetpose.stage import StageError
 
 
@@ -184,6 +184,33 @@ def test_the_crops_are_those_of_the_configs_own_pipeline(name: str, crop: str) -
 
 
 @pytest.mark.parametrize(
+    ("name", "crop", "keypoints"),
+    [
+        ("td-hm_litehrnet-18_8xb64-210e_coco-256x192", "256x192", 17),
+        ("td-hm_res50_8xb64-210e_coco-256x192", "256x192", 17),
+        ("td-hm_ViTPose-small_8xb64-210e_coco-256x192", "256x192-udp", 17),  # of mmpretrain
+        ("td-hm_rsn18_8xb32-210e_coco-256x192", "256x192", 17),  # several stages, Megvii's codec
+        ("td-hm_vipnas-mbv3_8xb64-210e_coco-256x192", "256x192", 17),
+        ("td-hm_hrnetv2-w18_8xb64-60e_300w-256x256", "256x256", 68),
+        ("td-hm_res50_8xb64-210e_deepfashion_upper-256x192", "256x192", 6),
+    ],
+)
+def test_models_of_the_zoo_give_a_heatmap_for_each_of_their_keypoints(
+    name: str, crop: str, keypoints: int
+) -> None:
+    config = mmpose.read_config(name)
+    model = mmpose.build_model(config, None)
+    width, height = config.model.head.decoder.input_size
+
+    with torch.inference_mode():
+        heatmaps = mmpose.heatmaps(model, torch.zeros(1, 3, height, width))
+
+    assert str(mmpose.crop(config)) == crop == str(config_file.crop(config_file.find(name)))
+    assert len(mmpose.keypoint_info(config).names) == keypoints
+    assert heatmaps.shape == (1, keypoints, height // 4, width // 4)
+
+
+@pytest.mark.parametrize(
     ("name", "says"),
     [
         ("simcc_res50_8xb64-210e_coco-256x192", "model.head.type is 'SimCCHead'"),
@@ -255,3 +282,5 @@ def test_a_placeholder_says_what_is_missing_when_it_is_used() -> None:
 
     with pytest.raises(ImportError, match=r"^mmcv\.ops\.RoIAlign is needed here, but mmcv\.ops is"):
         RoIAlign(7)
+    with pytest.raises(ImportError, match=r"^mmcv\.ops\.RoIAlign\.apply is not installed"):
+        RoIAlign.apply()

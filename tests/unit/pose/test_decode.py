@@ -20,6 +20,7 @@ CODECS = {
     "udp": Codec(type="UDPHeatmap", sigma=2.0),
     "udp, narrow": Codec(type="UDPHeatmap", sigma=1.0, blur_kernel_size=7),
     "udp combined": Codec(type="UDPHeatmap", sigma=2.0, heatmap_type="combined"),
+    "megvii": Codec(type="MegviiHeatmap", sigma=2.0, blur_kernel_size=11),
 }
 KINDS = [
     "noise", "positive noise", "gaussian", "gaussian and noise", "faint", "bright", "two equal",
@@ -34,6 +35,10 @@ def mmpose_codec(codec: Codec, width: int, height: int) -> Any:
     options: dict[str, Any] = {
         "input_size": (width * STRIDE, height * STRIDE),
         "heatmap_size": (width, height),
+    }
+    if codec.type == "MegviiHeatmap":
+        return kind(**options, kernel_size=codec.blur_kernel_size)
+    options |= {
         "sigma": codec.sigma,
         "blur_kernel_size": codec.blur_kernel_size,
     }
@@ -102,7 +107,14 @@ def heatmap(kind: str, generator: np.random.Generator, width: int, height: int) 
 
 def has_peak(heatmaps: np.ndarray, codec: Codec) -> np.ndarray:
     """Where a map has a positive value: [N, K]."""
-    return ours(heatmaps, codec)[1] > 0
+    return ours(heatmaps, codec)[1] > score(0.0, codec)
+
+
+def score(maximum: float, codec: Codec) -> np.float32:
+    """The score of a keypoint whose heatmap has this maximum."""
+    if codec.type == "MegviiHeatmap":
+        return np.float32(maximum) / np.float32(255) + np.float32(0.5)
+    return np.float32(maximum)
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -156,7 +168,7 @@ def test_a_map_without_a_positive_value_has_no_peak(codec: Codec, value: float) 
     positions, scores = decode.decode(heatmaps, codec)
 
     np.testing.assert_array_equal(positions, -1)
-    np.testing.assert_array_equal(scores, np.float32(value))
+    np.testing.assert_array_equal(scores, score(value, codec))
     if codec.type == "MSRAHeatmap":
         np.testing.assert_allclose(ours(heatmaps, codec)[0], reference(heatmaps, codec)[0])
 
@@ -199,9 +211,11 @@ def test_the_short_way_is_taken_for_trained_like_heatmaps(
     heatmaps = np.array([heatmap("gaussian", generator, 48, 64) for _ in range(40)])[None]
     heatmaps = 0.9 * heatmaps + 0.02 * generator.random(heatmaps.shape, np.float32)
     blurred = []
-    whole = dark._blurred
+    whole = dark.blurred_maps
     monkeypatch.setattr(
-        dark, "_blurred", lambda maps, kernel: (blurred.append(len(maps)), whole(maps, kernel))[1]
+        dark,
+        "blurred_maps",
+        lambda maps, kernel: (blurred.append(len(maps)), whole(maps, kernel))[1],
     )
 
     decode.decode(heatmaps, CODECS[name])

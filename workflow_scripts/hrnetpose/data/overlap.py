@@ -16,7 +16,7 @@ def refuse(
     calibration_store: ImageStore,
     evaluated: Sequence[Image],
     evaluated_store: ImageStore,
-) -> None:
+) -> list[str]:
     """Makes sure that two sets of images have none in common.
 
     Images are the same if they have the same id or the same encoded bytes.
@@ -27,6 +27,9 @@ def refuse(
         evaluated: the images that accuracy is measured on.
         evaluated_store: holds them.
 
+    Returns:
+        The hexadecimal SHA-256 of each calibration image.
+
     Raises:
         StageError: some are in both, with the first of them; or an image cannot be read.
     """
@@ -34,16 +37,18 @@ def refuse(
     same_id = [f"{image.file_name} (id {image.id})" for image in calibration if image.id in ids]
     _refuse(calibration_store, "id", same_id)
     contents = {_digest(evaluated_store, image): image.file_name for image in evaluated}
+    digests = [_digest(calibration_store, image) for image in calibration]
     same_content = [
         f"{image.file_name} (the same as {contents[digest]})"
-        for image in calibration
-        if (digest := _digest(calibration_store, image)) in contents
+        for image, digest in zip(calibration, digests, strict=True)
+        if digest in contents
     ]
     _refuse(calibration_store, "content", same_content)
+    return digests
 
 
-def _digest(store: ImageStore, image: Image) -> bytes:
-    return hashlib.sha256(store.read(image.file_name)).digest()
+def _digest(store: ImageStore, image: Image) -> str:
+    return hashlib.sha256(store.read(image.file_name)).hexdigest()
 
 
 def _refuse(store: ImageStore, what: str, offenders: list[str]) -> None:

@@ -129,10 +129,12 @@ class PyTorchEngine(Engine):
 
     def _run(self, crops: Any) -> Any:
         """Takes uint8 [N, H, W, 3] in the model's channel order on the device; returns float32."""
+        from hrnetpose.model import mmpose
+
         # Channels come last already: the permutation moves no data.
         pixels = crops.permute(0, 3, 1, 2)
         images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
-        return self._estimator(images, None, mode="tensor").float().contiguous()
+        return mmpose.heatmaps(self._estimator, images).float().contiguous()
 
     def executed(self) -> ExecutedPrecision:
         import torch

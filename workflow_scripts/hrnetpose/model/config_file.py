@@ -46,7 +46,10 @@ def crop(config: Path) -> Crop:
     for path in _with_bases(config):
         tree = _parse(path)
         match _assigned(tree, "codec"):
-            case {"input_size": [int(width), int(height)]}:
+            case {"input_size": [int(width), int(height)]} | [
+                *_,
+                {"input_size": [int(width), int(height)]},
+            ]:
                 pass
             case _:
                 continue
@@ -100,6 +103,8 @@ def _literal(node: ast.expr) -> Any:
             return {_literal(k): _literal(v) for k, v in zip(keys, values, strict=True) if k}
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_literal(item) for item in items]
+        case ast.ListComp(elt=item):
+            return [_literal(item)]
         case _:
             try:
                 return ast.literal_eval(node)

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +30,7 @@ class HeatmapNetwork(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[N, 3, H, W] float32 -> [N, K, H/4, W/4] float32 (with HRNet's stride)."""
-        return self.estimator(images, None, mode="tensor")
+        return mmpose.heatmaps(self.estimator, images)
 
 
 def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
@@ -54,10 +55,14 @@ def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
                     opset_version=OPSET,
                     dynamo=False,
                 )
+                shape = network(example).shape
         except OSError:
             raise
         except Exception as error:
             raise StageError(f"{config.filename}: cannot be exported to ONNX: {error}") from error
+        # Some heads resize to a size computed in the graph, which shape inference cannot follow.
+        graph = graphs.with_output_shape(graphs.read(temporary), ["batch", *shape[1:]])
+        onnx.save(graph, temporary)
         graphs.check(temporary)
 
 
@@ -87,7 +92,7 @@ def card(
         type=decoder.type,
         sigma=decoder.get("sigma", 2.0),
         unbiased=decoder.get("unbiased", False),
-        blur_kernel_size=decoder.get("blur_kernel_size", 11),
+        blur_kernel_size=decoder.get("blur_kernel_size", decoder.get("kernel_size", 11)),
         heatmap_type=decoder.get("heatmap_type", "gaussian"),
         radius_factor=decoder.get("radius_factor", 0.0546875),
     )

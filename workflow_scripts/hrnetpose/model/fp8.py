@@ -6,7 +6,6 @@ Layers are chosen and calibrated as for int8 (quantize.py).
 """
 
 import logging
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -22,21 +21,18 @@ E4M3 = ml_dtypes.float8_e4m3fn
 LARGEST = 448.0
 
 
-def to_fp8(model: Path, crops: Crops, card: ModelCard, output: Path) -> None:
-    """Writes the fp8 graph: dense convolutions in fp8, all else in fp16.
+def to_fp8(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> onnx.ModelProto:
+    """Returns the fp8 graph: dense convolutions in fp8, all else in fp16.
 
     Args:
-        model: the fp32 graph.
+        model: the fp32 graph; it is not changed.
         crops: uint8 [N, H, W, 3] RGB calibration crops, N >= 1.
         card: says how crops are normalised.
-        output: where the graph goes.
 
     Raises:
         StageError: there are no crops, or the graph cannot be quantised.
     """
-    graph = graphs.read(model)
-    ranges = quantize.calibrate(graph, crops, card)
-    onnx.save(graphs.to_fp16(insert(graph, ranges)), output)
+    return graphs.to_fp16(insert(model, quantize.calibrate(model, crops, card)))
 
 
 def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
@@ -48,7 +44,7 @@ def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     """
     result = graphs.with_opset(model, graphs.QDQ_HALF_OPSET)
     graph = result.graph
-    layers = {n.output[0] for n in quantize.layers(result).values() if quantize.groups(n) == 1}
+    layers = {node.output[0] for node in quantize.layers(result).values()}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes: dict[str, NodeProto] = {}
     constants: dict[str, TensorProto] = {}

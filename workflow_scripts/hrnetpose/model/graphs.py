@@ -1,6 +1,7 @@
 """ONNX graphs: checks, counts, comparison, precision and the pixel input that engines take."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def output_shape(model: onnx.ModelProto) -> list[int | str]:
     inferred = onnx.shape_inference.infer_shapes(model)
     dims = inferred.graph.output[0].type.tensor_type.shape.dim
     return [dim.dim_param or dim.dim_value for dim in dims]
+
+
+def with_output_shape(model: onnx.ModelProto, shape: Sequence[int | str]) -> onnx.ModelProto:
+    """Returns the graph with the shape of its one output declared; a string is a dynamic axis."""
+    declared = onnx.ModelProto()
+    declared.CopyFrom(model)
+    output = declared.graph.output[0]
+    kind = output.type.tensor_type.elem_type
+    output.CopyFrom(helper.make_tensor_value_info(output.name, kind, shape))
+    return declared
 
 
 def fixed_inputs(card: ModelCard, batch: int = 2) -> npt.NDArray[np.float32]:

@@ -1,12 +1,15 @@
 """Models of mmpose, without the compiled packages that its import chain asks for.
 
 `import mmpose.models` wants mmdet, torchvision, mmcv's compiled operators, xtcocotools and
-chumpy.  No top-down heatmap model calls any of them, so placeholders stand in for those that are
-not installed: they import, and say what is missing when something tries to use them.
+chumpy; mmpretrain, which has the backbones of ViTPose, wants some more.  No top-down heatmap model
+calls any of them, so placeholders stand in for those that are not installed: they import, and say
+what is missing when something tries to use them.
 """
 
+import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import sys
 import types
@@ -19,19 +22,39 @@ from hrnetpose.artifacts import Crop, Keypoints
 from hrnetpose.model import config_file
 from hrnetpose.stage import StageError
 
-# What mmpose imports -> the module that tells whether it is really there.  mmcv-lite has the
-# Python half of mmcv.ops, but not the compiled one.
+# What mmpose and mmpretrain import -> the module that tells whether it is really there.  mmcv-lite
+# has the Python half of mmcv.ops, but not the compiled one.
 _NEVER_CALLED = {
     "mmdet": "mmdet",
     "torchvision": "torchvision",
     "mmcv.ops": "mmcv._ext",
     "xtcocotools": "xtcocotools",
     "chumpy": "chumpy",
+    "einops": "einops",
+    "mat4py": "mat4py",
+    "modelindex": "modelindex",
 }
+HEADS = ("HeatmapHead", "ViPNASHead", "CPMHead", "MSPNHead")
+DECODERS = ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap")
+
+
+class _Placeholder(type):
+    """A class of a package that is not there: it has no attributes and no instances."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        # As if the import had failed: mmpretrain then does without the class.
+        raise ImportError(f"{cls.__module__}.{cls.__name__}.{name} is not installed")
+
+    def __call__(cls, *args: object, **kwargs: object) -> Any:
+        raise ImportError(
+            f"{cls.__module__}.{cls.__name__} is needed here, but {cls.__module__} is not installed"
+        )
 
 
 class _PlaceholderModule(types.ModuleType):
-    """A module any attribute of which is a class that cannot be instantiated."""
+    """A module any attribute of which is a class that cannot be used."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -41,12 +64,7 @@ class _PlaceholderModule(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        package = self.__name__
-
-        def refuse(*args: object, **kwargs: object) -> None:
-            raise ImportError(f"{package}.{name} is needed here, but {package} is not installed")
-
-        return type(name, (), {"__init__": refuse})
+        return _Placeholder(name, (), {"__module__": self.__name__})
 
 
 class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -104,6 +122,25 @@ def import_mmpose() -> types.ModuleType:
     return mmpose
 
 
+def _import_mmpretrain(config: str) -> None:
+    """Imports mmpretrain, whose backbones a config may name.
+
+    Raises:
+        StageError: it is missing.
+    """
+    # The backport that it asks for has been part of Python since 3.8.
+    sys.modules.setdefault("importlib_metadata", importlib.metadata)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("mmpretrain.models")
+    except ImportError as error:
+        raise StageError(
+            f"{config}: its backbone is one of mmpretrain, which cannot be imported ({error}); "
+            "install envs/requirements-mmpose.txt with pip install --no-deps"
+        ) from error
+
+
 def read_config(config: str) -> Any:
     """Reads an mmpose config, and makes sure that it is a model this project can evaluate.
 
@@ -130,14 +167,14 @@ def read_config(config: str) -> Any:
     head = model.get("head") or {}
     decoder = head.get("decoder") or {}
     for key, value, supported in (
-        ("model.type", model.get("type"), ["TopdownPoseEstimator"]),
-        ("model.head.type", head.get("type"), ["HeatmapHead"]),
-        ("model.head.decoder.type", decoder.get("type"), ["MSRAHeatmap", "UDPHeatmap"]),
+        ("model.type", model.get("type"), ("TopdownPoseEstimator",)),
+        ("model.head.type", head.get("type"), HEADS),
+        ("model.head.decoder.type", decoder.get("type"), DECODERS),
     ):
         if value not in supported:
             raise StageError(
                 f"{path}: {key} is {value!r}, which is not supported; "
-                f"supported: top-down heatmap models, that is {' or '.join(supported)}"
+                f"supported: top-down heatmap models, that is {', '.join(supported)}"
             )
     return parsed
 
@@ -174,6 +211,8 @@ def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
 
     mmpose = import_mmpose()
     description = config.model.to_dict()
+    if str(description["backbone"].get("type")).startswith("mmpretrain."):
+        _import_mmpretrain(config.filename)
     # The pretrained backbone would be fetched, only to be overwritten by the checkpoint.
     description["backbone"].pop("init_cfg", None)
     torch.manual_seed(seed)
@@ -184,6 +223,21 @@ def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
     if weights is not None:
         _load_weights(model, weights, config.filename)
     return model.eval()
+
+
+def heatmaps(estimator: Any, images: Any) -> Any:
+    """Runs backbone, neck and head.
+
+    Args:
+        estimator: what `build_model` returned.
+        images: float tensor [N, 3, H, W], normalised.
+
+    Returns:
+        Tensor [N, C, h, w]; of heads with several stages, the heatmaps of the last one, which are
+        those that mmpose evaluates.
+    """
+    output = estimator(images, None, mode="tensor")
+    return output[-1] if isinstance(output, list | tuple) else output
 
 
 def _load_weights(model: Any, weights: Path, config: str) -> None:
@@ -230,6 +284,9 @@ def keypoint_info(config: Any) -> Keypoints:
     dataset = (config.get("val_dataloader") or config.get("test_dataloader") or {}).get("dataset")
     dataset = dataset or {"type": config.get("dataset_type")}
     kind = mmpose.registry.DATASETS.get(str(dataset.get("type")))
+    if hasattr(kind, "_check_subset_and_metainfo"):
+        # DeepFashion's keypoints are those of the upper, the lower or the full body.
+        kind._check_subset_and_metainfo(dataset.get("subset", ""))
     metainfo = dataset.get("metainfo") or getattr(kind, "METAINFO", None)
     if not metainfo:
         raise StageError(

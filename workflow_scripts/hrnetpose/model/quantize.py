@@ -1,15 +1,14 @@
 """Static int8 quantisation of an ONNX graph, as explicit QuantizeLinear/DequantizeLinear pairs.
 
-A layer is a convolution with constant weights.  An int8 layer takes its activations from a pair
-of Q/DQ nodes (per tensor) and its weights from a DQ node (symmetric, per output channel); its bias
-stays fp32.  This is the form that ONNX Runtime, OpenVINO and TensorRT's explicit quantisation
+A layer is a dense convolution with constant weights.  An int8 layer takes its activations from a
+pair of Q/DQ nodes (per tensor) and its weights from a DQ node (symmetric, per output channel); its
+bias stays fp32.  This is the form that ONNX Runtime, OpenVINO and TensorRT's explicit quantisation
 take.  Additions, resizes and concatenations stay in floating point: they gather the large values
 of the residual stream, where eight bits lose most, and hold little of the arithmetic.
 """
 
 import logging
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,35 +30,12 @@ Ranges = dict[str, tuple[float, float]]
 """The least and the greatest value of each tensor that a layer takes."""
 
 
-def to_int8(
-    model: Path, crops: Crops, card: ModelCard, output: Path, symmetric: bool = False
-) -> None:
-    """Writes the int8 graph: all layers but depthwise and grouped ones.
-
-    Those have one input channel or a few for each output channel: they gain little from int8 and
-    lose most.
-
-    Args:
-        model: the fp32 graph.
-        crops: uint8 [N, H, W, 3] RGB calibration crops, N >= 1.
-        card: says how crops are normalised.
-        output: where the graph goes.
-        symmetric: activations have the zero point 0, as TensorRT demands.
-
-    Raises:
-        StageError: there are no crops, or the graph cannot be quantised.
-    """
-    graph = graphs.read(model)
-    dense = [name for name, node in layers(graph).items() if groups(node) == 1]
-    ranges = calibrate(graph, crops, card)
-    logging.info("%d layers in int8", len(dense))
-    onnx.save(insert(graph, ranges, dense, symmetric), output)
-
-
 def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
     """Returns the layers that can be quantised, by name, in the order of the graph.
 
-    A node without a name goes by its output's.
+    Depthwise and grouped convolutions are not among them: with one input channel or a few for each
+    output channel, they gain little from int8 and lose most.  A node without a name goes by its
+    output's.
 
     Raises:
         StageError: there are none, or the graph's opset is too old.
@@ -71,10 +47,10 @@ def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
     found = {
         _name(node): node
         for node in model.graph.node
-        if node.op_type == "Conv" and node.input[1] in constants
+        if node.op_type == "Conv" and node.input[1] in constants and _groups(node) == 1
     }
     if not found:
-        raise StageError("the graph has no convolution with constant weights to quantise")
+        raise StageError("the graph has no dense convolution with constant weights to quantise")
     return found
 
 
@@ -251,8 +227,7 @@ def _node(kind: str, inputs: list[str], output: str, **attributes: int) -> NodeP
     return helper.make_node(kind, inputs, [output], name=output, **attributes)
 
 
-def groups(node: NodeProto) -> int:
-    """Returns into how many groups a convolution divides its channels."""
+def _groups(node: NodeProto) -> int:
     return next((entry.i for entry in node.attribute if entry.name == "group"), 1)
 
 

@@ -6,17 +6,13 @@ of it looks at calibration persons only.
 """
 
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts import ModelCard, SensitiveLayer, Sensitivity, Trial
 from hrnetpose.model import graphs, quantize
 from hrnetpose.model.quantize import BATCH, Crops, Ranges
 from hrnetpose.stage import StageError
@@ -24,109 +20,73 @@ from hrnetpose.stage import StageError
 CHOSEN = "int8_layer"
 """The input by which `switched` is told which layer is in int8."""
 
-Evaluate = Callable[[Path], float]
-"""Takes a graph's file and returns its AP on the calibration persons."""
+Evaluate = Callable[[onnx.ModelProto], float]
+"""Takes a graph and returns its AP on the calibration persons."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer's name, and the relative error of the heatmaps when it alone is in int8."""
-
-    name: str
-    error: float
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What an accuracy-aware quantisation did, on the calibration persons.
-
-    Attributes:
-        fp32_ap: AP of the graph as it was.
-        int8_ap: AP of the result.
-        max_drop: the limit.
-        layers: how many layers could be in int8.
-        int8_layers: how many are.
-        left: those that are not, the most sensitive one first.
-        tried: pairs of how many layers were left and the AP, in the order tried.
-    """
-
-    fp32_ap: float
-    int8_ap: float
-    max_drop: float
-    layers: int
-    int8_layers: int
-    left: list[Layer]
-    tried: list[tuple[int, float]]
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns what `json.dumps` takes."""
-        return asdict(self)
-
-
-def to_int8(
-    model: Path,
+def select(
+    graph: onnx.ModelProto,
+    ranges: Ranges,
     crops: Crops,
     card: ModelCard,
-    output: Path,
     evaluate: Evaluate,
-    max_drop: float,
+    ap_drop: float,
     symmetric: bool = False,
-) -> Selection:
-    """Writes the graph with as many layers in int8 as the limit allows.
+) -> tuple[list[str], Sensitivity]:
+    """Finds as many layers for int8 as a limit allows.
 
     Args:
-        model: the fp32 graph.
+        graph: the fp32 graph.
+        ranges: what `quantize.calibrate` returned.
         crops: uint8 [N, H, W, 3] RGB calibration crops, N >= 1.
         card: says how crops are normalised.
-        output: where the graph goes.
         evaluate: returns a graph's AP on the calibration persons.
-        max_drop: the loss of AP that is allowed there.
-        symmetric: activations have the zero point 0, as TensorRT demands.
+        ap_drop: the loss of AP that is allowed there.
+        symmetric: activations have the zero point 0.
+
+    Returns:
+        The names of the layers to put into int8, and what was tried.
 
     Raises:
-        StageError: there are no crops, the graph cannot be quantised, or no layer can be in int8
-            within the limit.
+        StageError: no layer can be in int8 within the limit.
     """
-    graph = graphs.read(model)
-    ranges = quantize.calibrate(graph, crops, card)
-    ranking = rank(graph, ranges, spread(crops, BATCH), card, symmetric)
-    names = [layer.name for layer in ranking]
-    reference = evaluate(model)
-    tried: list[tuple[int, float]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        candidate = Path(scratch) / "candidate.onnx"
+    names = list(quantize.layers(graph))
+    reference = evaluate(graph)
+    logging.info("fp32: AP %.4f", reference)
+    trials: dict[int, float] = {}
 
-        def within(left: int) -> bool:
-            onnx.save(quantize.insert(graph, ranges, names[left:], symmetric), candidate)
-            tried.append((left, evaluate(candidate)))
-            logging.info("%d of %d layers left: AP %.4f", left, len(names), tried[-1][1])
-            return reference - tried[-1][1] <= max_drop
+    def within(left: int) -> bool:
+        trials[left] = evaluate(quantize.insert(graph, ranges, names[left:], symmetric))
+        logging.info("%d of %d layers left: AP %.4f", left, len(names), trials[left])
+        return reference - trials[left] <= ap_drop
 
-        left = least(within, len(names))
+    ranking: list[SensitiveLayer] = []
+    left = 0
+    if not within(0):
+        # Only now: the ranking takes as many runs as there are layers.
+        ranking = rank(graph, ranges, spread(crops, BATCH), card, symmetric)
+        names = [layer.name for layer in ranking]
+        left = least(within, 1, len(names))
     if left == len(names):
         raise StageError(
-            f"{model}: no layer can be in int8 within a drop of {max_drop} AP; allow more, or use "
-            "another precision"
+            f"no layer can be in int8 within a drop of {ap_drop} AP on the calibration persons; "
+            "allow more with `quantization: {ap_drop: ...}`, or use another precision"
         )
-    onnx.save(quantize.insert(graph, ranges, names[left:], symmetric), output)
-    return Selection(
-        fp32_ap=reference,
-        int8_ap=dict(tried)[left],
-        max_drop=max_drop,
-        layers=len(names),
-        int8_layers=len(names) - left,
+    return names[left:], Sensitivity(
+        ap_drop=ap_drop,
+        ap_fp32=reference,
+        ap_int8=trials[left],
         left=ranking[:left],
-        tried=tried,
+        trials=[Trial(left=left, AP=ap) for left, ap in trials.items()],
     )
 
 
-def least(within: Callable[[int], bool], count: int) -> int:
-    """Returns the least number below `count` that is within a limit, or `count`, by bisection.
+def least(within: Callable[[int], bool], low: int, high: int) -> int:
+    """Returns the least number from `low` to below `high` that is within a limit, or `high`.
 
-    `within` is taken to hold for all numbers above one for which it holds; where it does not, the
-    result is still one for which it held.
+    By bisection: `within` is taken to hold for all numbers above one for which it holds; where it
+    does not, the result is still one for which it held.
     """
-    low, high = 0, count
     while low < high:
         # Few layers do most of the harm: the first guesses are near the start.
         middle = low + (high - low) // 4
@@ -143,7 +103,7 @@ def rank(
     crops: Crops,
     card: ModelCard,
     symmetric: bool = False,
-) -> list[Layer]:
+) -> list[SensitiveLayer]:
     """Returns all layers, the most sensitive one first.
 
     Args:
@@ -163,7 +123,7 @@ def rank(
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
     reference = heatmaps(-1)
     ranked = [
-        Layer(name, graphs.relative_error(heatmaps(number), reference))
+        SensitiveLayer(name=name, error=graphs.relative_error(heatmaps(number), reference))
         for number, name in enumerate(names)
     ]
     return sorted(ranked, key=lambda layer: -layer.error)

@@ -136,7 +136,7 @@ def _local_steps(
 
 def _global_steps(maps: Floats, x: Indices, y: Indices, kernel: int, method: Method) -> Floats:
     """Returns the steps [M, 2] to take back, from whole maps blurred and clipped as by mmpose."""
-    blurred = _blurred(maps, kernel)
+    blurred = blurred_maps(maps, kernel)
     near = np.arange(len(maps))[:, None, None], *_near(x, y, maps.shape[1:])
     with np.errstate(all="ignore"):
         factor = maps.max(axis=(1, 2)) / blurred.max(axis=(1, 2))
@@ -192,7 +192,7 @@ def _blur_matrix(kernel: int) -> Floats:
     return np.einsum("yi,xj->yxij", line, line).reshape(line.shape[0] ** 2, size**2)
 
 
-def _blurred(maps: Floats, kernel: int) -> Floats:
+def blurred_maps(maps: Floats, kernel: int) -> Floats:
     """Blurs maps [M, H, W] with zeros around, all in one call: rows of zeros keep them apart.
 
     The columns of zeros make rows as long as mmpose's.  OpenCV takes the ends of a row another way

@@ -45,10 +45,10 @@ def flip_back(
 def decode(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
     """Finds keypoints in heatmaps.
 
-    The decoder is MSRA's quarter offset, DARK (`unbiased`), or UDP's with Gaussian or combined
-    heatmaps.  Positions are those of mmpose's codec, to 1e-3 pixels, but for one case: where a map
-    has no positive value, mmpose's UDP goes on to read another keypoint's map or to divide zero by
-    zero, and here the position stays at (-1, -1), as it does with MSRA.
+    The decoder is MSRA's quarter offset, DARK (`unbiased`), UDP's with Gaussian or combined
+    heatmaps, or Megvii's.  Positions are those of mmpose's codec, to 1e-3 pixels, but for one case:
+    where a map has no positive value, mmpose's UDP and Megvii go on to read another keypoint's map
+    or to divide zero by zero, and here the position stays at (-1, -1), as it does with MSRA.
 
     Args:
         heatmaps: float32 [N, C, H, W]; C is the number of keypoints K, or 3 K (the keypoint's
@@ -57,8 +57,11 @@ def decode(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
 
     Returns:
         Positions float32 [N, K, 2] (x, y) in heatmap pixels, (-1, -1) where no value is positive,
-        and scores float32 [N, K], the maxima.
+        and scores float32 [N, K], the maxima; Megvii's heatmaps peak at 255, and its scores are
+        maximum / 255 + 0.5.
     """
+    if codec.type == "MegviiHeatmap":
+        return _megvii(heatmaps, codec)
     if codec.type == "UDPHeatmap" and codec.heatmap_type == "combined":
         return _combined(heatmaps, codec)
     positions, scores = _maxima(heatmaps)
@@ -127,6 +130,20 @@ def _quarter_offset(positions: Floats, heatmaps: Floats) -> Floats:
     dx = np.where(inside_x, at(1, 0) - at(-1, 0), np.float32(0))
     dy = np.where(inside_y, at(0, 1) - at(0, -1), np.float32(0))
     return positions + np.sign(np.stack([dx, dy], axis=-1)) * np.float32(0.25)
+
+
+def _megvii(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
+    """Blurs, and moves a quarter pixel from the pixel's far corner (Li et al., MSPN, 2019)."""
+    n, k, h, w = heatmaps.shape
+    maps = heatmaps.reshape(n * k, h, w)
+    blurred = dark.blurred_maps(maps, codec.blur_kernel_size)
+    before, after = maps.max(axis=(1, 2)), blurred.max(axis=(1, 2))
+    factor = np.divide(before, after, out=np.ones_like(before), where=after != 0)
+    blurred = (blurred * factor[:, None, None]).reshape(heatmaps.shape)
+    positions, scores = _maxima(blurred)
+    inside = ((positions > 1) & (positions < np.array([w - 1, h - 1]))).all(axis=-1, keepdims=True)
+    refined = _quarter_offset(positions, blurred) + np.float32(0.5)
+    return np.where(inside, refined, positions), scores / np.float32(255) + np.float32(0.5)
 
 
 def _combined(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:

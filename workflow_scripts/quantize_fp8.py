@@ -1,0 +1,38 @@
+"""Write an ONNX graph in fp8 for TensorRT, calibrated on persons that are not evaluated.
+
+    python workflow_scripts/quantize_fp8.py --model simplified.onnx --card model.json \\
+        --crops crops.npy --output fp8.onnx
+"""
+
+import argparse
+from pathlib import Path
+
+import onnx
+
+from hrnetpose import files, stage
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.data import crops as crop_files
+from hrnetpose.model import fp8, graphs
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--model", type=Path, required=True, help="the simplified ONNX file")
+    command.add_argument("--card", type=Path, required=True, help="its model card")
+    command.add_argument("--crops", type=Path, required=True, help="to calibrate on (.npy)")
+    command.add_argument("--output", type=Path, required=True, help="the fp8 ONNX file")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    graph = graphs.read(args.model)
+    converted = fp8.to_fp8(graph, crop_files.read(args.crops), ModelCard.read(args.card))
+    with files.atomic_path(args.output) as temporary:
+        onnx.save(converted, temporary)
+        graphs.check(temporary)
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

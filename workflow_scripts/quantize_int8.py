@@ -1,0 +1,132 @@
+"""Write an ONNX graph in int8, calibrated on persons that are not evaluated, and say what is int8.
+
+With `--ap-drop`, layers that cost too much AP on the calibration persons stay in floating point.
+
+    python workflow_scripts/quantize_int8.py --model simplified.onnx --card model.json \\
+        --crops crops.npy --instances instances.npz --calibration calibration.json \\
+        --annotations person_keypoints_train2017.json --ap-drop 0.005 \\
+        --output int8.onnx --summary int8.json
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from hrnetpose import files, stage
+from hrnetpose.artifacts import CalibrationSet, ModelCard, Quantization
+from hrnetpose.data import coco
+from hrnetpose.data import crops as crop_files
+from hrnetpose.model import graphs, quantize, sensitivity
+from hrnetpose.pose import decode, evaluation, score
+from hrnetpose.pose.evaluation import Truths
+from hrnetpose.pose.score import Predictions
+from hrnetpose.stage import StageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--model", type=Path, required=True, help="the simplified ONNX file")
+    command.add_argument("--card", type=Path, required=True, help="its model card")
+    command.add_argument("--crops", type=Path, required=True, help="to calibrate on (.npy)")
+    command.add_argument("--calibration", type=Path, required=True, help="the set (JSON)")
+    command.add_argument("--ap-drop", type=float, help="the loss of AP allowed on the set")
+    command.add_argument("--instances", type=Path, help="for --ap-drop: which crop is whose (.npz)")
+    command.add_argument("--annotations", type=Path, help="for --ap-drop: of the set")
+    command.add_argument(
+        "--symmetric", action="store_true", help="activations have the zero point 0 (TensorRT)"
+    )
+    command.add_argument("--output", type=Path, required=True, help="the int8 ONNX file")
+    command.add_argument("--summary", type=Path, required=True, help="which layers (JSON)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    card = ModelCard.read(args.card)
+    calibration = CalibrationSet.read(args.calibration)
+    crops = crop_files.read(args.crops)
+    graph = graphs.read(args.model)
+    layers = list(quantize.layers(graph))
+    ranges = quantize.calibrate(graph, crops, card)
+    chosen, found = layers, None
+    if args.ap_drop is not None:
+        if args.annotations is None or args.instances is None:
+            raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
+        truths = score.truths(coco.read(args.annotations))
+        instances = crop_files.read_instances(args.instances, len(crops))
+        chosen, found = sensitivity.select(
+            graph,
+            ranges,
+            crops,
+            card,
+            lambda candidate: average_precision(candidate, crops, instances, truths, card),
+            args.ap_drop,
+            args.symmetric,
+        )
+    logging.info("%d of %d layers in int8", len(chosen), len(layers))
+    with files.atomic_path(args.output) as temporary:
+        onnx.save(quantize.insert(graph, ranges, chosen, args.symmetric), temporary)
+        graphs.check(temporary)
+    Quantization(
+        graph_sha256=files.sha256(args.output),
+        calibration_sha256=files.sha256(args.calibration),
+        persons=calibration.persons,
+        symmetric=args.symmetric,
+        layers=len(layers),
+        int8_layers=len(chosen),
+        sensitivity=found,
+    ).write(args.summary)
+
+
+def average_precision(
+    graph: onnx.ModelProto,
+    crops: npt.NDArray[np.uint8],
+    instances: dict[str, npt.NDArray[Any]],
+    truths: Truths,
+    card: ModelCard,
+) -> float:
+    """Returns the AP of a graph with ground-truth boxes and without flip test.
+
+    Args:
+        graph: in any precision.
+        crops: uint8 [N, H, W, 3] RGB.
+        instances: the table beside them.
+        truths: the annotated persons.
+        card: says how crops are normalised and keypoints are decoded.
+
+    Raises:
+        StageError: nobody is annotated, so AP is not defined.
+    """
+    decoded = []
+    size = (0, 0)
+    for (heatmaps,) in quantize.run(graph, crops, card):
+        size = heatmaps.shape[:1:-1]
+        decoded.append(decode.decode(heatmaps, card.codec))
+    positions, scores = (np.concatenate(part) for part in zip(*decoded, strict=True))
+    predictions = Predictions(
+        ids=instances["id"],
+        image_ids=instances["image_id"],
+        keypoints=decode.to_image(
+            positions, size, instances["center"], instances["scale"], card.codec
+        ),
+        scores=scores,
+        box_scores=instances["box_score"],
+        boxes=instances["box"],
+        areas=instances["scale"].prod(axis=1),
+    )
+    sigmas = card.keypoints.sigmas
+    matches = evaluation.match(truths, score.detections(predictions, sigmas), sigmas)
+    figure = evaluation.accumulate(matches).AP
+    if figure is None:
+        raise StageError("the calibration persons have no AP: none of them has a labelled keypoint")
+    return figure
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
