@@ -42,10 +42,12 @@ class ImageStore:
             if not member.is_dir():
                 self._members[member.filename] = member
         # COCO's val2017.zip holds val2017/000000000139.jpg.
-        for inside, member in list(self._members.items()):
+        short: dict[str, zipfile.ZipInfo] = {}
+        for inside, member in self._members.items():
             name = PurePosixPath(inside).name
-            if self._members.setdefault(name, member) is not member and name != inside:
+            if name not in self._members and short.setdefault(name, member) is not member:
                 self._ambiguous.add(name)
+        self._members |= short
 
     def read(self, name: str) -> bytes:
         """Returns the encoded image.
