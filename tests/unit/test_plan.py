@@ -315,14 +315,11 @@ def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
     ("change", "shown"),
     [
         ({}, True),
-        ({"datasets": {"sample": {"detections": {"source": "b.json", "sha256": "89" * 32}}}}, True),
-        (
-            {"datasets": {"sample": {"detections": {"source": "b.json", "sha256": "98" * 32}}}},
-            False,
-        ),
-        ({"datasets": {"sample": {"detections": "b.json"}}}, False),
-        ({"datasets": {"sample": {"detection_score": 0.2}}}, False),
-        ({"protocols": {"nms": "soft"}}, False),
+        ({"detections": {"source": "b.json", "sha256": "89" * 32}}, True),
+        ({"detections": {"source": "b.json", "sha256": "98" * 32}}, False),
+        ({"detections": "b.json"}, False),
+        ({"detection_score": 0.2}, False),
+        ({"nms": "soft"}, False),
     ],
 )
 def test_a_published_figure_applies_to_its_own_boxes_and_nms_only(

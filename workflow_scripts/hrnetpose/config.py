@@ -47,10 +47,10 @@ Sources = Annotated[list[Text], BeforeValidator(_as_list)]
 
 
 class Source(_Section):
-    """A file, or a place to fetch it from.
+    """A file: the `source` alone, or a section with it.
 
-    The short form is the `source` alone. A plain path alone is used in place. Everything else is
-    fetched into `resources/`, unless the right file is there already.
+    A plain path alone is used in place. Everything else is brought to `resources/` and checked,
+    unless the right file is there already (docs/fetching.md).
     """
 
     source: Sources

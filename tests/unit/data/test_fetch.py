@@ -1,5 +1,7 @@
 """A fetched file is the right one and whole, or it is not there; and the user is told why."""
 
+import errno
+import gzip
 import hashlib
 import os
 import pty
@@ -352,6 +354,41 @@ def test_a_host_without_an_address_is_named(output: Path, server: Server) -> Non
     said = refusal("http://host.invalid/file", output)
 
     assert "the host's name cannot be resolved" in said
+
+
+def test_a_connection_that_is_not_secure_is_refused_at_once(server: Server, output: Path) -> None:
+    url = server.serve("/file", WHOLE).replace("http://", "https://")
+
+    said = refusal(url, output)
+
+    assert ": no secure connection: " in said
+    assert "attempts" not in said
+
+
+def test_a_transfer_that_is_compressed_unasked_is_unpacked(server: Server, output: Path) -> None:
+    packed = gzip.compress(CONTENT)
+    headers = {"Content-Encoding": "gzip"}
+    first = Answer(packed, headers=headers, cut=len(packed) // 2)
+    url = server.serve("/file", first, Answer(packed, headers=headers))
+
+    get(url, output)
+
+    assert output.read_bytes() == CONTENT
+    assert server.ranges("/file") == [None, None]
+
+
+def test_a_file_system_without_locks_will_do(
+    server: Server, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+    get(server.serve("/file", Answer(CONTENT, cut=1_500_000), WHOLE), output)
+
+    assert output.read_bytes() == CONTENT
+    assert left(output).keys() == {"weights.pth", ".weights.pth.sha256"}
 
 
 def test_a_silent_server_is_named(server: Server, output: Path) -> None:

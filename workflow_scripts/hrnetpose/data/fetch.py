@@ -160,7 +160,7 @@ def _claimed(output: Path) -> Iterator[Path]:
     starts over.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
+    partial = common = output.with_name(f".{output.name}.partial")
     while True:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -170,6 +170,7 @@ def _claimed(output: Path) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:
             # A file system without locks: it may be fetched twice at a time, under two names.
+            partial.unlink(missing_ok=True)
             os.close(descriptor)
             own = f".{output.name}.{socket.gethostname()}.{os.getpid()}.partial"
             partial = output.with_name(own)
@@ -181,7 +182,8 @@ def _claimed(output: Path) -> Iterator[Path]:
         yield partial
     finally:
         # Nothing is kept that cannot be gone on with.  After a rename the name is free for others.
-        if _is_at(descriptor, partial) and not transfer.resumable(partial):
+        kept = partial == common and transfer.resumable(partial)
+        if _is_at(descriptor, partial) and not kept:
             transfer.forget(partial)
             partial.unlink()
         os.close(descriptor)
