@@ -21,13 +21,21 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--sha256", default="", help="the whole hash or its first digits")
     command.add_argument("--size", type=int, help="the length in bytes")
     command.add_argument("--output", type=Path, required=True, help="where the file goes")
+    command.add_argument("--otherwise", default="", help="what to do without it, for the message")
     Patience.add_options(command)
     return command
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    fetch.fetch(args.source, args.output, args.sha256, args.size, Patience.given(args))
+    fetch.fetch(
+        args.source,
+        args.output,
+        args.sha256,
+        args.size,
+        Patience.given(args),
+        otherwise=args.otherwise,
+    )
 
 
 if __name__ == "__main__":

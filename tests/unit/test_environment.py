@@ -182,7 +182,7 @@ def rule_environments(repository: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for file in (repository / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
-            script = re.search(r'code\("(\w+)"\)', rule)
+            script = re.search(r'(?:code|library)\("(\w+)(?:\.py)?"\)', rule)
             conda = re.search(r"conda:\s+(\S+)", rule)
             if script and conda:
                 by_backend = conda[1] == "engine_environment"

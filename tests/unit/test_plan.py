@@ -289,7 +289,13 @@ def test_boxes_with_an_address_are_fetched(raw: Raw, filled: Path) -> None:
     raw["datasets"]["sample"]["detections"] = "https://host/boxes.json"
     raw["protocols"]["boxes"] = ["gt", "det"]
 
-    assert made(raw).config.protocols.boxes == ["gt", "det"]
+    planned = made(raw)
+
+    assert planned.config.protocols.boxes == ["gt", "det"]
+    download = planned.downloads["resources/datasets/sample/detections.json"]
+    assert download.flags[-2:] == [
+        "--otherwise", "evaluate with ground-truth boxes: `protocols: {boxes: [gt]}`",
+    ]  # fmt: skip
 
 
 def test_a_variant_has_its_own_limits_or_the_common_ones(raw: Raw) -> None:

@@ -224,7 +224,7 @@ class Mirror:
                     "calibration": {"annotations": zips[1], "count": 10},
                 },
             },
-            "variants": {"pytorch": None, "fp16": None, "bf16": None},
+            "variants": {"pytorch": None, "fp16": None, "bf16": None, "int8": None},
             "protocols": {"flip": [False]},
             "benchmark": {"min_seconds": 0.2, "min_samples": 3},
         }  # fmt: skip
@@ -238,12 +238,13 @@ def mirror(real: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Mirro
 
 
 def test_coco_from_nothing_to_the_report(
-    project: Project, mirror: Mirror, server: Server, real: Path
+    project: Project, mirror: Mirror, server: Server, repository: Path, real: Path
 ) -> None:
     """COCO's own URLs.  Each zip breaks off once, and the weights' server is busy at first."""
     overlays = (COCO, project.overlay(mirror.overlay))
+    targets = ("report", "build/models/lite_hrnet/int8.onnx")
 
-    project.succeed("report", "--configfile", *overlays)
+    project.succeed(*targets, "--configfile", *overlays)
 
     page = (project.folder / "results/report.html").read_text()
     assert "0.683" in page
@@ -266,13 +267,15 @@ def test_coco_from_nothing_to_the_report(
             assert archive.read(image["file_name"]) == original
     assert not project.leftovers()
     # Nothing more to do, also on a machine without internet to which resources/ was copied.
-    assert project.jobs("report", "--configfile", *overlays) == {}
-    copy = Project.copied(project.folder, project.folder.parent / "copy")
+    assert project.jobs(*targets, "--configfile", *overlays) == {}
+    copy = Project.copied(repository, project.folder.parent / "copy")
+    copy.overlay(mirror.overlay)
     shutil.copytree(
         folder.parents[1],
         copy.folder / "resources",
         dirs_exist_ok=True,
         copy_function=shutil.copyfile,
     )
-    jobs = copy.jobs("report", "--configfile", *overlays)
+    jobs = copy.jobs(*targets, "--configfile", *overlays)
+    assert "make_crops" in jobs
     assert {"fetch_file", "extract_annotations", "fetch_calibration"} & set(jobs) == set()

@@ -23,6 +23,7 @@ from hrnetpose.config import COCO_URL, BackendRules, Config, ConfigError, Source
 from hrnetpose.model import config_file
 
 RESOURCES = "resources"
+WITHOUT_BOXES = "evaluate with ground-truth boxes: `protocols: {boxes: [gt]}`"
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,21 @@ class Download:
         sources: URLs and paths, tried in this order.
         sha256: its hash or the first digits of it.
         size: its length in bytes.
+        otherwise: what the user can do without it.
     """
 
     sources: tuple[str, ...]
     sha256: str | None = None
     size: int | None = None
+    otherwise: str = ""
 
     @property
     def flags(self) -> list[str]:
         """What `fetch_file.py` is told."""
         flags = ["--source", *self.sources]
         flags += ["--sha256", self.sha256] if self.sha256 else []
-        return flags + (["--size", str(self.size)] if self.size is not None else [])
+        flags += ["--size", str(self.size)] if self.size is not None else []
+        return flags + (["--otherwise", self.otherwise] if self.otherwise else [])
 
     @property
     def input(self) -> list[str]:
@@ -234,7 +238,12 @@ class Plan:
             for source, place in named:
                 if not _in_place(source):
                     path = self.archives[place][0] if place in self.archives else place
-                    found[path] = Download(tuple(source.source), source.sha256, source.size)
+                    found[path] = Download(
+                        tuple(source.source),
+                        source.sha256,
+                        source.size,
+                        otherwise=WITHOUT_BOXES if source is dataset.detections else "",
+                    )
         return found
 
     def to_fetch(self) -> list[str]:
@@ -345,9 +354,7 @@ def _without_missing_boxes(checked: Config) -> tuple[Config, list[str]]:
     missing = f"{place}: the detector's boxes are not there; put the file there{hashed} by hand"
     others = [boxes for boxes in checked.protocols.boxes if boxes != "det"]
     if not others:
-        raise ConfigError(
-            f"{missing}, or evaluate with ground-truth boxes: `protocols: {{boxes: [gt]}}`"
-        )
+        raise ConfigError(f"{missing}, or {WITHOUT_BOXES}")
     protocols = checked.protocols.model_copy(update={"boxes": others})
     note = f"{missing}; until then only ground-truth boxes are evaluated (docs/fetching.md)"
     return checked.model_copy(update={"protocols": protocols}), [note]

@@ -141,7 +141,7 @@ def test_images_that_cannot_be_had_are_listed_and_the_others_are_kept(
 
     error = place.refusal(12)
 
-    assert str(error).startswith(f"{server.url}{gone}: 404 Not Found; 2 of 12 calibration images ")
+    assert str(error).startswith(f"{server.url}{gone}: 404 Not Found; 10 of 12 calibration images ")
     assert f"copy {place.folder} from one that has it" in str(error)
     assert error.details == (
         f"{server.url}{gone}: 404 Not Found",
@@ -153,6 +153,24 @@ def test_images_that_cannot_be_had_are_listed_and_the_others_are_kept(
     server.requests.clear()
     assert len(place.bring(12).images) == 12
     assert sorted(path for path, _ in server.requests) == [gone, html]
+
+
+def test_a_server_that_has_nothing_is_not_asked_for_everything(
+    tmp_path: Path, content: dict[str, Any], server: Server
+) -> None:
+    for number in range(13, 100):
+        content["images"].append(content["images"][0] | {"id": number})
+        content["annotations"].append(
+            content["annotations"][0] | {"id": number, "image_id": number}
+        )
+        content["images"][-1]["file_name"] = f"{number}.jpg"
+    server.answers.clear()
+
+    error = Place(tmp_path / "none", content).refusal(99)
+
+    assert "404 Not Found; 0 of 99 calibration images are here: run again" in str(error)
+    assert len(error.details) == calibration.FAILURES
+    assert len(server.requests) < 50
 
 
 def test_an_image_of_another_size_is_refused_and_not_kept(place: Place, server: Server) -> None:

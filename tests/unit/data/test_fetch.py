@@ -6,6 +6,7 @@ import hashlib
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -442,6 +444,11 @@ def test_a_file_without_a_source_is_asked_for(output: Path) -> None:
         get([], output)
 
 
+def test_what_can_be_done_without_the_file_is_said(server: Server, output: Path) -> None:
+    with pytest.raises(StageError, match=r"by hand, or evaluate with ground-truth boxes$"):
+        fetch.fetch([server.serve("/gone")], output, otherwise="evaluate with ground-truth boxes")
+
+
 def test_a_proxy_of_the_environment_is_used(
     server: Server, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,11 +525,12 @@ def start(repository: Path, tmp_path: Path, server: Server) -> Iterator[Start]:
     """Starts `fetch_file.py` as a process of its own."""
     processes = []
 
-    def start(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         script = repository / "workflow_scripts" / "fetch_file.py"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
             [sys.executable, str(script), *map(str, arguments)],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            cwd=tmp_path, text=True, **pipes | options,
         )  # fmt: skip
         processes.append(process)
         return process
@@ -559,6 +567,25 @@ def test_a_killed_transfer_goes_on_where_it_was(
     assert output.read_bytes() == CONTENT
     assert server.ranges("/file") == [None, f"bytes={there}-"]
     assert left(output).keys() == {"weights.pth", ".weights.pth.sha256"}
+
+
+def test_a_disk_that_fills_up_is_named_and_what_came_is_kept(
+    server: Server, output: Path, start: Start
+) -> None:
+    arguments = ("--source", server.serve("/file", WHOLE), "--output", output)
+
+    failed = start(
+        *arguments,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+
+    assert failed.communicate()[1].splitlines()[-1] == (
+        f"fetch_file: error: {partial(output)}: File too large; make room and run again"
+    )
+    assert partial(output).stat().st_size == 1_000_000
+    assert start(*arguments).wait() == 0
+    assert output.read_bytes() == CONTENT
+    assert server.ranges("/file") == [None, "bytes=1000000-"]
 
 
 def test_two_processes_fetch_a_file_once(server: Server, output: Path, start: Start) -> None:

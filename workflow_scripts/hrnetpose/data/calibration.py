@@ -23,6 +23,8 @@ from hrnetpose.stage import StageError
 
 CONNECTIONS = 8
 """Images fetched at a time."""
+FAILURES = 2 * CONNECTIONS
+"""Images that cannot be had before the others are not asked for any more."""
 
 
 def choose(content: dict[str, Any], path: Path, count: int) -> list[coco.Image]:
@@ -135,19 +137,25 @@ def _fetch_all(
         Progress("calibration images", len(images), unit="images") as progress,
         ThreadPoolExecutor(CONNECTIONS) as pool,
     ):
-        for future in as_completed([pool.submit(one, image) for image in images]):
-            try:
-                fetched.append(future.result())
-                progress.advance(1)
-            except StageError as error:
-                failures.append(str(error).partition("; on a machine")[0])
-                logging.info("%s", failures[-1])
+        try:
+            for future in as_completed([pool.submit(one, image) for image in images]):
+                try:
+                    fetched.append(future.result())
+                    progress.advance(1)
+                except StageError as error:
+                    failures.append(str(error).partition("; on a machine")[0])
+                    logging.info("%s", failures[-1])
+                if len(failures) == FAILURES:
+                    break
+        finally:  # whatever ends the loop ends the waiting, too
+            pool.shutdown(cancel_futures=True)
     if failures:
         failures.sort()
         raise StageError(
-            f"{failures[0]}; {len(failures)} of {len(images)} calibration images are missing: run "
-            f"again for these alone, or, on a machine without internet, copy {folder.parent} from "
-            "one that has it or name a folder of images in the dataset's `calibration.images`",
+            f"{failures[0]}; {len(fetched)} of {len(images)} calibration images are here: run "
+            "again for the others, or, on a machine without internet, copy "
+            f"{folder.parent} from one that has it, or name a folder of images in the dataset's "
+            "`calibration.images`",
             failures if len(failures) > 1 else [],
         )
     return sorted(fetched, key=lambda image: image.id)

@@ -24,6 +24,7 @@ def fetch(
     size: int | None = None,
     patience: Patience | None = None,
     quiet: bool = False,
+    otherwise: str = "",
 ) -> str:
     """Brings a file here, from the first source that has the right one.
 
@@ -38,6 +39,7 @@ def fetch(
         size: its length in bytes; not checked if None.
         patience: when to give up on a server.
         quiet: no progress is shown.
+        otherwise: what else the user can do without the file, for the message.
 
     Returns:
         The whole hash.
@@ -75,11 +77,11 @@ def fetch(
             files.remember_sha256(output, found)
             logging.info("%s: from %s, sha256 %s", output, shown(source), found)
             return found
+    reason = ": ".join(failures[0]) if failures else f"{output}: the configuration names no source"
+    hashed = f" (sha256 {sha256})" if sha256 else ""
     raise StageError(
-        f"{failures[0][0]}: {failures[0][1]}; {_by_hand(output, sha256)}"
-        if failures
-        else f"{output}: is not there, and the configuration names no source; "
-        + _by_hand(output, sha256),
+        f"{reason}; on a machine without internet, put the file at {output}{hashed} by hand"
+        + (f", or {otherwise}" if otherwise else ""),
         [f"{source}: {text}" for source, text in failures] if len(failures) > 1 else [],
     )
 
@@ -140,11 +142,6 @@ def _checked(partial: Path, output: Path, sha256: str, size: int | None) -> str:
         transfer.empty(partial)
         raise
     return found
-
-
-def _by_hand(output: Path, sha256: str) -> str:
-    hashed = f" (sha256 {sha256})" if sha256 else ""
-    return f"on a machine without internet, put the file at {output}{hashed} by hand"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
