@@ -181,6 +181,22 @@ def test_one_zip_holds_the_annotations_of_both_splits(raw: Raw) -> None:
     assert planned.calibration_to_fetch() == ["sample"]
 
 
+def test_a_run_takes_from_elsewhere_what_its_variants_need(raw: Raw) -> None:
+    raw["datasets"]["sample"]["detections"] = "https://host/boxes.json"
+    needed = made(coco(raw)).resources()
+    assert needed == [
+        "resources/weights/sample.pth",
+        "resources/datasets/sample/val.zip",
+        "resources/datasets/sample/annotations.json",
+        "resources/datasets/sample/calibration/images.zip",
+        "resources/datasets/sample/calibration/annotations.json",
+    ]
+
+    raw["variants"]["int8"] = None
+    raw["protocols"]["boxes"] = ["det"]
+    assert made(raw).resources() == [*needed[:3], "resources/datasets/sample/detections.json"]
+
+
 def test_another_zip_for_calibration_lies_elsewhere(raw: Raw) -> None:
     coco(raw)["datasets"]["sample"]["calibration"]["annotations"]["source"] = "https://other/a.zip"
 

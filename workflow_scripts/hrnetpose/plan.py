@@ -191,6 +191,19 @@ class Plan:
         assert section is not None
         return _place(section.annotations, f"{_folder(dataset)}/calibration/all_annotations.json")
 
+    def resources(self) -> list[str]:
+        """Returns the files that this run takes from elsewhere."""
+        dataset = self.config.dataset
+        found = [weights for model in self.crops if (weights := self.weights(model))]
+        found += [self.images(dataset), self.annotations(dataset)]
+        boxes = self.detections(dataset)
+        if boxes and "det" in self.config.protocols.boxes:
+            found.append(boxes)
+        if "int8" in self.graphs.values():
+            calibration = self.calibration(dataset)
+            found += [calibration.images, calibration.annotations]
+        return found
+
     @cached_property
     def archives(self) -> dict[str, tuple[str, str]]:
         """Extracted file -> the zip it is in, and its name there."""

@@ -38,7 +38,7 @@ def fetch(
         sha256: its hash or the first digits of it; not checked if empty.
         size: its length in bytes; not checked if None.
         patience: when to give up on a server.
-        quiet: no progress is shown.
+        quiet: no progress is shown, and success is not logged.
         otherwise: what else the user can do without the file, for the message.
 
     Returns:
@@ -75,7 +75,8 @@ def fetch(
             transfer.forget(partial)
             partial.replace(output)
             files.remember_sha256(output, found)
-            logging.info("%s: from %s, sha256 %s", output, shown(source), found)
+            if not quiet:
+                logging.info("%s: from %s, sha256 %s", output, shown(source), found)
             return found
     reason = ": ".join(failures[0]) if failures else f"{output}: the configuration names no source"
     hashed = f" (sha256 {sha256})" if sha256 else ""

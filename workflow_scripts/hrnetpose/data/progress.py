@@ -63,8 +63,10 @@ class Progress:
         rate = (self._done - self._started_with) / seconds
         parts = [_amount(self._done, self._unit)]
         if self._total:
-            parts[0] += f" of {_amount(self._total, self._unit)}"
-            parts.append(f"{self._done / self._total:.0%}")
+            parts = [
+                f"{_amount(self._done, self._unit)} of {_amount(self._total, self._unit)}",
+                f"{self._done / self._total:.0%}",
+            ]
         parts.append(f"{_amount(rate, self._unit)}/s")
         if self._total and rate and self._done < self._total:
             parts.append(f"{(self._total - self._done) / rate:.0f} s left")
@@ -73,7 +75,7 @@ class Progress:
 
 def _amount(number: float, unit: str) -> str:
     if unit != "bytes":
-        return f"{number:.0f} {unit}" if number == int(number) else f"{number:.1f}"
+        return f"{number:.4g}"
     for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:
             return f"{number / size:.1f} {name}"
