@@ -31,7 +31,7 @@ rule report:
 rule fetch:
     """All that comes from elsewhere, before a machine is without internet."""
     input:
-        PLAN.resources(),
+        PLAN.needed(),
 
 
 rule gate:

@@ -151,6 +151,10 @@ def test_an_unknown_key_is_answered_with_the_known_ones(
             "models.sample.weights: 'ftp://host/a.pth': files are fetched from http, https, file",
         ),
         (
+            "models.sample.weights", "http://[a.pth",
+            "models.sample.weights: 'http://[a.pth': Invalid IPv6 URL",
+        ),
+        (
             "datasets.sample.images", "s3://bucket/a.zip",
             "datasets.sample.images.source: 's3://bucket/a.zip': files are fetched from http",
         ),

@@ -6,6 +6,7 @@ docs/configuration.md is made from it by `python -m hrnetpose.reference`.
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -270,8 +271,11 @@ def _check_dataset(key: str, dataset: Dataset) -> None:
 
 def _check_sources(key: str, sources: Iterable[str]) -> None:
     for source in sources:
-        scheme, separator, _ = source.partition("://")
-        if separator and scheme.lower() not in SCHEMES:
+        try:
+            known = "://" not in source or urlsplit(source).scheme in SCHEMES
+        except ValueError as error:
+            raise ConfigError(f"{key}: {source!r}: {error}") from error
+        if not known:
             raise ConfigError(
                 f"{key}: {source!r}: files are fetched from {', '.join(SCHEMES)} URLs and paths"
             )
