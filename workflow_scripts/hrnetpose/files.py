@@ -21,6 +21,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_url(source: str) -> bool:
+    """Tells a URL from a path."""
+    return "://" in source
+
+
 def known_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file, which is computed again only after the file has changed.
 

@@ -41,7 +41,11 @@ class Download:
     @property
     def input(self) -> list[str]:
         """The file that a copy is made of; a URL is none, nor are alternatives."""
-        return list(self.sources) if len(self.sources) == 1 and not is_url(self.sources[0]) else []
+        return (
+            list(self.sources)
+            if len(self.sources) == 1 and not files.is_url(self.sources[0])
+            else []
+        )
 
 
 @dataclass(frozen=True)
@@ -218,18 +222,13 @@ class Resources:
         )
 
 
-def is_url(source: str) -> bool:
-    """Tells a URL from a path."""
-    return "://" in source
-
-
 def _folder(dataset: str) -> str:
     return f"{FOLDER}/datasets/{dataset}"
 
 
 def _in_place(source: Source) -> bool:
     """Tells whether a file is used where it is: a plain path, of which nothing else is known."""
-    alone = len(source.source) == 1 and not is_url(source.source[0])
+    alone = len(source.source) == 1 and not files.is_url(source.source[0])
     return alone and source.sha256 is None and source.size is None
 
 

@@ -67,7 +67,7 @@ def fetch(
                 _bring(source, partial, patience or Patience(), size, quiet)
                 found = _checked(partial, output, sha256, size)
             except TransferError as error:
-                failures.append((shown(source) if is_url(source) else source, str(error)))
+                failures.append((shown(source) if files.is_url(source) else source, str(error)))
                 logging.info("%s: %s", *failures[-1])
                 continue
             with partial.open("rb") as file:
@@ -87,14 +87,9 @@ def fetch(
     )
 
 
-def is_url(source: str) -> bool:
-    """Tells a URL from a path."""
-    return "://" in source
-
-
 def local_path(source: str) -> Path | None:
     """Returns the path that a source names, by itself or as a file URL; None for others."""
-    if not is_url(source):
+    if not files.is_url(source):
         return Path(source)
     parts = urlsplit(source)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
