@@ -28,6 +28,12 @@ rule report:
         "results/report.html",
 
 
+rule fetch:
+    """All that comes from elsewhere, before a machine is without internet."""
+    input:
+        PLAN.needed(),
+
+
 rule gate:
     """Fails when a variant is outside the limits of the configuration."""
     input:

@@ -12,14 +12,26 @@ from hrnetpose import engines, plan
 from hrnetpose.config import ConfigError
 from hrnetpose.stage import StageError
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 plan.prefer_own_python()
 try:
     PLAN = plan.make(config, engines.rules(), engines.resolve)
+    TO_FETCH = [path.removeprefix("resources/") for path in PLAN.to_fetch()]
 except (ConfigError, StageError) as error:
     raise WorkflowError(f"configuration: {error}")
 
 
+if workflow.is_main_process:
+    for note in PLAN.notes:
+        logger.warning(note)
+
+TO_EXTRACT = [path.removeprefix("resources/") for path in PLAN.archives]
+# Between workflows, with `--cache`; without it Snakemake would warn of each rule that can.
+SHARED = (
+    workflow.workflow_settings.cache is not None
+    and "SNAKEMAKE_OUTPUT_CACHE" in os.environ
+)
 VARIANTS = list(PLAN.config.variants)
 SCORED = [variant for variant in VARIANTS if PLAN.trained(variant)]
 SCRIPTS = Path(os.path.relpath(Path(workflow.basedir) / "workflow_scripts"))
@@ -95,11 +107,6 @@ def parity_flags(wildcards, input):
     """Returns the flags that name those graphs."""
     graphs = ("onnx", "simplified", "precision")
     return [part for name in graphs for part in option(f"--{name}", input.get(name))]
-
-
-def source(path_or_url):
-    """Returns the file that a copy is made of; a URL is none."""
-    return [] if plan.is_url(path_or_url) else path_or_url
 
 
 def subset_images(wildcards):

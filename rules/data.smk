@@ -2,7 +2,14 @@
 
 Takes: what `models` and `datasets` of the configuration name.
 Makes: resources/weights/, resources/datasets/ and build/datasets/ (the crops).
+
+Fetching runs where Snakemake runs: the nodes of a cluster often have no way out.
 """
+
+
+localrules:
+    fetch_file,
+    fetch_calibration,
 
 
 rule draw_sample:
@@ -24,77 +31,76 @@ rule draw_sample:
         " --archive {output.archive:q} --annotations {output.annotations:q} --log {log:q}"
 
 
-rule fetch_weights:
-    """Brings a checkpoint here and checks its hash."""
+rule fetch_file:
+    """Brings a file here, from the first of its sources that has it, and checks it.
+
+    A file from elsewhere does not depend on the script that fetches it, nor on which mirror had
+    it: the script is no input, and files with a known hash that are there have no rule at all.
+    """
     input:
-        code=code("fetch_file"),
-        source=lambda wildcards: source(PLAN.config.models[wildcards.model].weights),
+        lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].input,
     output:
-        "resources/weights/{model}.pth",
+        "resources/{file}",
     log:
-        "logs/fetch_weights/{model}.log",
+        "logs/fetch_file/{file}.log",
+    wildcard_constraints:
+        file=plan.any_of(TO_FETCH),
+    cache: SHARED
     conda:
         "../envs/engines.yaml"
     threads: 1
     params:
-        source=lambda wildcards: PLAN.config.models[wildcards.model].weights,
-        sha256=lambda wildcards: option(
-            "--sha256", PLAN.config.models[wildcards.model].sha256
-        ),
+        script=lambda wildcards, output: library("fetch_file.py"),
+        download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
     shell:
-        "python {input.code[0]:q} --source {params.source:q} {params.sha256:q}"
+        "python {params.script:q} {params.download:q} --output {output:q} --log {log:q}"
+
+
+rule extract_annotations:
+    """Takes annotations out of their zip.  Unpacked by hand, they stay: the script is ancient."""
+    input:
+        code=ancient(code("extract_annotations")),
+        archive=lambda wildcards: PLAN.archives[f"resources/{wildcards.file}"][0],
+    output:
+        "resources/{file}",
+    log:
+        "logs/extract_annotations/{file}.log",
+    wildcard_constraints:
+        file=plan.any_of(TO_EXTRACT),
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    params:
+        member=lambda wildcards: PLAN.archives[f"resources/{wildcards.file}"][1],
+    shell:
+        "python {input.code[0]:q} --archive {input.archive:q} --member {params.member:q}"
         " --output {output:q} --log {log:q}"
 
 
-rule fetch_images:
-    """Brings a dataset's zip of images here, if it is named by a URL."""
+rule fetch_calibration:
+    """Fetches calibration images one by one, and lists them with their hashes."""
     input:
-        code=code("fetch_file"),
+        code=ancient(code("fetch_calibration")),
+        pool=lambda wildcards: PLAN.calibration_pool(wildcards.dataset),
     output:
-        "resources/datasets/{dataset}/images.zip",
+        archive="resources/datasets/{dataset}/calibration/images.zip",
+        annotations="resources/datasets/{dataset}/calibration/annotations.json",
+        manifest="resources/datasets/{dataset}/calibration/manifest.json",
     log:
-        "logs/fetch_images/{dataset}.log",
+        "logs/fetch_calibration/{dataset}.log",
+    wildcard_constraints:
+        dataset=plan.any_of(PLAN.calibration_to_fetch()),
+    cache: SHARED
     conda:
         "../envs/engines.yaml"
     threads: 1
     params:
-        source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].images,
+        images=lambda wildcards: PLAN.calibration_count(wildcards.dataset),
+        identity=lambda wildcards: PLAN.calibration_identity(wildcards.dataset),
     shell:
-        "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
-
-
-rule fetch_annotations:
-    """Brings a dataset's annotations here, if they are named by a URL."""
-    input:
-        code=code("fetch_file"),
-    output:
-        "resources/datasets/{dataset}/annotations.json",
-    log:
-        "logs/fetch_annotations/{dataset}.log",
-    conda:
-        "../envs/engines.yaml"
-    threads: 1
-    params:
-        source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].annotations,
-    shell:
-        "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
-
-
-rule fetch_detections:
-    """Brings a dataset's detected boxes here, if they are named by a URL."""
-    input:
-        code=code("fetch_file"),
-    output:
-        "resources/datasets/{dataset}/detections.json",
-    log:
-        "logs/fetch_detections/{dataset}.log",
-    conda:
-        "../envs/engines.yaml"
-    threads: 1
-    params:
-        source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].detections,
-    shell:
-        "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
+        "python {input.code[0]:q} --pool {input.pool:q} --count {params.images}"
+        " --identity {params.identity:q} --archive {output.archive:q}"
+        " --annotations {output.annotations:q} --manifest {output.manifest:q} --log {log:q}"
 
 
 rule make_crops:

@@ -15,15 +15,17 @@ rule export_onnx:
         card="build/models/{model}/model.json",
     log:
         "logs/export_onnx/{model}.log",
+    cache: SHARED
     conda:
         "../envs/mmpose.yaml"
     threads: 1
     params:
+        name="{model}",  # Snakemake's cache does not look at wildcards
         config=lambda wildcards: PLAN.config.models[wildcards.model].config,
         crop=lambda wildcards: PLAN.crops[wildcards.model],
         weights=lambda wildcards, input: option("--weights", input.weights),
     shell:
-        "python {input.code[0]:q} --name {wildcards.model:q} --config {params.config:q}"
+        "python {input.code[0]:q} --name {params.name:q} --config {params.config:q}"
         " {params.weights:q} --crop {params.crop:q} --output {output.onnx:q} --card {output.card:q}"
         " --log {log:q}"
 

@@ -58,13 +58,7 @@ class Project:
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """Returns how often each rule would run."""
-        output = self.succeed("--dry-run", "--quiet=rules", *arguments)
-        counts = {}
-        for line in output.splitlines():
-            words = line.split()
-            if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-                counts[words[0]] = int(words[1])
-        return counts
+        return job_counts(self.succeed("--dry-run", "--quiet=rules", *arguments))
 
     def json(self, name: str) -> Any:
         """Reads a JSON file."""
@@ -73,6 +67,16 @@ class Project:
     def leftovers(self) -> list[str]:
         """Returns temporary files that a stage left behind."""
         return [str(path) for path in self.folder.rglob("*.partial*")]
+
+
+def job_counts(printed: str) -> dict[str, int]:
+    """Returns how often each rule would run, from what a dry run has printed."""
+    counts = {}
+    for line in printed.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[1].isdigit() and words[0] != "total":
+            counts[words[0]] = int(words[1])
+    return counts
 
 
 def stage_command(printed: str) -> str:

@@ -1,4 +1,4 @@
-"""Fetch a file from a URL, or copy it from a path, and check its SHA-256.
+"""Bring a file here, from the first source that has it, and check its SHA-256.
 
     python workflow_scripts/fetch_file.py --source https://.../weights.pth --sha256 c78dce93 \\
         --output resources/weights/hrnet_w32.pth
@@ -9,20 +9,33 @@ from pathlib import Path
 
 from hrnetpose import stage
 from hrnetpose.data import fetch
+from hrnetpose.data.transfer import Patience
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument("--source", required=True, help="a URL or a path")
+    command.add_argument(
+        "--source", nargs="*", default=[], help="URLs (http, https, file) or paths, tried in order"
+    )
     command.add_argument("--sha256", default="", help="the whole hash or its first digits")
+    command.add_argument("--size", type=int, help="the length in bytes")
     command.add_argument("--output", type=Path, required=True, help="where the file goes")
+    command.add_argument("--otherwise", default="", help="what to do without it, for the message")
+    Patience.add_options(command)
     return command
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    fetch.fetch(args.source, args.output, args.sha256)
+    fetch.fetch(
+        args.source,
+        args.output,
+        args.sha256,
+        args.size,
+        Patience.given(args),
+        otherwise=args.otherwise,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A wrong configuration is refused with one line: the key, its value and what is allowed."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from hrnetpose import config, engines
 from hrnetpose.config import BackendRules, ConfigError
+from hrnetpose.model import config_file
 
 Raw = dict[str, Any]
 
@@ -85,7 +87,7 @@ def test_loading_leaves_the_raw_configuration_alone(
         (
             "datasets.sample.calibration.image",
             "datasets.sample.calibration.image: unknown key (did you mean images?); "
-            "allowed: annotations, images",
+            "allowed: annotations, count, images",
         ),
         ("models.sample.weigths", "models.sample.weigths: unknown key (did you mean weights?)"),
         ("protocols.flips", "protocols.flips: unknown key (did you mean flip?); allowed: boxes, "),
@@ -114,9 +116,48 @@ def test_an_unknown_key_is_answered_with_the_known_ones(
         ("protocols.boxes", ["det?"], "protocols.boxes.0: 'det?' is not allowed; 'gt'"),
         ("models.sample.sha256", 12345678, "models.sample.sha256: 12345678: input should be a"),
         ("models.sample.sha256", "c78d", "models.sample.sha256: 'c78d': string should match"),
-        ("models.sample.weights", "", "models.sample.weights: '': string should have at least"),
+        ("models.sample.weights", "", "models.sample.weights.0: '': string should have at least"),
         ("models.new", {"config": "x"}, "models.new.weights: missing; this key is required"),
+        ("models.sample.weights", 5, "models.sample.weights: 5: input should be a valid list"),
+        ("models.sample.weights", [], "models.sample.weights: []: value should have at least"),
         ("datasets.sample.images", None, "datasets.sample.images: None: input should be a valid"),
+        ("datasets.sample.calibration.count", 0, "datasets.sample.calibration.count: 0: input"),
+        (
+            "datasets.sample.images", {"source": "a", "sha256": "0123"},
+            "datasets.sample.images.sha256: '0123': string should match pattern",
+        ),
+        (
+            "datasets.sample.images", {"source": "a", "size": "9"},
+            "datasets.sample.images.size: '9': input should be a valid integer",
+        ),
+        (
+            "datasets.sample.detections", {"sorce": "a"},
+            "datasets.sample.detections.source: missing; this key is required",
+        ),
+        (
+            "datasets.sample.detections", {"source": "a", "sha": "0"},
+            "datasets.sample.detections.sha: unknown key (did you mean sha256?); allowed: member",
+        ),
+        (
+            "datasets.sample.calibration.annotations", {"source": "a", "membre": "0"},
+            "datasets.sample.calibration.annotations.membre: unknown key (did you mean member?)",
+        ),
+        (
+            "datasets.sample.images", {"source": "a.zip", "member": "b"},
+            "datasets.sample.images.member: only annotations are taken out of a zip",
+        ),
+        (
+            "models.sample.weights", ["a.pth", "ftp://host/a.pth"],
+            "models.sample.weights: 'ftp://host/a.pth': files are fetched from http, https, file",
+        ),
+        (
+            "models.sample.weights", "http://[a.pth",
+            "models.sample.weights: 'http://[a.pth': Invalid IPv6 URL",
+        ),
+        (
+            "datasets.sample.images", "s3://bucket/a.zip",
+            "datasets.sample.images.source: 's3://bucket/a.zip': files are fetched from http",
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_its_key(
@@ -190,3 +231,53 @@ def test_int8_without_calibration_images_is_refused(refused: Callable[[str, Any]
 @pytest.mark.parametrize("crop", ["256", "256x", "0x192", "256x192-pad0", "256x192-pad1.2.3"])
 def test_a_crop_of_no_size_is_refused(refused: Callable[[str, Any], str], crop: str) -> None:
     assert refused("models.sample.crop", crop).startswith(f"models.sample.crop: {crop!r} is not")
+
+
+def test_the_coco_configuration_is_right(
+    repository: Path, default: Raw, rules: dict[str, BackendRules]
+) -> None:
+    overlay = yaml.safe_load((repository / "configs/coco_val2017.yaml").read_text("utf-8"))
+    raw = {**default, **overlay, "models": default["models"] | overlay["models"]}
+
+    loaded = config.load(raw, rules)
+
+    assert loaded.model == "hrnet_w32_256x192"
+    assert loaded.datasets["coco_val2017"].images.size == 815_585_330
+
+
+def zoo(repository: Path) -> Raw:
+    overlay = yaml.safe_load((repository / "configs/coco_val2017.yaml").read_text("utf-8"))
+    return overlay["models"]
+
+
+def test_each_model_of_the_zoo_is_one_that_mmpose_publishes(repository: Path) -> None:
+    """By the index in mmpose's own package, whose APs are of the same or an older checkpoint."""
+    folder = config_file.find("td-hm_hrnet-w32_8xb64-210e_coco-256x192").parent
+    published = {}
+    for index in folder.glob("hrnet*_coco.yml"):
+        for entry in yaml.safe_load(index.read_text("utf-8"))["Models"]:
+            published[entry["Weights"]] = (entry["Name"], entry["Results"][0]["Metrics"]["AP"])
+    models = zoo(repository)
+
+    for name, model in models.items():
+        if name == "hrnet_w32_256x192_2020":
+            continue
+        config_name, ap = published[model["weights"]]
+        assert model["config"] == config_name
+        assert model["published"]["AP"] == pytest.approx(ap, abs=0.0031)
+    sizes = ("256x192", "384x288")
+    kinds = ("hrnet_w32", "hrnet_w48")
+    assert set(models) == {"hrnet_w32_256x192_2020"} | {
+        f"{kind}{decoding}_{size}"
+        for kind in kinds
+        for decoding in ("", "_dark", "_udp")
+        for size in sizes
+    }
+
+
+def test_the_hashes_of_the_zoo_are_those_of_the_file_names(repository: Path) -> None:
+    for name, model in zoo(repository).items():
+        assert re.search(rf"-{model['sha256']}_20\d{{6}}\.pth$", model["weights"]), name
+        assert config_file.crop(config_file.find(model["config"])).udp == ("udp" in name)
+        assert "256x192" in name or "384x288" in name
+        assert model["published"]["protocol"] == "det+flip"

@@ -148,7 +148,8 @@ def imported(files: Iterable[Path], everywhere: bool) -> dict[str, Path]:
                 names = [node.module]
             for name in names:
                 found[name.split(".")[0]] = file
-    own = {"hrnetpose", "support", *(n for path in files for n in (path.stem, path.parent.name))}
+    scripts = Path(__file__).parents[2].joinpath("workflow_scripts").glob("*.py")
+    own = {"hrnetpose", *(n for path in (*files, *scripts) for n in (path.stem, path.parent.name))}
     return {k: v for k, v in found.items() if k not in sys.stdlib_module_names and k not in own}
 
 
@@ -200,7 +201,7 @@ def rule_environments(repository: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for file in (repository / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
-            script = re.search(r'code\("(\w+)"\)', rule)
+            script = re.search(r'(?:code|library)\("(\w+)(?:\.py)?"\)', rule)
             conda = re.search(r"conda:\s+(\S+)", rule)
             if script and conda:
                 by_backend = conda[1] == "engine_environment"

@@ -168,3 +168,45 @@ def test_a_missing_array_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match="scores"):
         files.read_npz(tmp_path / "file.npz", ["a", "scores"])
+
+
+def test_a_known_hash_is_computed_once_and_again_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"one")
+    one = files.known_sha256(path)
+    computed: list[Path] = []
+    compute = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: computed.append(path) or compute(path))
+
+    assert files.known_sha256(path) == one == compute(path)
+    assert computed == []
+    path.write_bytes(b"two, longer")
+    assert files.known_sha256(path) == compute(path)
+    os.utime(path, (1, 1))
+    assert files.known_sha256(path) == compute(path)
+    assert computed == [path, path]
+
+
+def test_a_remembered_hash_that_is_damaged_is_computed_again(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"one")
+    for content in (b"", b"\xff", b"1234", b"1 2 3 4"):
+        (tmp_path / ".weights.pth.sha256").write_bytes(content)
+        assert files.known_sha256(path) == files.sha256(path)
+
+
+def test_a_hash_is_known_in_a_folder_that_others_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"one")
+
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files, "write_text", refuse)
+
+    assert files.known_sha256(path) == files.sha256(path)
+    assert list(tmp_path.iterdir()) == [path]

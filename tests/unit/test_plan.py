@@ -107,21 +107,6 @@ def test_the_crop_comes_from_the_config_unless_it_is_given(raw: Raw) -> None:
     assert made(raw).crop("fp16") == "256x192-udp"
 
 
-def test_what_a_url_names_lies_among_the_resources(raw: Raw) -> None:
-    sample = raw["datasets"]["sample"]
-    planned = made(raw)
-    assert planned.images("sample") == sample["images"]
-    assert planned.annotations("sample") == sample["annotations"]
-    assert planned.detections("sample") is None
-
-    for key in ("images", "annotations", "detections"):
-        sample[key] = f"https://host/{key}"
-    planned = made(raw)
-    assert planned.images("sample") == "resources/datasets/sample/images.zip"
-    assert planned.annotations("sample") == "resources/datasets/sample/annotations.json"
-    assert planned.detections("sample") == "resources/datasets/sample/detections.json"
-
-
 def test_a_variant_has_its_own_limits_or_the_common_ones(raw: Raw) -> None:
     raw["limits"] = {"ap_drop": 0.02, "fps": 5}
     raw["variants"]["int8"]["limits"] = {"ap_drop": 0.1}
@@ -139,6 +124,31 @@ def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
 
     figure["dataset"] = "coco_val2017"
     assert json.loads(made(raw).published()) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, True),
+        ({"detections": {"source": "b.json", "sha256": "89" * 32}}, True),
+        ({"detections": {"source": "b.json", "sha256": "98" * 32}}, False),
+        ({"detections": "b.json"}, False),
+        ({"detection_score": 0.2}, False),
+        ({"nms": "soft"}, False),
+    ],
+)
+def test_a_published_figure_applies_to_its_own_boxes_and_nms_only(
+    raw: Raw, change: Raw, shown: bool
+) -> None:
+    raw["models"]["sample"]["published"] = {
+        "AP": 0.7, "protocol": "det+flip", "dataset": "sample", "source": "a table",
+        "detections": "89898989",
+    }  # fmt: skip
+    raw["datasets"]["sample"]["detections"] = {"source": "b.json", "sha256": "8989898989"}
+    section = raw["protocols"] if "nms" in change else raw["datasets"]["sample"]
+    section |= change
+
+    assert bool(json.loads(made(raw).published())) == shown
 
 
 def test_options_are_written_in_an_order_that_does_not_vary(raw: Raw) -> None:

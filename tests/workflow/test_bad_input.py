@@ -49,10 +49,6 @@ def take_other_weights(project: Project) -> None:
     torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(3)}}, project.folder / WEIGHTS)
 
 
-def write_web_page_as_weights(project: Project) -> None:
-    (project.folder / WEIGHTS).write_text("<html>404 not found</html>")
-
-
 def turn_into_regression(project: Project) -> None:
     config = project.folder / CONFIG
     config.write_text(config.read_text().replace('"HeatmapHead"', '"RegressionHead"'))
@@ -115,11 +111,6 @@ def truncate_archive(project: Project) -> None:
     ("damage", "target", "message"),
     [
         (truncate_weights, EXPORT, "sample.pth: not a PyTorch checkpoint that loads with weights_"),
-        (
-            write_web_page_as_weights,
-            EXPORT,
-            "sample.pth: not a PyTorch checkpoint that loads with ",
-        ),
         (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: Missing key(s)"),
         (turn_into_regression, EXPORT, f"{CONFIG}: model.head.type is 'RegressionHead', which is "),
         (edit_annotations(without_keypoints), CROPS, "val.json: no annotation has `keypoints`"),
@@ -128,7 +119,7 @@ def truncate_archive(project: Project) -> None:
         (edit_first_image(lambda image: None), CROPS, "val.zip: holds no image 0"),
         (edit_first_image(lambda image: image[:2000]), CROPS, "is damaged: it cannot be decoded"),
         (edit_first_image(lambda image: b"no image"), CROPS, "is damaged: it cannot be decoded"),
-        (truncate_archive, CROPS, "val.zip: neither a folder nor a whole zip: "),
+        (truncate_archive, CROPS, "val.zip: not a whole zip ("),
     ],
 )
 def test_bad_input_fails_with_one_line(
@@ -153,6 +144,14 @@ def test_a_config_that_is_no_python_is_refused_when_planning(project: Project) -
     done = project.snakemake(EXPORT)
     assert done.returncode != 0
     assert f"configuration: {CONFIG}: not a Python config file: " in done.stderr
+
+
+def test_a_web_page_in_place_of_weights_is_named(project: Project) -> None:
+    (project.folder / WEIGHTS).write_text("<html>404 not found</html>")
+    done = project.snakemake(EXPORT)
+    assert done.returncode != 0
+    assert f"fetch_file: error: {WEIGHTS}: it is an HTML page in place of the file" in done.stderr
+    assert not (project.folder / "resources/weights/sample.pth").exists()
 
 
 def test_a_wrong_hash_is_named_and_nothing_is_kept(project: Project) -> None:

@@ -17,11 +17,13 @@ def test_the_default_target_is_the_report_of_all_default_variants(project: Proje
     assert jobs == project.jobs("report")
     assert jobs == {
         "draw_sample": 2,
-        "fetch_weights": 1,
+        "fetch_file": 1,
         "make_crops": 3,
         "export_onnx": 1,
         "simplify_onnx": 1,
-        "convert_precision": 3,
+        "convert_precision": 2,
+        "check_calibration": 1,
+        "quantize_int8": 1,
         "build_engine": 5,
         "predict_keypoints": 5,
         "score_accuracy": 5,
@@ -36,7 +38,7 @@ def test_the_default_target_is_the_report_of_all_default_variants(project: Proje
 def test_a_single_figure_needs_only_its_own_stages(project: Project) -> None:
     assert project.jobs("results/fp16_perf.json") == {
         "draw_sample": 1,
-        "fetch_weights": 1,
+        "fetch_file": 1,
         "make_crops": 1,
         "export_onnx": 1,
         "simplify_onnx": 1,
@@ -78,7 +80,7 @@ def test_detected_boxes_are_predicted_beside_the_true_ones(project: Project) -> 
     whole, both = project.jobs(), project.jobs("--configfile", overlay)
     assert both["predict_keypoints"] == 2 * whole["predict_keypoints"]
     assert both["make_crops"] == whole["make_crops"] + 1
-    assert both["fetch_detections"] == 1
+    assert both["fetch_file"] == whole["fetch_file"] + 1
     assert both["score_accuracy"] == whole["score_accuracy"]
 
 
@@ -93,7 +95,7 @@ def test_an_untrained_model_is_timed_but_not_scored(project: Project) -> None:
     overlay = project.overlay({"models": {"sample": {"weights": None}}})
     jobs = project.jobs("--configfile", overlay)
     assert jobs["benchmark_engine"] == 5
-    assert not {"score_accuracy", "predict_keypoints", "fetch_weights"} & set(jobs)
+    assert not {"score_accuracy", "predict_keypoints", "fetch_file"} & set(jobs)
 
 
 def test_two_models_of_one_input_size_share_their_crops(project: Project) -> None:
@@ -127,7 +129,7 @@ def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
         }
     )
     jobs = project.jobs("--configfile", overlay)
-    assert (jobs["fetch_images"], jobs["fetch_annotations"], jobs["fetch_weights"]) == (1, 1, 1)
+    assert jobs["fetch_file"] == 3
     assert jobs["draw_sample"] == 1  # the calibration images are still drawn
 
 

@@ -6,9 +6,11 @@ docs/configuration.md is made from it by `python -m hrnetpose.reference`.
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -20,6 +22,8 @@ from pydantic_core import ErrorDetails
 from hrnetpose.artifacts import Crop, Graph, Precision
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+CALIBRATED = ("int8", "fp8")
+"""The precisions whose graphs are made from calibration images."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
@@ -33,6 +37,42 @@ class ConfigError(Exception):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+COCO_URL = "coco_url"
+SCHEMES = ("http", "https", "file")
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Sources = Annotated[list[Text], BeforeValidator(_as_list)]
+
+
+class Source(_Section):
+    """A file: the `source` alone, or a section with it.
+
+    A plain path alone is used in place. Everything else is brought to `resources/` and checked,
+    unless the right file is there already (docs/fetching.md).
+    """
+
+    source: Sources
+    """A path, a URL (http, https, file), or a list of them that is tried in order; an empty list
+    for a file that can only be put into `resources/` by hand."""
+    sha256: Digest | None = None
+    """The file's SHA-256 or the first digits of it (at least 8, in quotes)."""
+    size: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Its length in bytes."""
+    member: Text | None = None
+    """For annotations: the file is a zip, and this the name of the file in it."""
+
+
+def _as_source(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str | list) else value
+
+
+File = Annotated[Source, BeforeValidator(_as_source)]
 
 
 class Published(_Section):
@@ -50,6 +90,9 @@ class Published(_Section):
     """The dataset it was measured on; shown only beside figures on the dataset of that name."""
     source: Text
     """Where it is published."""
+    detections: Digest | None = None
+    """For `det`: the SHA-256 of the detector's boxes, or the first digits of it; shown only beside
+    figures on the boxes of `detections` with that hash."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -67,8 +110,9 @@ class Model(_Section):
 
     config: Text
     """A config of the mmpose package by name, or the path of a config file."""
-    weights: Text | None
-    """The checkpoint: a path or a URL.  null: seeded initial weights, for speed only."""
+    weights: Annotated[Sources, Field(min_length=1)] | None
+    """The checkpoint: a path, a URL, or a list of them that is tried in order.  null: seeded
+    initial weights, for speed only."""
     sha256: Digest | None = None
     """The checkpoint's SHA-256 or the first digits of it (at least 8, in quotes)."""
     crop: Text | None = None
@@ -80,21 +124,24 @@ class Model(_Section):
 class Calibration(_Section):
     """Images for int8 and fp8 calibration; none of them may be among the evaluated ones."""
 
-    images: Text
-    """A folder or a zip of images: a path."""
-    annotations: Text
-    """Their COCO keypoint annotations: a path."""
+    images: File
+    """A folder or a zip of images; or `coco_url`: they are fetched one by one from the `coco_url`
+    that the annotations give for each."""
+    annotations: File
+    """Their COCO keypoint annotations."""
+    count: int = Field(200, ge=1, strict=True)
+    """How many images are fetched with `images: coco_url`: always the same ones."""
 
 
 class Dataset(_Section):
     """A dataset in COCO's keypoint format."""
 
-    images: Text
-    """A folder of images, or a zip that is read in place: a path or a URL."""
-    annotations: Text
-    """COCO keypoint annotations: a path or a URL."""
-    detections: Text | None = None
-    """Boxes of a person detector in COCO's result format, for `boxes: det`: a path or a URL."""
+    images: File
+    """A folder of images, or a zip that is read in place."""
+    annotations: File
+    """COCO keypoint annotations."""
+    detections: File | None = None
+    """Boxes of a person detector in COCO's result format, for `boxes: det`."""
     detection_score: float = Field(0.0, ge=0, le=1)
     """Detected boxes with a lower score are left out, as mmpose's `bbox_score_thr` does."""
     calibration: Calibration | None = None
@@ -224,9 +271,41 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
                 Crop.parse(model.crop)
             except ValueError as error:
                 raise ConfigError(f"models.{name}.crop: {error}") from error
+        _check_sources(f"models.{name}.weights", model.weights or [])
+    for name, dataset in config.datasets.items():
+        _check_dataset(f"datasets.{name}", dataset)
     for name, variant in config.variants.items():
         check_variant(f"variants.{name}", variant, config, backends)
     return config
+
+
+def _check_dataset(key: str, dataset: Dataset) -> None:
+    files = {
+        f"{key}.images": dataset.images,
+        f"{key}.annotations": dataset.annotations,
+        f"{key}.detections": dataset.detections,
+    }
+    if dataset.calibration:
+        files[f"{key}.calibration.images"] = dataset.calibration.images
+        files[f"{key}.calibration.annotations"] = dataset.calibration.annotations
+    for name, file in files.items():
+        if file is None:
+            continue
+        _check_sources(f"{name}.source", file.source)
+        if file.member is not None and not name.endswith("annotations"):
+            raise ConfigError(f"{name}.member: only annotations are taken out of a zip")
+
+
+def _check_sources(key: str, sources: Iterable[str]) -> None:
+    for source in sources:
+        try:
+            known = "://" not in source or urlsplit(source).scheme in SCHEMES
+        except ValueError as error:
+            raise ConfigError(f"{key}: {source!r}: {error}") from error
+        if not known:
+            raise ConfigError(
+                f"{key}: {source!r}: files are fetched from {', '.join(SCHEMES)} URLs and paths"
+            )
 
 
 def check_variant(
@@ -246,8 +325,7 @@ def check_variant(
         _validated(rules.options, variant.options, f"{key}.options")
     elif variant.options:
         raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
-    calibrated = variant.precision in ("int8", "fp8")
-    if calibrated and config.datasets[config.dataset].calibration is None:
+    if variant.precision in CALIBRATED and config.datasets[config.dataset].calibration is None:
         raise ConfigError(
             f"{key}.precision: {variant.precision} needs calibration images, but "
             f"datasets.{config.dataset} has no `calibration`; give its images and annotations, "
@@ -291,8 +369,9 @@ def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[
             section = get_args(section)[1]
         else:
             section = section.model_fields[part].annotation
-            # `X | None` is a section or nothing; `dict[Name, X]` waits for its key.
-            if get_origin(section) is not dict and get_args(section):
+            # `X | None` is a section or nothing, `Annotated[X, ...]` is X; `dict[Name, X]` waits
+            # for its key.
+            while get_origin(section) is not dict and get_args(section):
                 section = next(a for a in get_args(section) if a is not type(None))
     return section
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,42 @@ def sha256(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_url(source: str) -> bool:
+    """Tells a URL from a path."""
+    return "://" in source
+
+
+def known_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, which is computed again only after the file has changed.
+
+    It is remembered beside the file, in `.NAME.sha256`, with the file's size and time.
+    """
+    try:
+        known, *stamp = _memo(path).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        stamp = []
+    if stamp == _stamp(path):
+        return known
+    found = sha256(path)
+    remember_sha256(path, found)
+    return found
+
+
+def remember_sha256(path: Path, digest: str) -> None:
+    """Writes down what `known_sha256` returns as long as the file stays as it is."""
+    with suppress(OSError):  # a folder that others own
+        write_text(_memo(path), " ".join([digest, *_stamp(path)]) + "\n")
+
+
+def _memo(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
+def _stamp(path: Path) -> list[str]:
+    status = path.stat()
+    return [str(status.st_size), str(status.st_mtime_ns)]
 
 
 @contextmanager

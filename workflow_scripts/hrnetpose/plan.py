@@ -15,14 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hrnetpose import config
+from hrnetpose import config, resources
 from hrnetpose.artifacts import Graph
-from hrnetpose.config import BackendRules, Calibration, Config, Variant
+from hrnetpose.config import BackendRules, Variant
 from hrnetpose.model import config_file
+from hrnetpose.resources import Resources
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Resources):
     """The configuration, with everything looked up that follows from it.
 
     Attributes:
@@ -30,12 +31,13 @@ class Plan:
         backends: variant -> backend, `auto` resolved.
         graphs: variant -> the ONNX graph that its engine is built from.
         crops: model -> name of the crop geometry, for example `256x192`.
+        notes: what the user should know before anything runs.
     """
 
-    config: Config
     backends: dict[str, str]
     graphs: dict[str, Graph]
     crops: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def variant(self, name: str) -> Variant:
         """Returns a variant's section."""
@@ -71,23 +73,42 @@ class Plan:
                 return None if name == variant else name
         return None
 
-    def weights(self, model: str) -> str | None:
-        """Returns where a model's checkpoint lies once it is there; None if it is untrained."""
-        return f"resources/weights/{model}.pth" if self.config.models[model].weights else None
-
     def quantization(self, variant: str) -> str | None:
         """Returns the name of the int8 graph that a variant's comes from; None if it is none."""
         graph = self.graphs[variant]
         return "int8-symmetric" if graph == "int8-fp16" else "int8" if graph == "int8" else None
 
     def published(self) -> str:
-        """Returns the published figures for this dataset, by model and protocol, as JSON."""
-        figures = {
-            name: {model.published.protocol: model.published.figures()}
-            for name, model in self.config.models.items()
-            if model.published and model.published.dataset == self.config.dataset
-        }
+        """Returns the published figures that compare with these, by model and protocol, as JSON.
+
+        They are of the same dataset, of mmpose's NMS and, with detected boxes, of the same ones.
+        """
+        dataset = self.config.datasets[self.config.dataset]
+        boxes = dataset.detections if dataset.detection_score == 0 else None
+        figures = {}
+        for name, model in self.config.models.items():
+            figure = model.published
+            if not figure or figure.dataset != self.config.dataset:
+                continue
+            other_boxes = figure.detections and not (
+                boxes and boxes.sha256 and _same_digest(figure.detections, boxes.sha256)
+            )
+            if self.config.protocols.nms == "hard" and not other_boxes:
+                figures[name] = {figure.protocol: figure.figures()}
         return json.dumps(figures, sort_keys=True)
+
+    def needed(self) -> list[str]:
+        """Returns the files that this run takes from elsewhere."""
+        dataset = self.config.dataset
+        found = [weights for model in self.crops if (weights := self.weights(model))]
+        found += [self.images(dataset), self.annotations(dataset)]
+        boxes = self.detections(dataset)
+        if boxes and "det" in self.config.protocols.boxes:
+            found.append(boxes)
+        if any(v.precision in config.CALIBRATED for v in self.config.variants.values()):
+            calibration = self.calibration(dataset)
+            found += [calibration.images, calibration.annotations]
+        return found
 
     def limits(self) -> str:
         """Returns the limits of each variant as JSON."""
@@ -102,35 +123,9 @@ class Plan:
         name = self.config.models[model].config
         return [name] if Path(name).is_file() else []
 
-    def images(self, dataset: str) -> str:
-        """Returns where a dataset's images lie."""
-        fetched = f"resources/datasets/{dataset}/images.zip"
-        return _local(self.config.datasets[dataset].images, fetched)
 
-    def annotations(self, dataset: str) -> str:
-        """Returns where a dataset's annotations lie."""
-        fetched = f"resources/datasets/{dataset}/annotations.json"
-        return _local(self.config.datasets[dataset].annotations, fetched)
-
-    def detections(self, dataset: str) -> str | None:
-        """Returns where a dataset's detected boxes lie; None if it has none."""
-        source = self.config.datasets[dataset].detections
-        return _local(source, f"resources/datasets/{dataset}/detections.json") if source else None
-
-    def calibration(self, dataset: str) -> Calibration:
-        """Returns a dataset's calibration section; `config.load` makes sure that there is one."""
-        section = self.config.datasets[dataset].calibration
-        assert section is not None
-        return section
-
-
-def is_url(source: str) -> bool:
-    """Tells a URL from a path."""
-    return "://" in source
-
-
-def _local(source: str, fetched: str) -> str:
-    return fetched if is_url(source) else source
+def _same_digest(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def make(
@@ -147,7 +142,7 @@ def make(
         ConfigError: the configuration is wrong.
         StageError: a model's config cannot be found or read.
     """
-    checked = config.load(raw, backends)
+    checked, notes = resources.without_missing_boxes(config.load(raw, backends))
     resolved = {name: resolve(variant.backend) for name, variant in checked.variants.items()}
     # A backend that `auto` stands for must have the precision, too.
     explicit = {
@@ -166,6 +161,7 @@ def make(
             for name, model in checked.models.items()
             if name in used
         },
+        notes=tuple(notes),
     )
 
 
@@ -179,7 +175,8 @@ def prefer_own_python() -> None:
 
 def any_of(names: Iterable[str]) -> str:
     """Returns a regular expression that matches these names and nothing else."""
-    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True)]
+    return "|".join(escaped) or "(?!)"
 
 
 def imported_files(scripts: Path, script: str, modules: Iterable[str] = ()) -> list[str]:

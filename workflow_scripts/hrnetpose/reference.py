@@ -3,6 +3,7 @@
 `python -m hrnetpose.reference` prints docs/configuration.md; a test holds the two together.
 """
 
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -12,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hrnetpose import engines
-from hrnetpose.config import Config
+from hrnetpose.config import Config, Source
 
 INTRODUCTION = """\
 # Configuration
@@ -28,7 +29,7 @@ folder that Snakemake runs in.
 
 def page() -> str:
     """Returns the page as Markdown."""
-    parts = [INTRODUCTION, *_section(Config, "")]
+    parts = [INTRODUCTION, *_section(Config, "", {})]
     parts.append("## Options of the backends\n")
     for name in engines.BACKENDS:
         backend = engines.backend(name)
@@ -38,24 +39,31 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _section(kind: type[BaseModel], key: str) -> Iterator[str]:
-    """Yields a section's table, then the sections within it."""
+def _section(kind: type[BaseModel], key: str, shown: dict[type, str]) -> Iterator[str]:
+    """Yields a section's table, then the sections within it; that of a file only once."""
     title = f"`{key}`" if key else "Top level"
-    yield f"## {title}\n\n{(kind.__doc__ or '').strip()}\n"
+    if kind is Source and kind in shown:
+        yield f"## {title}\n\nAs `{shown[kind]}`.\n"
+        return
+    shown[kind] = key
+    yield f"## {title}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n"
     yield _table(kind, key)
     for name, field in kind.model_fields.items():
         inner, mapping = _inner_section(field.annotation)
         if inner:
             path = f"{key}.{name}" if key else name
-            yield from _section(inner, f"{path}.NAME" if mapping else path)
+            yield from _section(inner, f"{path}.NAME" if mapping else path, shown)
 
 
 def _inner_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     if get_origin(annotation) is dict:
         return _inner_section(get_args(annotation)[1])[0], True
-    for part in (annotation, *get_args(annotation)):
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part, False
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    for part in get_args(annotation):
+        inner, _ = _inner_section(part)
+        if inner:
+            return inner, False
     return None, False
 
 
@@ -80,6 +88,8 @@ def _type(annotation: Any) -> str:
         return " \\| ".join(_type(part) for part in args)
     if args:  # Annotated
         return _type(args[0])
+    if annotation is Source:
+        return "file"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     names = {str: "text", int: "integer", float: "number", bool: "true/false", type(None): "null"}

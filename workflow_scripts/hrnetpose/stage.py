@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+_terminal: TextIO | None = None
+
 
 class StageError(Exception):
     """A failure with a cause that the user can mend; its text is shown as it is.
@@ -46,7 +48,9 @@ def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], No
     args = parser.parse_args()
     # A terminated stage unwinds like a failed one, so that no temporary file is left.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    global _terminal  # noqa: PLW0603 - there is one for each process
     with _output_to(args.log) as terminal:
+        _terminal = terminal
         logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
         try:
             main(args)
@@ -60,6 +64,11 @@ def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], No
                     traceback.print_exc()
             sys.exit(1)
     sys.exit(0)
+
+
+def terminal() -> TextIO | None:
+    """Returns the terminal that the stage was started from, None where there is none."""
+    return _terminal if _terminal and _terminal.isatty() else None
 
 
 def describe(error: BaseException) -> str:

@@ -227,7 +227,7 @@ def test_a_truncated_zip_is_refused(tmp_path: Path, jpeg: bytes) -> None:
         archive.writestr("a.jpg", jpeg)
     path.write_bytes(path.read_bytes()[:-30])
 
-    with pytest.raises(StageError, match=r"images\.zip: neither a folder nor a whole zip"):
+    with pytest.raises(StageError, match=r"images\.zip: not a whole zip"):
         ImageStore(path)
 
 

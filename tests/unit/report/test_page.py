@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrnetpose.artifacts import ModelCard
-from hrnetpose.report import drawing, page
+from hrnetpose.report import drawing, page, table
 from hrnetpose.report.page import Picture, Stage
 from hrnetpose.report.table import Row
 
@@ -153,3 +154,16 @@ def test_benchmarks_of_different_machines_are_told_apart(
 
     assert warning not in page.render(same, [model_card], [], [])
     assert f"{warning}: Abacus 3000, Slide rule" in page.render(other, [model_card], [], [])
+
+
+def test_a_published_figure_stands_beside_its_own_protocol_only(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    figures = {"gt+flip": {"AP": 0.683, "fps": 1831.2}, "det+flip": {"AP": 0.749}}
+    row = replace(make_row("fp16", ap=0.5), published=figures)
+
+    shown = Page(page.render([row], [model_card], [], [])).tables["accuracy"]
+
+    column = shown[0].index("published")
+    protocols = {line[1].rpartition(", ")[0]: line[column] for line in shown[1:]}
+    assert protocols == {"gt boxes, no flip": table.MISSING, "gt boxes, flip test": "AP 0.683, images/s 1831.2"}

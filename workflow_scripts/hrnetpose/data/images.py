@@ -2,13 +2,17 @@
 
 import threading
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrnetpose.data import archives
 from hrnetpose.stage import StageError
+
+LARGEST_IMAGE = 1 << 28
+"""Bytes of an encoded image; it is read into memory."""
 
 
 class ImageStore:
@@ -20,7 +24,7 @@ class ImageStore:
         path: a folder, or a zip whose members may be in a folder of their own (as COCO's are).
 
     Raises:
-        StageError: `path` is neither.
+        StageError: `path` is neither, or `archives.open_zip` refuses the zip.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,16 +35,19 @@ class ImageStore:
             return
         if not path.exists():
             raise StageError(f"{path}: there is no such folder or zip of images")
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise StageError(f"{path}: neither a folder nor a whole zip: {error}") from error
+        self._zip = archives.open_zip(path)
         self._members = {}
+        self._ambiguous: set[str] = set()
         for member in self._zip.infolist():
             if not member.is_dir():
-                # COCO's val2017.zip holds val2017/000000000139.jpg.
                 self._members[member.filename] = member
-                self._members.setdefault(Path(member.filename).name, member)
+        # COCO's val2017.zip holds val2017/000000000139.jpg.
+        short: dict[str, zipfile.ZipInfo] = {}
+        for inside, member in self._members.items():
+            name = PurePosixPath(inside).name
+            if name not in self._members and short.setdefault(name, member) is not member:
+                self._ambiguous.add(name)
+        self._members |= short
 
     def read(self, name: str) -> bytes:
         """Returns the encoded image.
@@ -58,11 +65,13 @@ class ImageStore:
                 raise StageError(f"{file}: image cannot be read: {error.strerror}") from error
         if name not in self._members:
             raise StageError(f"{self.path}: holds no image {name}")
-        try:
-            with self._lock:
-                return self._zip.read(self._members[name])
-        except Exception as error:  # bad CRC, unknown compression, truncated: zlib's and zipfile's
-            raise StageError(f"{self.path}: image {name} is damaged: {error}") from error
+        if name in self._ambiguous:
+            raise StageError(f"{self.path}: holds several images {name}, in different folders")
+        member = self._members[name]
+        if member.file_size > LARGEST_IMAGE:
+            raise StageError(f"{self.path}: image {name} has {member.file_size} bytes: no image")
+        with self._lock, archives.reading(self.path, f"image {name}"):
+            return self._zip.read(member)
 
     def decode(self, name: str, width: int, height: int) -> npt.NDArray[np.uint8]:
         """Decodes an image.

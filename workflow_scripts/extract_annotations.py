@@ -1,0 +1,29 @@
+"""Take one file out of a zip.
+
+    python workflow_scripts/extract_annotations.py --archive annotations_trainval2017.zip \\
+        --member annotations/person_keypoints_val2017.json --output person_keypoints_val2017.json
+"""
+
+import argparse
+from pathlib import Path
+
+from hrnetpose import stage
+from hrnetpose.data import archives
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--archive", type=Path, required=True, help="the zip")
+    command.add_argument("--member", required=True, help="the file's name in it")
+    command.add_argument("--output", type=Path, required=True, help="where the file goes")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    archives.extract(args.archive, args.member, args.output)
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

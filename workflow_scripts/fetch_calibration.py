@@ -1,0 +1,44 @@
+"""Fetch calibration images one by one, from the `coco_url` that their annotations give.
+
+    python workflow_scripts/fetch_calibration.py --pool person_keypoints_train2017.json \\
+        --count 200 --archive images.zip --annotations annotations.json --manifest manifest.json
+"""
+
+import argparse
+from pathlib import Path
+
+from hrnetpose import stage
+from hrnetpose.data import calibration
+from hrnetpose.data.transfer import Patience
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--pool", type=Path, required=True, help="annotations to choose from")
+    command.add_argument("--count", type=int, required=True, help="how many images")
+    command.add_argument("--identity", default="", help="what the manifest calls the pool")
+    command.add_argument("--archive", type=Path, required=True, help="the zip for the images")
+    command.add_argument(
+        "--annotations", type=Path, required=True, help="the annotations of the images"
+    )
+    command.add_argument("--manifest", type=Path, required=True, help="their list, with hashes")
+    Patience.add_options(command)
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    calibration.bring(
+        args.pool,
+        args.count,
+        args.identity,
+        args.archive,
+        args.annotations,
+        args.manifest,
+        Patience.given(args),
+    )
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
