@@ -399,6 +399,14 @@ def test_a_silent_server_is_named(server: Server, output: Path) -> None:
     assert "no answer for 0.5 s (3 attempts)" in refusal(url, output)
 
 
+def test_a_slow_server_is_borne_with_as_long_as_it_sends(server: Server, output: Path) -> None:
+    """For a second in all, twice the time that it may be silent."""
+    get(server.serve("/file", Answer(CONTENT, pause=0.1)), output)
+
+    assert output.read_bytes() == CONTENT
+    assert server.asked("/file") == 1
+
+
 def test_an_address_of_another_kind_is_refused(output: Path) -> None:
     assert "No connection adapters" in refusal("ftp://127.0.0.1/weights.pth", output)
 
