@@ -613,6 +613,25 @@ def test_two_processes_fetch_a_file_once(server: Server, output: Path, start: St
     assert left(output).keys() == {"weights.pth", ".weights.pth.sha256"}
 
 
+def test_who_waited_for_a_process_that_failed_is_waited_for_in_turn(
+    server: Server, output: Path, start: Start
+) -> None:
+    silent = Answer(CONTENT, cut=-1, ending="stall")
+    url = server.serve("/file", silent, Answer(CONTENT, pause=0.15))
+    arguments = ("--source", url, "--output", output)
+    first = start(*arguments, "--timeout", 2, "--attempts", 1)
+    wait_for(lambda: partial(output).exists())
+    second = start(*arguments)
+    assert first.wait() == 1
+    wait_for(lambda: server.asked("/file") == 2)
+    third = start(*arguments)
+
+    assert (second.wait(), third.wait()) == (0, 0)
+
+    assert output.read_bytes() == CONTENT
+    assert server.asked("/file") == 2
+
+
 def test_a_reader_never_sees_a_part(server: Server, output: Path) -> None:
     url = server.serve("/file", *[Answer(CONTENT, cut=1_100_000)] * 2, WHOLE)
     seen: set[int] = set()
