@@ -5,6 +5,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Answer:
         validators: whether it sends an ETag.
         cut: after so many bytes of the body the connection ends; -1: before any header.
         ending: how it ends then: "close", "reset", or "stall" for silence.
+        pause: seconds before each tenth of the body.
         length: the declared length, if it is not the true one; "none" declares none.
         headers: others that are sent.
     """
@@ -36,6 +38,7 @@ class Answer:
     validators: bool = True
     cut: int | None = None
     ending: str = "close"
+    pause: float = 0.0
     length: int | str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,6 +56,8 @@ class Server:
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.busy = self.busiest = 0
+        """Requests that are answered at the time, and the most that were."""
         self._lock = threading.Lock()
         self._over = threading.Event()
 
@@ -94,8 +99,14 @@ class Server:
     def next_answer(self, path: str, headers: dict[str, str]) -> Answer:
         with self._lock:
             self.requests.append((path, headers))
+            self.busy += 1
+            self.busiest = max(self.busy, self.busiest)
             answers = self.answers.get(path, [NOT_THERE])
             return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def answered(self) -> None:
+        with self._lock:
+            self.busy -= 1
 
     def wait_until_over(self) -> None:
         self._over.wait(30)
@@ -109,6 +120,12 @@ class _Handler(BaseHTTPRequestHandler):
         # As a proxy it is asked for whole URLs.
         path = urlsplit(self.path).path
         answer = self.server_state.next_answer(path, headers)
+        try:
+            self.send(answer, headers)
+        finally:
+            self.server_state.answered()
+
+    def send(self, answer: Answer, headers: dict[str, str]) -> None:
         if answer.cut == -1:
             self.end(answer)
             return
@@ -131,8 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body if answer.cut is None else body[: answer.cut])
-        self.wfile.flush()
+        sent = body if answer.cut is None else body[: answer.cut]
+        step = -(-len(sent) // 10) if answer.pause else len(sent) or 1
+        for place in range(0, len(sent), step or 1):
+            time.sleep(answer.pause)
+            self.wfile.write(sent[place : place + step])
+            self.wfile.flush()
         if answer.cut is not None:
             self.end(answer)
 

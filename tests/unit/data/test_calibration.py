@@ -102,6 +102,15 @@ def test_as_many_as_are_wanted_are_fetched_and_listed(place: Place, server: Serv
     assert shown == {"images.zip", "annotations.json", "manifest.json"}
 
 
+def test_several_are_fetched_at_a_time(place: Place, server: Server) -> None:
+    for path, (answer,) in server.answers.items():
+        server.serve(path, Answer(answer.content, pause=0.02))
+
+    place.bring(12)
+
+    assert 1 < server.busiest <= calibration.CONNECTIONS
+
+
 def test_what_is_fetched_is_a_dataset(place: Place) -> None:
     manifest = place.bring(5)
 

@@ -399,6 +399,14 @@ def test_a_silent_server_is_named(server: Server, output: Path) -> None:
     assert "no answer for 0.5 s (3 attempts)" in refusal(url, output)
 
 
+def test_a_slow_server_is_borne_with_as_long_as_it_sends(server: Server, output: Path) -> None:
+    """For a second in all, twice the time that it may be silent."""
+    get(server.serve("/file", Answer(CONTENT, pause=0.1)), output)
+
+    assert output.read_bytes() == CONTENT
+    assert server.asked("/file") == 1
+
+
 def test_an_address_of_another_kind_is_refused(output: Path) -> None:
     assert "No connection adapters" in refusal("ftp://127.0.0.1/weights.pth", output)
 
@@ -603,6 +611,25 @@ def test_two_processes_fetch_a_file_once(server: Server, output: Path, start: St
     said = [process.communicate()[1] for process in others]
     assert all("another process is fetching it; waiting" in text for text in said)
     assert left(output).keys() == {"weights.pth", ".weights.pth.sha256"}
+
+
+def test_who_waited_for_a_process_that_failed_is_waited_for_in_turn(
+    server: Server, output: Path, start: Start
+) -> None:
+    silent = Answer(CONTENT, cut=-1, ending="stall")
+    url = server.serve("/file", silent, Answer(CONTENT, pause=0.15))
+    arguments = ("--source", url, "--output", output)
+    first = start(*arguments, "--timeout", 2, "--attempts", 1)
+    wait_for(lambda: partial(output).exists())
+    second = start(*arguments)
+    assert first.wait() == 1
+    wait_for(lambda: server.asked("/file") == 2)
+    third = start(*arguments)
+
+    assert (second.wait(), third.wait()) == (0, 0)
+
+    assert output.read_bytes() == CONTENT
+    assert server.asked("/file") == 2
 
 
 def test_a_reader_never_sees_a_part(server: Server, output: Path) -> None:
