@@ -1,5 +1,6 @@
 """The script for GPU machines, rehearsed on the CPU."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import check_gpu
+from hrnetpose import engines
 from hrnetpose.engines import cuda
+
+check_gpu = importlib.import_module("check_gpu")
 
 
 @pytest.fixture
@@ -88,6 +91,6 @@ def test_without_a_gpu_it_says_so_in_one_line(repository: Path) -> None:
 def test_every_case_is_one_that_its_backend_has() -> None:
     for device in ("cpu", "cuda"):
         for case in check_gpu.cases(device):
-            backend = check_gpu.engines.backend(case.backend)
+            backend = engines.backend(case.backend)
             assert case.precision in backend.graphs
             backend.options(**case.options)

@@ -78,12 +78,14 @@ class PyTorchEngine(Engine):
         self._estimator = estimator.eval().to(
             self._device, self._dtype, memory_format=torch.channels_last
         )
+        self._heatmaps = mmpose.heatmaps
         model = self._card.model
         self._mean = torch.tensor(model.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(model.std, device=self._device).view(1, 3, 1, 1)
         self._flip_channels = model.channel_order == "BGR"
         self._slots: list[_Slot] = []
         if self._options.device == "cuda":
+            torch.backends.cudnn.benchmark = True
             torch.backends.cudnn.allow_tf32 = self._options.tf32
             torch.backends.cuda.matmul.allow_tf32 = self._options.tf32
             run = torch.compile(self._run) if self._options.compile else self._run
@@ -129,12 +131,10 @@ class PyTorchEngine(Engine):
 
     def _run(self, crops: Any) -> Any:
         """Takes uint8 [N, H, W, 3] in the model's channel order on the device; returns float32."""
-        from hrnetpose.model import mmpose
-
         # Channels come last already: the permutation moves no data.
         pixels = crops.permute(0, 3, 1, 2)
         images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
-        return mmpose.heatmaps(self._estimator, images).float().contiguous()
+        return self._heatmaps(self._estimator, images).float().contiguous()
 
     def executed(self) -> ExecutedPrecision:
         import torch
