@@ -166,4 +166,7 @@ def test_a_published_figure_stands_beside_its_own_protocol_only(
 
     column = shown[0].index("published")
     protocols = {line[1].rpartition(", ")[0]: line[column] for line in shown[1:]}
-    assert protocols == {"gt boxes, no flip": table.MISSING, "gt boxes, flip test": "AP 0.683, images/s 1831.2"}
+    assert protocols == {
+        "gt boxes, no flip": table.MISSING,
+        "gt boxes, flip test": "AP 0.683, images/s 1831.2",
+    }
