@@ -5,6 +5,7 @@ so that planning a run, or a run of another backend, never needs them.
 """
 
 import importlib.util
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +66,15 @@ class BuildRequest:
     threads: int
 
 
+@dataclass(frozen=True)
+class Phases:
+    """Where the seconds of one blocking call went."""
+
+    copy_in: float
+    inference: float
+    copy_out: float
+
+
 class Engine(AbstractContextManager["Engine"], ABC):
     """An opened engine.  It keeps the device from `__enter__` to `__exit__`."""
 
@@ -82,6 +92,15 @@ class Engine(AbstractContextManager["Engine"], ABC):
     def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
         """Runs batches, several at a time where the backend can; results come in order."""
         return map(self.infer, batches)
+
+    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        """Runs one batch as `infer` does, and tells copies from inference where the backend can.
+
+        Here everything is inference.
+        """
+        start = time.perf_counter()
+        heatmaps = self.infer(crops)
+        return heatmaps, Phases(0.0, time.perf_counter() - start, 0.0)
 
     @abstractmethod
     def executed(self) -> ExecutedPrecision:
@@ -106,6 +125,7 @@ class Backend:
         open: opens an engine folder with so many threads.
         device: names the device that it runs on.
         original: it runs the original model, from its checkpoint, instead of the ONNX graph.
+        any_batch: an engine can be opened at any batch, not only at its own.
     """
 
     name: str
@@ -116,6 +136,12 @@ class Backend:
     open: Callable[[Path, EngineCard, int], Engine]
     device: Callable[[], str]
     original: bool = False
+    any_batch: bool = False
+
+    @property
+    def has_streams(self) -> bool:
+        """Tells whether the number of requests that run at the same time is an option."""
+        return "streams" in self.options.model_fields
 
     def missing(self) -> list[str]:
         """Returns the packages that are not installed."""

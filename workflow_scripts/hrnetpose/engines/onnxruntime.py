@@ -97,4 +97,5 @@ BACKEND = Backend(
     build=build,
     open=OnnxRuntimeEngine,
     device=_device,
+    any_batch=True,
 )

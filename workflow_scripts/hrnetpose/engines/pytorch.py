@@ -112,4 +112,5 @@ BACKEND = Backend(
     open=PyTorchEngine,
     device=_device,
     original=True,
+    any_batch=True,
 )
