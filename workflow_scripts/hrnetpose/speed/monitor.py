@@ -12,6 +12,7 @@ from typing import Self
 
 from hrnetpose.speed import energy, host, nvml
 
+PROC, SYS = Path("/proc"), Path("/sys")
 _THROTTLE = ("core_throttle_count", "package_throttle_count")
 
 
@@ -89,7 +90,7 @@ def _counters(cpus: list[int]) -> dict[str, float]:
     """Reads the counters that this system has; times in seconds."""
     used = os.times()
     found = {"own": used.user + used.system + used.children_user + used.children_system}
-    for line in _lines(Path("/proc/stat")):
+    for line in _lines(PROC / "stat"):
         name, *ticks = line.split()
         if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cpus:
             user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
@@ -97,13 +98,13 @@ def _counters(cpus: list[int]) -> dict[str, float]:
             busy = (user + nice + system + irq + softirq) / per_second
             found["busy"] = found.get("busy", 0.0) + busy
             found["steal"] = found.get("steal", 0.0) + steal / per_second
-    for line in _lines(Path("/proc/vmstat")):
+    for line in _lines(PROC / "vmstat"):
         name, _, pages = line.partition(" ")
         if name in ("pswpin", "pswpout"):
             found["swapped"] = found.get("swapped", 0.0) + int(pages)
     for number in cpus:
         for name in _THROTTLE:
-            file = Path(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle/{name}")
+            file = SYS / f"devices/system/cpu/cpu{number}/thermal_throttle/{name}"
             for line in _lines(file):
                 found["thermal"] = found.get("thermal", 0.0) + int(line)
     for line in _lines(_own_cgroup() / "cpu.stat"):
@@ -117,8 +118,8 @@ def _counters(cpus: list[int]) -> dict[str, float]:
 
 def _own_cgroup() -> Path:
     """Returns the folder of this process's control group; inside a container it is the root."""
-    root = Path("/sys/fs/cgroup")
-    for line in _lines(Path("/proc/self/cgroup")):
+    root = SYS / "fs/cgroup"
+    for line in _lines(PROC / "self/cgroup"):
         number, controllers, path = line.split(":", 2)
         if number == "0":
             own = root / path.lstrip("/")
