@@ -3,11 +3,12 @@
 # make lint     formatters, linters and the type checker, without changing anything
 # make format   what the formatters would change
 # make docs     the pages that are generated from the code
+# make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test lint format docs clean
+.PHONY: report test lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -41,6 +42,9 @@ format: $(VENV)/develop.stamp
 
 docs: $(VENV)/run.stamp
 	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.reference > docs/configuration.md
+
+bench: $(VENV)/run.stamp
+	$(BIN)/python workflow_scripts/bench.py --output results/bench.json $(BENCH)
 
 clean:
 	rm -rf build logs results .snakemake

@@ -126,7 +126,7 @@ def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None)
     heatmaps = [size for size in card.output.shape[1:] if isinstance(size, int)]
     ends += 4 * int(np.prod(heatmaps))
     weights = card.parameters * _BYTES.get(precision, 4)
-    return ends + max(0, weights - (cache or weights)) / batch
+    return ends + max(0, weights - (weights if cache is None else cache)) / batch
 
 
 def best_rate(products: Iterator[tuple[float, Callable[[], None]]], seconds: float) -> float:
