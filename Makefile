@@ -51,6 +51,7 @@ clean:
 
 # The environment is made anew when its pins change.
 $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
+	@test ! -L $(VENV) || { echo "$(VENV) is a link, and what it leads to would be emptied; make the environment there, or remove the link" >&2; exit 1; }
 	@echo "making the environment in $(VENV) (a minute or two) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	@$(PYTHON) -m venv --clear $(VENV)
