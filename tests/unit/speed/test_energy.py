@@ -1,5 +1,7 @@
 """Energy is read where it is told, and never guessed."""
 
+# ruff: noqa: N802 (the names are NVML's)
+
 import types
 from pathlib import Path
 from typing import Any

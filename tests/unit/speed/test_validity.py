@@ -81,9 +81,7 @@ def test_one_busy_process_counts_the_less_the_more_cpus_there_are() -> None:
 
 def test_another_precision_than_asked_for_is_a_reason() -> None:
     assert validity.precision("bf16", "bf16") == []
-    assert validity.precision("fp16", "fp32") == [
-        "precision: fp16 was asked for, fp32 is what ran"
-    ]
+    assert validity.precision("fp16", "fp32") == ["precision: fp16 was asked for, fp32 is what ran"]
 
 
 def test_the_last_image_of_a_batch_must_be_computed() -> None:
