@@ -35,6 +35,10 @@ ROOT = Path(__file__).resolve().parent.parent
 W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 """Precision of an engine -> what benchmark_app is told (int8 is in the graph)."""
+SAMPLE = {
+    "config": str(ROOT / "resources/sample/hrnet_sample_128x96.py"),
+    "weights": str(ROOT / "resources/sample/hrnet_sample_128x96.pth"),
+}
 BATCHES = (1, 4, 16)
 MANY = 100_000
 MOST_BYTES = 2_000_000_000
@@ -101,7 +105,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Data:
-    """What is evaluated, and the small model: real where they are there, else the sample's."""
+    """What is evaluated, and the small model: real where they are there, else the sample's.
+
+    Paths that are not absolute are those of the workflow, in the folder that it runs in.
+    """
 
     real: bool
     images: Path
@@ -229,10 +236,11 @@ class Bench:
                     "batch": self.args.batch,
                 }
         del variants["small_int8"]
+        variants["sample_bf16"] = {**variants["small_bf16"], "model": "sample"}
         overlay = {
             "model": "w32",
             "dataset": "bench",
-            "models": {"sample": None, "w32": {"config": W32, "weights": None}, "small": small},
+            "models": {"sample": SAMPLE, "w32": {"config": W32, "weights": None}, "small": small},
             "datasets": {
                 "bench": {
                     "images": str(self.data.images),
@@ -359,7 +367,8 @@ class Bench:
 
     def evaluations(self) -> None:
         """From JPEG files to AP with the flip test: ours, and mmpose's own."""
-        dataset = ("--annotations", self.data.annotations, "--images", self.data.images)
+        annotations, images = (self.work / p for p in (self.data.annotations, self.data.images))
+        dataset = ("--annotations", annotations, "--images", images)
         weights = ("--weights", self.data.weights)
         plan: list[tuple[str, tuple[object, ...]]] = []
         for name, config, given, precisions in (
@@ -384,9 +393,9 @@ class Bench:
             self.figures.add(f"{name} evaluation persons/s", found["persons_per_s"], found)
 
     def memory(self) -> None:
-        """Predicts 100,000 crops with the small model; keeps the largest resident memory."""
+        """Predicts 100,000 crops with the sample's model; keeps the largest resident memory."""
         print("memory of 100,000 crops:", flush=True)
-        variant = "small_bf16"
+        variant = "sample_bf16"
         card = json.loads((self.engine(variant) / "engine.json").read_bytes())
         height, width = card["model"]["crop"]["height"], card["model"]["crop"]["width"]
         crops, instances = self.work / "many.npy", self.work / "many.npz"
@@ -503,7 +512,7 @@ def data(real: Path) -> Data:
             config=str(real / "configs/lite-hrnet-tinypose_coco-256x192.py"),
             weights=real / "weights/lite-hrnet-tinypose_coco-256x192.pth",
         )
-    drawn = ROOT / "build/bench/resources/datasets/sample"
+    drawn = Path("resources/datasets/sample")  # what draw_sample makes
     return Data(
         real=False,
         images=drawn / "val.zip",
@@ -512,8 +521,8 @@ def data(real: Path) -> Data:
             "images": str(drawn / "train.zip"),
             "annotations": str(drawn / "train.json"),
         },
-        config=str(ROOT / "resources/sample/hrnet_sample_128x96.py"),
-        weights=ROOT / "resources/sample/hrnet_sample_128x96.pth",
+        config=SAMPLE["config"],
+        weights=Path(SAMPLE["weights"]),
     )
 
 
