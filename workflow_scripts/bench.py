@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -336,12 +337,12 @@ class Bench:
         os.link(folder / ENGINE_FILE, model)
         hint = ["-hint", "throughput"]
         if streams:
-            hint = ["-hint", "none", "-nstreams", str(streams)]
+            cores = str(self.machine.cores)
+            hint = ["-hint", "none", "-nstreams", str(streams), "-nthreads", cores]
         command = [
-            *(sys.executable, "-m", "openvino.tools.benchmark.main", "-m", str(model)),
+            *(str(Path(sys.executable).with_name("benchmark_app")), "-m", str(model)),
             *("-d", "CPU", "-shape", f"crops[{batch},256,192,3]", "-layout", "crops[NHWC]"),
-            *("-infer_precision", PRECISIONS[precision], "-nthreads", str(self.machine.cores)),
-            *("-t", f"{max(1, round(seconds))}", *hint),
+            *("-infer_precision", PRECISIONS[precision], "-t", f"{max(1, round(seconds))}", *hint),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         match = re.search(r"Throughput:\s+([0-9.]+) FPS", done.stdout)
@@ -367,8 +368,12 @@ class Bench:
 
     def evaluations(self) -> None:
         """From JPEG files to AP with the flip test: ours, and mmpose's own."""
-        annotations, images = (self.work / p for p in (self.data.annotations, self.data.images))
-        dataset = ("--annotations", annotations, "--images", images)
+        images = self.work / self.data.images
+        if images.suffix == ".zip":  # mmpose reads folders only
+            with zipfile.ZipFile(images) as archive:
+                archive.extractall(self.work / "images")
+            images = self.work / "images"
+        dataset = ("--annotations", self.work / self.data.annotations, "--images", images)
         weights = ("--weights", self.data.weights)
         plan: list[tuple[str, tuple[object, ...]]] = []
         for name, config, given, precisions in (
