@@ -168,6 +168,7 @@ def main(args: argparse.Namespace) -> None:
             n: version(n) for n in ("openvino", "onnxruntime", "torch", "mmpose", "numpy")
         },
         "data": "real" if bench.data.real else "sample",
+        "verdict": "INVALID" if bench.figures.disturbances else "VALID",
         "rows": [
             {"name": r.name, "ratio": r.ratio, "goal": r.goal, "applies": r.applies, "met": r.met}
             for r in rows
