@@ -136,9 +136,9 @@ def test_speed_that_was_measured_too_shortly_is_shown_as_invalid(finished: Proje
     for variant in VARIANTS:
         validity = finished.json(f"results/{variant}_perf.json")["validity"]
         assert validity["verdict"] == "INVALID"
-        assert "latency: too short: 0.3 s, at least 3 s are needed" in validity["reasons"]
+        assert any(reason.startswith("latency: too short: ") for reason in validity["reasons"])
         assert f"{variant} is INVALID" in page
-        assert re.search(rf"^  {variant}: latency: too short", summary, re.MULTILINE)
+        assert re.search(rf"^  {variant}: .*latency: too short", summary, re.MULTILINE)
 
 
 def test_int8_and_fp32_really_run_in_their_precision(finished: Project) -> None:
