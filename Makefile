@@ -3,11 +3,12 @@
 # make lint     formatters, linters and the type checker, without changing anything
 # make format   what the formatters would change
 # make docs     the pages that are generated from the code
+# make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test lint format docs clean
+.PHONY: report test lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -42,11 +43,15 @@ format: $(VENV)/develop.stamp
 docs: $(VENV)/run.stamp
 	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.reference > docs/configuration.md
 
+bench: $(VENV)/run.stamp
+	$(BIN)/python workflow_scripts/bench.py --output results/bench.json $(BENCH)
+
 clean:
 	rm -rf build logs results .snakemake
 
 # The environment is made anew when its pins change.
 $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
+	@test ! -L $(VENV) || { echo "$(VENV) is a link, and what it leads to would be emptied; make the environment there, or remove the link" >&2; exit 1; }
 	@echo "making the environment in $(VENV) (a minute or two) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	@$(PYTHON) -m venv --clear $(VENV)

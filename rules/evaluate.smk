@@ -60,12 +60,14 @@ rule score_accuracy:
 
 
 rule benchmark_engine:
-    """Measures latency and throughput.  It takes all cores, so that nothing else runs."""
+    """Measures and judges the speed.  It takes all cores, so that nothing else runs."""
     input:
         code=engine_code("benchmark_engine"),
         engine="build/engines/{variant}/engine.bin",
         card="build/engines/{variant}/engine.json",
         crops=benchmark_crops,
+        annotations=PLAN.annotations(PLAN.config.dataset),
+        images=PLAN.images(PLAN.config.dataset),
     output:
         perf="results/{variant}_perf.json",
         samples="results/{variant}_perf_samples.json",
@@ -78,10 +80,13 @@ rule benchmark_engine:
         folder=subpath(input.engine, parent=True),
         min_seconds=PLAN.config.benchmark.min_seconds,
         min_samples=PLAN.config.benchmark.min_samples,
+        batches=PLAN.config.benchmark.batches,
+        streams=PLAN.config.benchmark.streams,
     shell:
         "python {input.code[0]:q} --engine {params.folder:q} --crops {input.crops:q}"
+        " --annotations {input.annotations:q} --images {input.images:q}"
         " --min-seconds {params.min_seconds} --min-samples {params.min_samples}"
-        " --threads {threads} --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
+        " --batches {params.batches} --streams {params.streams} --threads {threads} --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
 
 
 rule reference_heatmaps:

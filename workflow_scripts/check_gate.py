@@ -64,6 +64,8 @@ def checks(
     at_most("keypoint shift (p99, pixels)", shift, limit.keypoint_shift_px)
     at_least("images/s", perf.throughput.fps, limit.fps)
     at_most("latency (p99, ms)", perf.latency_ms.p99, limit.latency_p99_ms)
+    if perf.invalid and (limit.fps is not None or limit.latency_p99_ms is not None):
+        found.append((f"speed has a limit, but its figures are INVALID: {perf.invalid[0]}", False))
     return found
 
 

@@ -5,7 +5,6 @@
 """
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import numpy as np
 
 from hrnetpose import engines, files, stage
 from hrnetpose.data import crops as crop_files
-from hrnetpose.engines.base import Crops, Engine, Heatmaps
-from hrnetpose.pose import decode
+from hrnetpose.pose import predict
 from hrnetpose.stage import StageError
 
 
@@ -46,29 +44,25 @@ def main(args: argparse.Namespace) -> None:
             f"{args.crops}: crops are {crops.shape[1]}x{crops.shape[2]}, but {args.engine} takes "
             f"{size[0]}x{size[1]}"
         )
-    keypoints = len(card.model.keypoints.names)
-    positions = np.zeros((len(args.flip), len(crops), keypoints, 2), np.float32)
-    scores = np.zeros((len(args.flip), len(crops), keypoints), np.float32)
+    joints = len(card.model.keypoints.names)
+    positions = np.zeros((len(args.flip), len(crops), joints, 2), np.float32)
+    scores = np.zeros((len(args.flip), len(crops), joints), np.float32)
     with engine:
-        for start, plain, mirrored in heatmaps(engine, crops, 1 in args.flip):
+        batches = crop_files.read_batches(args.crops, engine.batch)
+        start = 0
+        for plain, mirrored in predict.heatmaps(
+            engine.stream, batches, engine.batch, 1 in args.flip
+        ):
             rows = slice(start, start + len(plain))
-            for number, flip in enumerate(args.flip):
-                averaged = plain
-                if flip:
-                    assert mirrored is not None
-                    indices = card.model.keypoints.flip_indices
-                    flipped = decode.flip_back(
-                        mirrored, indices, card.model.flip_shift, card.model.codec.flip_mode
-                    )
-                    averaged = (plain + flipped) * np.float32(0.5)
-                found, scores[number, rows] = decode.decode(averaged, card.model.codec)
-                positions[number, rows] = decode.to_image(
-                    found,
-                    averaged.shape[:1:-1],
-                    instances["center"][rows],
-                    instances["scale"][rows],
-                    card.model.codec,
-                )
+            positions[:, rows], scores[:, rows] = predict.keypoints(
+                plain,
+                mirrored,
+                args.flip,
+                card.model,
+                instances["center"][rows],
+                instances["scale"][rows],
+            )
+            start = rows.stop
     predictions: dict[str, Any] = {
         "flip": np.array(args.flip),
         "keypoints": positions,
@@ -77,34 +71,6 @@ def main(args: argparse.Namespace) -> None:
     }
     with files.atomic_path(args.output) as temporary:
         np.savez(temporary, **predictions)
-
-
-def heatmaps(
-    engine: Engine, crops: Crops, mirror: bool
-) -> Iterator[tuple[int, Heatmaps, Heatmaps | None]]:
-    """Yields for each batch its first row and its heatmaps, plain and, if asked, mirrored.
-
-    The last batch is padded: an engine may be fixed to its batch, and results must not depend on
-    how a dataset is cut into shards.
-    """
-    starts = range(0, len(crops), engine.batch)
-
-    def batches() -> Iterator[Crops]:
-        for start in starts:
-            batch = np.asarray(crops[start : start + engine.batch])
-            if len(batch) < engine.batch:
-                batch = np.concatenate(
-                    [batch, np.zeros((engine.batch - len(batch), *batch.shape[1:]), np.uint8)]
-                )
-            yield batch
-            if mirror:
-                yield batch[:, :, ::-1]
-
-    results = engine.stream(batches())
-    for start in starts:
-        count = min(engine.batch, len(crops) - start)
-        plain = next(results)[:count]
-        yield start, plain, next(results)[:count] if mirror else None
 
 
 if __name__ == "__main__":

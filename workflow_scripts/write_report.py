@@ -31,6 +31,7 @@ from hrnetpose.data.images import ImageStore
 from hrnetpose.report import drawing, page, table
 from hrnetpose.report.page import Picture, Stage
 from hrnetpose.report.table import Row
+from hrnetpose.speed import verdict
 from hrnetpose.stage import StageError
 
 PICTURES = 6
@@ -108,6 +109,11 @@ def joined(
     missing = [card.variant for card in cards if card.variant not in speed]
     if missing:
         raise StageError(f"--perf: none of the files is of variant {missing[0]!r}")
+    plain = {
+        (card.model.name, card.backend): speed[card.variant]
+        for card in cards
+        if card.requested == "fp32"
+    }
     return [
         Row(
             engine=card,
@@ -115,6 +121,9 @@ def joined(
             accuracy=accuracy.get(card.variant),
             parity=parity.get(card.variant),
             published=published.get(card.model.name, {}),
+            verdict=verdict.precision(
+                card, speed[card.variant], plain.get((card.model.name, card.backend))
+            ),
         )
         for card in cards
     ]

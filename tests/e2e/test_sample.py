@@ -10,7 +10,7 @@ import yaml
 from support import Project
 
 VARIANTS = ("pytorch", "fp32", "fp16", "bf16", "int8")
-QUICK = {"benchmark": {"min_seconds": 0.3, "min_samples": 5}}
+QUICK = {"benchmark": {"min_seconds": 0.3, "min_samples": 5, "batches": [1]}}
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,12 @@ def test_the_gate_lists_every_violation(finished: Project) -> None:
     strict = {"limits": {"ap": 0.999, "fps": 1e9}}
     done = finished.snakemake("gate", "--configfile", finished.overlay(strict))
     assert done.returncode != 0
-    assert "check_gate: error: 10 outside the limits" in done.stderr
+    # Five variants, each with its AP, its images/s and that these are INVALID.
+    assert "check_gate: error: 15 outside the limits" in done.stderr
     for variant in VARIANTS:
         assert f"  {variant}: AP is 0." in done.stderr
         assert f"  {variant}: images/s is " in done.stderr
+        assert f"  {variant}: speed has a limit, but its figures are INVALID: " in done.stderr
     assert not (finished.folder / "results/gate.txt").exists()
 
 
@@ -111,16 +113,32 @@ def test_perf_says_what_was_measured_on_what(finished: Project, variant: str) ->
     raw = finished.json(f"results/{perf['raw']}")
     assert perf["engine"] == {"variant": variant, "sha256": engine["sha256"]}
     assert perf["precision"]["requested"] == engine["requested"]
-    assert perf["samples"] == len(raw["latency_s"]) >= 5
-    assert perf["throughput"]["samples"] == len(raw["throughput_done_s"]) >= 5
+    assert perf["latency"]["samples"] == len(raw["latency_s"]) >= 5
+    assert perf["samples"] == len(raw["throughput_done_s"]) >= 5
     assert perf["duration_s"] >= 0.3
     assert perf["throughput"]["fps"] == pytest.approx(
-        perf["batch"] * len(raw["throughput_done_s"]) / raw["throughput_done_s"][-1]
+        perf["batch"] * perf["samples"] / perf["duration_s"]
     )
+    sizes = {point["batch"] for point in perf["throughput"]["sweep"]}
+    assert sizes == {1, engine["batch"]}
+    parts = perf["end_to_end"]["ms_per_person"]
+    assert sum(parts.values()) == pytest.approx(perf["end_to_end"]["total_ms_per_person"])
     latency = perf["latency_ms"]
     ordered = [latency[key] for key in ("min", "p50", "p90", "p95", "p99", "max")]
     assert ordered == sorted(ordered)
     assert perf["host"]["cores"] >= 1
+    assert perf["roofline"]["fraction"] > 0
+
+
+def test_speed_that_was_measured_too_shortly_is_shown_as_invalid(finished: Project) -> None:
+    page = (finished.folder / "results/report.html").read_text()
+    summary = (finished.folder / "results/summary.txt").read_text()
+    for variant in VARIANTS:
+        validity = finished.json(f"results/{variant}_perf.json")["validity"]
+        assert validity["verdict"] == "INVALID"
+        assert any(reason.startswith("latency: too short: ") for reason in validity["reasons"])
+        assert f"{variant} is INVALID" in page
+        assert re.search(rf"^  {variant}: .*latency: too short", summary, re.MULTILINE)
 
 
 def test_int8_and_fp32_really_run_in_their_precision(finished: Project) -> None:
@@ -166,6 +184,7 @@ def test_editing_the_decoder_reruns_predictions_but_no_export(finished: Project)
     jobs = finished.jobs("report")
     decoder.write_text(content)
     assert jobs == {
+        "benchmark_engine": 5,  # the way from images to keypoints is measured, too
         "predict_keypoints": 5,
         "score_accuracy": 5,
         "measure_parity": 5,

@@ -234,7 +234,7 @@ def test_each_stage_depends_on_its_rooms_only(made_from: Callable[..., set[str]]
     assert rooms(made_from("fetch_file")) - ground == {"data"}
     assert rooms(made_from("score_accuracy")) - ground == {"data", "pose"}
     assert rooms(made_from("predict_keypoints")) - ground == {"data", "engines", "pose"}
-    assert rooms(made_from("benchmark_engine")) - ground == {"data", "engines", "speed"}
+    assert rooms(made_from("benchmark_engine")) - ground == {"data", "engines", "pose", "speed"}
 
 
 def test_the_decoder_concerns_predictions_and_not_the_export(

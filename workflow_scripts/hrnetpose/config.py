@@ -158,9 +158,9 @@ class Limits(_Section):
     keypoint_shift_px: Annotated[float, Field(ge=0)] | None = None
     """The largest 99th percentile of keypoint shift of the engine, in pixels of the input."""
     fps: Annotated[float, Field(ge=0)] | None = None
-    """The lowest throughput, images/s."""
+    """The lowest throughput, images/s; a figure that is INVALID does not pass."""
     latency_p99_ms: Annotated[float, Field(gt=0)] | None = None
-    """The highest 99th percentile of latency, milliseconds for a batch."""
+    """The highest 99th percentile of latency in milliseconds; it must be VALID, too."""
 
 
 class Variant(_Section):
@@ -202,10 +202,14 @@ class Quantization(_Section):
 class Benchmark(_Section):
     """How speed is measured."""
 
-    min_seconds: float = Field(5.0, gt=0, strict=True)
-    """Each of latency and throughput is measured for at least this long."""
+    min_seconds: float = Field(4.0, gt=0, strict=True)
+    """Each of latency and throughput is measured for at least this long; VALID needs 3."""
     min_samples: int = Field(50, ge=1, strict=True)
-    """... and for at least this many batches."""
+    """Latency is measured on at least this many requests; VALID needs 50."""
+    batches: list[Annotated[int, Field(ge=1, le=4096, strict=True)]] = [1, 8]
+    """Throughput is the best of these batch sizes, the variant's own, ..."""
+    streams: list[Annotated[int, Field(ge=1, strict=True)]] = []
+    """... and, where a backend has them, these numbers of streams, one, and one for each thread."""
 
 
 class Config(_Section):

@@ -267,3 +267,20 @@ def test_a_table_of_other_crops_is_refused(drawn: tuple[list[Image], Path], tmp_
 
     with pytest.raises(StageError, match=r"instances\.npz: has 14 rows for 13 crops"):
         crops.read_instances(tmp_path / "instances.npz", 13)
+
+
+@pytest.mark.parametrize("size", [1, 4, 12, 50])
+def test_crops_are_read_in_batches(tmp_path: Path, size: int) -> None:
+    content = np.random.default_rng(0).integers(0, 256, (12, 8, 6, 3), dtype=np.uint8)
+    np.save(tmp_path / "crops.npy", content)
+
+    found = list(crops.read_batches(tmp_path / "crops.npy", size))
+
+    assert {len(batch) for batch in found[:-1]} <= {size}
+    assert np.array_equal(np.concatenate(found), content)
+
+
+def test_no_crops_are_no_batches(tmp_path: Path) -> None:
+    np.save(tmp_path / "crops.npy", np.zeros((0, 8, 6, 3), np.uint8))
+
+    assert list(crops.read_batches(tmp_path / "crops.npy", 4)) == []

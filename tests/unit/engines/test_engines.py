@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -196,9 +197,8 @@ def test_an_engine_can_be_opened_again(
     assert np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "pytorch"])
+@pytest.mark.parametrize("backend", engines.BACKENDS)
 def test_the_same_engine_is_built_twice(build: Callable[..., Path], backend: str) -> None:
-    """OpenVINO's is only the same from process to process: it numbers layers as it goes."""
     one, other = (EngineCard.read(build(backend, copy=n) / "engine.json") for n in range(2))
 
     assert one.sha256 == other.sha256
@@ -226,7 +226,46 @@ def test_openvino_takes_the_number_of_streams(build: Callable[..., Path]) -> Non
     folder = build("openvino", options='{"streams": 1}')
 
     with engines.open_engine(folder, threads=2)[0] as opened:
-        assert opened.requests == 1
+        assert opened.requests == 2  # one runs, one waits
+
+
+@pytest.mark.parametrize("backend", engines.BACKENDS)
+def test_an_engine_opens_at_another_batch(
+    build: Callable[..., Path], batches: list[Crops], expected: list[Floats], backend: str
+) -> None:
+    folder = build(backend)
+    card = engines.read_card(folder)
+    streams = 1 if engines.backend(backend).has_streams else None
+
+    with engines.open_engine_at(folder, card, 2, batch=2, streams=streams) as opened:
+        found = opened.infer(batches[0][:2])
+
+    assert opened.batch == 2
+    assert graphs.relative_error(found, expected[0][:2]) < TOLERANCE["fp32"]
+
+
+@pytest.mark.parametrize("backend", engines.BACKENDS)
+def test_the_parts_of_an_inference_are_all_of_it(
+    build: Callable[..., Path], batches: list[Crops], backend: str
+) -> None:
+    with engines.open_engine(build(backend), threads=2)[0] as opened:
+        start = time.perf_counter()
+        found, phases = opened.infer_in_phases(batches[0])
+        elapsed = time.perf_counter() - start
+
+        assert np.array_equal(found, opened.infer(batches[0]))
+    assert min(phases.copy_in, phases.copy_out) >= 0 < phases.inference
+    assert phases.copy_in + phases.inference + phases.copy_out <= elapsed
+
+
+def test_crops_of_another_batch_are_refused(
+    build: Callable[..., Path], batches: list[Crops]
+) -> None:
+    with (
+        engines.open_engine(build("openvino"), threads=2)[0] as opened,
+        pytest.raises(ValueError, match=r"crops are \[2, 64, 32, 3\]; expected \[3, 64, 32, 3\]"),
+    ):
+        opened.infer(batches[0][:2])
 
 
 def test_the_card_says_what_the_engine_is(plain: Path, tiny: Path) -> None:

@@ -8,12 +8,15 @@ from hrnetpose.artifacts import (
     Accuracy,
     Delta,
     Drift,
+    EndToEnd,
+    Energy,
     EngineCard,
     EngineReference,
     ExecutedPrecision,
     Host,
     KeypointShift,
     Latency,
+    LatencyScenario,
     Metrics,
     ModelCard,
     Parity,
@@ -21,7 +24,11 @@ from hrnetpose.artifacts import (
     PrecisionPair,
     Protocol,
     ProtocolResult,
+    Roofline,
+    SweepPoint,
     Throughput,
+    Validity,
+    WarmUp,
 )
 from hrnetpose.report.table import Row
 
@@ -68,6 +75,9 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
         executed: str = "fp16",
         drift: float | None = None,
         cpu: str = "Abacus 3000",
+        reasons: tuple[str, ...] = (),
+        whole: bool = False,
+        verdict: str | None = None,
     ) -> Row:
         engine = EngineReference(variant=variant, sha256="3" * 64)
         shift = KeypointShift(mean=0.125, p99=0.75, max=2.5)
@@ -95,16 +105,72 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                 model=model_card,
             ),
             perf=Perf(
-                throughput=Throughput(fps=fps, samples=50, duration_s=5.0, requests=2),
-                latency_ms=Latency(
-                    mean=12.0, p50=11.5, p90=13.0, p95=14.0, p99=17.25, min=10.0, max=20.0
+                throughput=Throughput(
+                    fps=fps,
+                    batch=32,
+                    streams=2,
+                    requests=4,
+                    samples=50,
+                    images=1600,
+                    duration_s=1600 / fps,
+                    spread=0.02,
+                    sweep=[
+                        SweepPoint(
+                            batch=size,
+                            streams=2,
+                            fps=fps * size / 32,
+                            samples=9,
+                            duration_s=0.5,
+                            load_seconds=0.25,
+                        )
+                        for size in (8, 32)
+                    ],
                 ),
+                latency_ms=Latency(
+                    mean=12.0,
+                    p50=11.5,
+                    p90=13.0,
+                    p95=14.0,
+                    p99=17.25,
+                    p99_9=19.5,
+                    iqr=0.75,
+                    min=10.0,
+                    max=20.0,
+                ),
+                latency=LatencyScenario(
+                    batch=1, streams=1, samples=400, duration_s=4.8, spread=0.03
+                ),
+                device_ms=None,
+                end_to_end=EndToEnd(
+                    persons_per_s=77.7,
+                    persons=128,
+                    images=50,
+                    ms_per_person={"decode": 1.5, "crop": 0.5, "inference": 12.0},
+                    total_ms_per_person=14.0,
+                )
+                if whole
+                else None,
                 samples=50,
-                duration_s=5.0,
+                duration_s=1600 / fps,
                 batch=32,
                 threads=2,
+                build_seconds=1.5,
                 load_seconds=0.5,
                 first_inference_ms=30.0,
+                warm_up=WarmUp(seconds=1.0, stable=True),
+                roofline=Roofline(
+                    flops_per_image=5e8,
+                    bytes_per_image=1e5,
+                    precision=executed,
+                    peak_flops=fps * 1e9,
+                    bandwidth_bytes_s=1e10,
+                    measured_with="a matrix product",
+                    bound="compute",
+                    limit_fps=2 * fps,
+                    fraction=0.5,
+                ),
+                validity=Validity(verdict="INVALID" if reasons else "VALID", reasons=list(reasons)),
+                energy=Energy(joules_per_image=None, source="not available: no RAPL"),
                 precision=PrecisionPair(requested="fp16", executed=executed),
                 device="CPU",
                 engine=engine,
@@ -112,6 +178,10 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                     cpu=cpu,
                     features=["avx2"],
                     cores=2,
+                    cache_bytes=2**25,
+                    clock_mhz=2500.0,
+                    virtual=True,
+                    gpu=None,
                     memory_bytes=8_000_000_000,
                     os="Linux",
                     python="3.11",
@@ -122,6 +192,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
             ),
             accuracy=None if ap is None else accuracy_of(engine, ap, change),
             parity=parity,
+            verdict=verdict,
         )
 
     return make

@@ -132,6 +132,24 @@ def test_the_page_loads_nothing_from_elsewhere(
     assert not re.search(r"url\(|@import|https?://", text)
 
 
+def test_speed_is_told_with_its_validity_its_limit_and_its_parts(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    rows = [make_row("a", whole=True), make_row("b", reasons=("latency: too short",))]
+
+    text = page.render(rows, [model_card], [], [])
+
+    tables = Page(text).tables
+    assert [line[:2] for line in tables["speed"][1:]] == [["a", "VALID"], ["b", "INVALID"]]
+    assert tables["speed"][1][2:8] == ["100.0", "32", "2", "200.0", "compute", "50 %"]
+    assert {len(line) for line in tables["speed"]} == {len(tables["speed"][0])}
+    assert tables["parts"][0][2:] == ["decode ms", "crop ms", "inference ms", "total ms"]
+    assert tables["parts"][1] == ["a", "77.7", "1.500", "0.500", "12.000", "14.000"]
+    assert tables["sweep"][1:3] == [["a", "8", "2", "25.0"], ["", "32", "2", "100.0"]]
+    assert "b is INVALID</b>: latency: too short." in text
+    assert "not available: no RAPL" in text
+
+
 def test_names_are_escaped(make_row: MakeRow, model_card: ModelCard, stage: Stage) -> None:
     bad = '<script>alert("1")</script>'
     model = model_card.model_copy(update={"name": bad, "config": bad, "architecture": bad})

@@ -17,8 +17,9 @@ def test_every_row_has_all_of_its_figures(make_row: MakeRow) -> None:
     header, _, line = text.splitlines()
     assert header.split()[:4] == ["variant", "backend", "precision", "AP"]
     assert line.split()[:4] == ["fp16", "openvino", "fp16", "0.6543"]
-    for figure in ("\u22120.0021 [\u22120.0121, +0.0079]", "123.5", "11.5", "17.2", "3.5"):
+    for figure in ("\u22120.0021 [\u22120.0121, +0.0079]", "123.5", "11.5", "17.2", "50 %", "3.5"):
         assert figure in line
+    assert line.split()[-2:] == ["VALID", "3.5"]
 
 
 def test_the_columns_are_aligned(make_row: MakeRow) -> None:
@@ -33,7 +34,7 @@ def test_the_columns_are_aligned(make_row: MakeRow) -> None:
     ends = [index for index, (a, b) in enumerate(zip(rule, rule[1:] + " ", strict=True))
             if a == "-" and b == " "]  # fmt: skip
     assert len(lines) == len(rows)
-    assert len(ends) == 9
+    assert len(ends) == 11
     for line in (header, *lines):
         assert len(line) <= len(rule)
         padded = line.ljust(len(rule))
@@ -83,3 +84,29 @@ def test_a_change_is_written_with_its_interval() -> None:
 
     assert table.interval(delta) == "\u22120.0100 [\u22120.0200, +0.0000]"
     assert table.interval(None) == "\u2013"
+
+
+def test_figures_that_cannot_be_believed_say_so_with_their_reasons(make_row: MakeRow) -> None:
+    rows = [make_row("a"), make_row("b", reasons=("latency: too short", "throughput: unstable"))]
+
+    text = table.as_text(rows)
+
+    assert text.splitlines()[3].split()[-2] == "INVALID"
+    assert text.count("INVALID") == 1
+    assert "speed that cannot be believed:\n  b: latency: too short; throughput: unstable\n" in text
+
+
+def test_a_figure_that_does_not_add_up_is_invalid_whatever_the_file_says(make_row: MakeRow) -> None:
+    row = make_row("a", fps=100.0)
+    perf = row.perf.model_copy(update={"batch": 1024})
+
+    assert row.perf.invalid == []
+    assert perf.invalid == [
+        "batch arithmetic: 50 batches of 1024 are 51200 images, but 1600 came back"
+    ]
+
+
+def test_a_precision_that_is_not_worth_it_is_told(make_row: MakeRow) -> None:
+    text = table.as_text([make_row("fp16", verdict="fp16 on this CPU: no native units")])
+
+    assert "not worth it:\n  fp16: fp16 on this CPU: no native units\n" in text

@@ -1,7 +1,7 @@
 """Statistics are numpy's, and a measurement lasts as long as both limits say."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -18,16 +18,19 @@ BATCHES = ["a", "b", "c"]
 def test_the_statistics_are_those_of_numpy_in_milliseconds(samples: list[float]) -> None:
     found = timing.summarize(samples)
 
-    for name, share in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99)):
+    shares = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "p99_9": 99.9}
+    for name, share in shares.items():
         assert getattr(found, name) == pytest.approx(np.percentile(samples, share) * 1e3)
     assert found.mean == pytest.approx(np.mean(samples) * 1e3)
     assert found.min == pytest.approx(min(samples) * 1e3)
     assert found.max == pytest.approx(max(samples) * 1e3)
-    assert found.min <= found.p50 <= found.p90 <= found.p95 <= found.p99 <= found.max
+    assert found.min <= found.p50 <= found.p90 <= found.p95 <= found.p99 <= found.p99_9 <= found.max
+    quarters = np.percentile(samples, [25, 75]) * 1e3
+    assert found.iqr == pytest.approx(quarters[1] - quarters[0], abs=1e-6)
 
 
 def test_one_sample_is_all_of_its_statistics() -> None:
-    assert set(timing.summarize([0.25]).model_dump().values()) == {250.0}
+    assert set(timing.summarize([0.25]).model_dump().values()) == {250.0, 0.0}
 
 
 class Engine:
@@ -89,33 +92,83 @@ def test_throughput_runs_as_many_batches_as_asked() -> None:
 
     done = timing.throughput(engine.stream, BATCHES, Limits(min_seconds=0.0, min_samples=8))
 
-    assert len(done) == 8
+    assert len(done.done) == 8
     assert engine.asked == ["a", "b", "c", "a", "b", "c", "a", "b"]
-    assert done == sorted(done)
-    assert done[0] > 0
+    assert done.done == sorted(done.done)
+    assert done.done[0] > 0
+    assert done.images == 8
+    assert done.fps == pytest.approx(8 / done.done[-1])
 
 
 def test_throughput_lasts_as_long_as_asked() -> None:
     done = timing.throughput(Engine().stream, BATCHES, Limits(min_seconds=0.05, min_samples=1))
 
-    assert done[-1] >= 0.05
-    assert len(done) > 3
+    assert done.done[-1] >= 0.05
+    assert len(done.done) > 3
 
 
-def test_the_warm_up_takes_its_time_and_tells_of_the_first_call() -> None:
-    engine = Engine()
-    start = time.perf_counter()
+def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
+    def halves(batches: Iterable[str]) -> Iterator[str]:
+        return (batch[: len(batch) // 2] for batch in batches)
 
-    first = timing.warm_up(engine.infer, BATCHES, seconds=0.02)
+    limits = Limits(min_seconds=0.0, min_samples=5)
 
-    assert time.perf_counter() - start > 0.02
-    assert 0 <= first < 1e3 * (time.perf_counter() - start)
-    assert engine.asked[:4] == ["a", "b", "c", "a"]
+    assert timing.throughput(halves, ["abcdefgh"], limits).images == 20
 
 
-def test_the_warm_up_calls_at_least_three_times() -> None:
-    engine = Engine()
+def test_the_warm_up_ends_when_the_windows_agree() -> None:
+    first, found = timing.warm_up(steady(0.001), BATCHES, at_least=0.0, at_most=5.0)
 
-    timing.warm_up(engine.infer, BATCHES, seconds=0.0)
+    assert found.stable
+    assert found.seconds < 4
+    assert 1.0 <= first < 1e3 * found.seconds
 
-    assert engine.asked == ["a", "b", "c"]
+
+def test_the_warm_up_lasts_as_long_as_asked() -> None:
+    _, found = timing.warm_up(steady(0.001), BATCHES, at_least=0.5, at_most=1.0)
+
+    assert found.seconds >= 0.5
+
+
+def test_a_warm_up_that_never_settles_is_given_up() -> None:
+    calls = 0
+
+    def ever_slower(batch: str) -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.0005 * calls)
+
+    _, found = timing.warm_up(ever_slower, BATCHES, at_least=0.0, at_most=0.2)
+
+    assert not found.stable
+    assert found.seconds >= 0.2
+
+
+def steady(seconds: float) -> Callable[[str], None]:
+    """A call that takes as long every time."""
+    return lambda batch: time.sleep(seconds)
+
+
+def test_a_steady_measurement_has_no_spread() -> None:
+    assert timing.latency_spread([0.1] * 40) == 0
+    assert timing.throughput_spread([0.1 * n for n in range(1, 41)]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_measurement_that_slows_down_has_spread() -> None:
+    # The last fifth takes half as long again.
+    latencies = [0.1] * 32 + [0.15] * 8
+    assert timing.latency_spread(latencies) == pytest.approx(0.5)
+    done = list(np.cumsum(latencies))
+    assert timing.throughput_spread(done) == pytest.approx(1 / 3)
+
+
+def test_batches_that_are_done_in_pairs_are_steady() -> None:
+    done = [float(pair) for pair in range(1, 21) for _ in range(2)]
+
+    assert timing.throughput_spread(done) == pytest.approx(0, abs=1e-9)
+
+
+@given(st.lists(st.floats(1e-3, 10), min_size=1, max_size=60))
+def test_no_number_of_samples_is_too_few_for_the_spread(samples: list[float]) -> None:
+    assert timing.latency_spread(samples) >= 0
+    assert timing.throughput_spread(list(np.cumsum(samples))) >= 0

@@ -1,5 +1,6 @@
 """Cutting persons out of images, exactly as mmpose's top-down test pipeline does."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,27 +120,14 @@ def write(
         StageError: an image is missing or damaged.
     """
     persons = [person for image in images for person in image.persons]
-    boxes = np.array([person.box for person in persons], np.float32).reshape(-1, 4)
-    centers, scales = center_and_scale(boxes, crop)
-    starts = np.cumsum([0] + [len(image.persons) for image in images])
-
-    def crops_of(job: tuple[Image, int]) -> list[Pixels]:
-        image, start = job
-        pixels = store.decode(image.file_name, image.width, image.height)
-        return [
-            cut(pixels, centers[row], scales[row], crop)
-            for row in range(start, start + len(image.persons))
-        ]
-
-    cv2.setNumThreads(1)
+    boxes, centers, scales = geometry(images, crop)
     shape = (len(persons), crop.height, crop.width, 3)
     # Written as a plain file: a full disk is then an error, not a SIGBUS of a memory map.
     with files.atomic_path(crops) as temporary, temporary.open("wb") as file:
         header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for cut_out in _ordered_map(crops_of, zip(images, starts[:-1], strict=True), threads):
-            for pixels in cut_out:
-                file.write(pixels.tobytes())
+        for pixels in cut_all(images, store, crop, threads):
+            file.write(pixels.data)
     with files.atomic_path(instances) as temporary:
         np.savez(
             temporary,
@@ -151,6 +139,64 @@ def write(
             scale=scales,
             boxes_from=np.array(boxes_from),
         )
+
+
+def geometry(images: list[Image], crop: Crop) -> tuple[Floats, Floats, Floats]:
+    """Returns boxes [N, 4], centres [N, 2] and sizes [N, 2] of all persons."""
+    boxes = [person.box for image in images for person in image.persons]
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    return corners, *center_and_scale(corners, crop)
+
+
+def cut_all(
+    images: Iterable[Image], store: ImageStore, crop: Crop, threads: int = 1
+) -> Iterator[Pixels]:
+    """Yields the crops of all persons in order, each uint8 [crop.height, crop.width, 3] RGB.
+
+    Each image is decoded once, `threads` of them at a time, and not far ahead of what is taken.
+
+    Raises:
+        StageError: an image is missing or damaged.
+    """
+    cv2.setNumThreads(1)
+
+    def crops_of(image: Image) -> list[Pixels]:
+        pixels = store.decode(image.file_name, image.width, image.height)
+        return cut_persons(pixels, image, crop)
+
+    for cut_out in _ordered_map(crops_of, images, threads):
+        yield from cut_out
+
+
+def cut_persons(pixels: Pixels, image: Image, crop: Crop) -> list[Pixels]:
+    """Returns the crops of an image's persons."""
+    _, centers, scales = geometry([image], crop)
+    return [cut(pixels, center, scale, crop) for center, scale in zip(centers, scales, strict=True)]
+
+
+def in_batches(crops: Iterable[Pixels], size: int) -> Iterator[Pixels]:
+    """Stacks crops to batches, uint8 [size, H, W, 3]; the last may be smaller."""
+    waiting = iter(crops)
+    while batch := list(itertools.islice(waiting, size)):
+        yield np.stack(batch)
+
+
+def read_batches(path: Path, size: int) -> Iterator[Pixels]:
+    """Reads crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
+
+    The file is read and not mapped: mapped pages would count as this process's memory.
+
+    Raises:
+        StageError: the file is missing or is not what `write` makes.
+    """
+    shape = read(path).shape
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        for start in range(0, shape[0], size):
+            batch = np.empty((min(size, shape[0] - start), *shape[1:]), np.uint8)
+            file.readinto(batch.data)
+            yield batch
 
 
 def _ordered_map(

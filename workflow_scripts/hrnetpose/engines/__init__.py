@@ -48,6 +48,33 @@ def open_engine(folder: Path, threads: int) -> tuple[Engine, EngineCard]:
     Raises:
         StageError: the engine is missing, damaged or was built for something else.
     """
+    card = read_card(folder)
+    return backend(card.backend).open(folder, card, threads), card
+
+
+def open_engine_at(
+    folder: Path, card: EngineCard, threads: int, batch: int, streams: int | None
+) -> Engine:
+    """Prepares to open a checked engine (`read_card`) at another batch and number of streams.
+
+    Args:
+        folder: holds engine.bin.
+        card: what `read_card` returned.
+        threads: CPU threads to use.
+        batch: images per inference; the engine's own, unless `Backend.any_batch`.
+        streams: requests that run at the same time; None for a backend without `has_streams`.
+    """
+    used = backend(card.backend)
+    options = {**card.options, **({"streams": streams} if streams else {})}
+    return used.open(folder, card.model_copy(update={"batch": batch, "options": options}), threads)
+
+
+def read_card(folder: Path) -> EngineCard:
+    """Reads an engine's card and checks that it describes the engine, which fits this machine.
+
+    Raises:
+        StageError: the engine is missing, damaged or was built for something else.
+    """
     try:
         card = EngineCard.read(folder / ENGINE_CARD)
     except StageError as error:
@@ -65,4 +92,4 @@ def open_engine(folder: Path, threads: int) -> tuple[Engine, EngineCard]:
             f"{file}: missing, or not the engine that {ENGINE_CARD} describes; build it again: "
             f"{rebuild(folder)}"
         )
-    return used.open(folder, card, threads), card
+    return card

@@ -6,6 +6,7 @@ so that planning a run, or a run of another backend, never needs them.
 
 import importlib
 import importlib.util
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -71,6 +72,15 @@ class BuildRequest:
     cache: Path | None = None
 
 
+@dataclass(frozen=True)
+class Phases:
+    """Where the seconds of one blocking call went."""
+
+    copy_in: float
+    inference: float
+    copy_out: float
+
+
 class Engine(AbstractContextManager["Engine"], ABC):
     """An opened engine.  It keeps the device from `__enter__` to `__exit__`."""
 
@@ -106,6 +116,15 @@ class Engine(AbstractContextManager["Engine"], ABC):
         """
         return None
 
+    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        """Runs one batch as `infer` does, and tells copies from inference where the backend can.
+
+        Here everything is inference.
+        """
+        start = time.perf_counter()
+        heatmaps = self.infer(crops)
+        return heatmaps, Phases(0.0, time.perf_counter() - start, 0.0)
+
     @abstractmethod
     def executed(self) -> ExecutedPrecision:
         """What the backend says it runs the heavy layers in."""
@@ -140,6 +159,7 @@ class Backend:
         original: it runs the original model, from its checkpoint, instead of the ONNX graph.
         gpus: how many GPUs an engine with these options needs; a cluster gives its jobs so many.
         install: how to install its packages.
+        any_batch: an engine can be opened at any batch, not only at its own.
     """
 
     name: str
@@ -155,6 +175,12 @@ class Backend:
     original: bool = False
     gpus: Callable[[Mapping[str, Any]], int] = lambda options: 0
     install: str = "`pip install -r envs/requirements.txt`"
+    any_batch: bool = False
+
+    @property
+    def has_streams(self) -> bool:
+        """Tells whether the number of requests that run at the same time is an option."""
+        return "streams" in self.options.model_fields
 
     def missing(self) -> list[str]:
         """Returns the packages that are not installed."""

@@ -221,4 +221,5 @@ BACKEND = Backend(
     device=_device,
     lacking=lacking,
     gpus=lambda options: int(OnnxRuntimeOptions(**options).provider != "cpu"),
+    any_batch=True,
 )

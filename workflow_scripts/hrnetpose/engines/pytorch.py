@@ -270,4 +270,5 @@ BACKEND = Backend(
     lacking=lacking,
     original=True,
     gpus=lambda options: int(PyTorchOptions(**options).device == "cuda"),
+    any_batch=True,
 )

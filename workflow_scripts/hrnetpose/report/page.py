@@ -51,6 +51,7 @@ def render(
     environment.filters["number"] = table.number
     environment.filters["interval"] = table.interval
     environment.filters["published"] = table.published
+    environment.filters["share"] = table.share
     return environment.get_template("report.html").render(
         rows=rows,
         models=models,

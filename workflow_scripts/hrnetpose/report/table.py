@@ -19,6 +19,8 @@ class Row:
     parity: Parity | None = None
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     """Published AP, AP50 and fps by protocol (`det+flip`), on the same dataset."""
+    verdict: str | None = None
+    """Why its precision is not worth it; None if it is."""
 
     @property
     def name(self) -> str:
@@ -55,6 +57,11 @@ def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
+def share(value: float | None) -> str:
+    """Formats a share in percent; a missing one is a dash."""
+    return MISSING if value is None else f"{value:.0%}".replace("%", " %")
+
+
 def interval(delta: Delta | None) -> str:
     """Formats a change with its interval."""
     if delta is None:
@@ -85,6 +92,8 @@ def as_text(rows: Sequence[Row]) -> str:
         "images/s",
         "p50 ms",
         "p99 ms",
+        "of limit",
+        "speed",
         "MB",
     )
     lines = [
@@ -97,6 +106,8 @@ def as_text(rows: Sequence[Row]) -> str:
             number(row.perf.throughput.fps, 1),
             number(row.perf.latency_ms.p50, 1),
             number(row.perf.latency_ms.p99, 1),
+            share(row.perf.roofline.fraction),
+            "INVALID" if row.perf.invalid else "VALID",
             number(row.engine.bytes / 1e6, 1),
         )
         for row in rows
@@ -111,4 +122,15 @@ def as_text(rows: Sequence[Row]) -> str:
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([format_line(header), rule, *map(format_line, lines)]) + "\n"
+    table = [format_line(header), rule, *map(format_line, lines)]
+    return "\n".join([*table, *_notes(rows)]) + "\n"
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """Returns what must be known of figures, a paragraph for each kind."""
+    invalid = [f"  {row.name}: {'; '.join(row.perf.invalid)}" for row in rows if row.perf.invalid]
+    verdicts = [f"  {row.name}: {row.verdict}" for row in rows if row.verdict]
+    return [
+        *(["", "speed that cannot be believed:", *invalid] if invalid else []),
+        *(["", "precisions that are not worth it:", *verdicts] if verdicts else []),
+    ]

@@ -5,29 +5,86 @@ import platform
 from pathlib import Path
 
 from hrnetpose.artifacts import Host
+from hrnetpose.speed import nvml
 
-_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
-             "amx_fp16", "asimd", "bf16", "i8mm", "sve")  # fmt: skip
+_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
+             "amx_bf16", "amx_int8", "amx_fp16", "asimd", "asimdhp", "bf16", "i8mm",
+             "sve")  # fmt: skip
+_CPUS = Path("/sys/devices/system/cpu")
+NATIVE = {
+    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
+    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm"),
+}
+"""CPU features that compute in a precision; fp32 needs none."""
+
+
+def cpus() -> list[int]:
+    """Returns the numbers of the CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def cores() -> int:
     """Returns how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(cpus())
 
 
-def describe() -> Host:
-    """Describes this machine."""
+def describe(device: str = "CPU") -> Host:
+    """Describes this machine.
+
+    Args:
+        device: what the engine runs on, as its card says.
+    """
     cpu = _cpu_info()
     flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
     return Host(
         cpu=cpu.get("model name") or platform.processor() or platform.machine(),
         features=[feature for feature in _FEATURES if feature in flags],
         cores=cores(),
+        cache_bytes=_last_level_cache(),
+        clock_mhz=clock_mhz(),
+        virtual="hypervisor" in flags,
+        gpu=nvml.describe() if not device.startswith("CPU") else None,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         os=platform.platform(),
         python=platform.python_version(),
         load_average=os.getloadavg()[0],
     )
+
+
+def clock_mhz() -> float | None:
+    """Returns the present mean clock of the CPUs that this process may use.
+
+    A virtual machine usually tells a constant; where there is none, None.
+    """
+    found = []
+    for number in cpus():
+        try:
+            text = (_CPUS / f"cpu{number}/cpufreq/scaling_cur_freq").read_text()
+        except OSError:
+            continue
+        found.append(float(text) / 1e3)
+    if not found:
+        try:
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return None
+        found = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    return sum(found) / len(found) if found else None
+
+
+def _last_level_cache() -> int | None:
+    sizes = []
+    for index in sorted((_CPUS / f"cpu{cpus()[0]}/cache").glob("index*")):
+        try:
+            text = (index / "size").read_text().strip()
+        except OSError:
+            continue
+        unit = {"K": 2**10, "M": 2**20}.get(text[-1:], 1)
+        sizes.append(int(text.rstrip("KM")) * unit)
+    return max(sizes, default=None)
 
 
 def _cpu_info() -> dict[str, str]:

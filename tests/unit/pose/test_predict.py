@@ -1,0 +1,60 @@
+"""Batches go in, keypoints come out, and no padding is seen."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.pose import predict
+
+Crops = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+def stream(batches: Iterable[Crops]) -> Iterator[Floats]:
+    """An engine fixed to batches of 4; its heatmaps are the crops' first channel."""
+    for batch in batches:
+        assert batch.shape == (4, 6, 5, 3)
+        yield batch[..., :1].transpose(0, 3, 1, 2).astype(np.float32)
+
+
+@pytest.fixture
+def crops() -> Crops:
+    return np.random.default_rng(0).integers(1, 256, (10, 6, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_last_batch_is_padded_for_the_engine_alone(crops: Crops, mirror: bool) -> None:
+    batches = [crops[:4], crops[4:8], crops[8:]]
+
+    found = list(predict.heatmaps(stream, iter(batches), 4, mirror))
+
+    assert [len(plain) for plain, _ in found] == [4, 4, 2]
+    plain = np.concatenate([one for one, _ in found])
+    assert np.array_equal(plain[:, 0], crops[..., 0])
+    for one, other in found:
+        assert (other is not None) == mirror
+        if other is not None:
+            assert np.array_equal(other, one[..., ::-1])
+
+
+def test_no_batches_give_no_heatmaps() -> None:
+    assert list(predict.heatmaps(stream, iter([]), 4, mirror=True)) == []
+
+
+def test_both_protocols_come_from_the_same_heatmaps(model_card: ModelCard) -> None:
+    plain = np.zeros((2, 3, 16, 8), np.float32)
+    plain[:, :, 5, 3] = 1
+    mirrored = np.zeros_like(plain)
+    mirrored[:, :, 5, 5] = 1  # its mirror image, moved by a pixel, is at 3
+    kept = plain.copy()
+    boxes = np.full((2, 2), 64, np.float32)
+
+    positions, scores = predict.keypoints(plain, mirrored, [0, 1], model_card, boxes, boxes)
+
+    assert positions.shape == (2, 2, 3, 2)
+    assert np.allclose(positions[0], positions[1])
+    assert np.allclose(scores, 1)
+    assert np.array_equal(plain, kept)

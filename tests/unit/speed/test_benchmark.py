@@ -1,0 +1,206 @@
+"""The stage itself: what it measures, and that it says INVALID when it should, with the reason."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from hrnetpose import files
+from hrnetpose.artifacts import EngineCard, Perf
+
+RunStage = Callable[..., None]
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path, tmp_path_factory: pytest.TempPathFactory, run_stage: RunStage) -> Path:
+    """An engine of the small HRNet; ONNX Runtime's opens fastest."""
+    folder = tmp_path_factory.mktemp("engine")
+    run_stage(
+        "build_engine", "--variant", "mine", "--backend", "onnxruntime", "--precision", "fp32",
+        "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
+        "--threads", 2, "--output", folder,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two images of noise with two persons each: annotations and folder."""
+    folder = tmp_path_factory.mktemp("people")
+    random = np.random.default_rng(0)
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(folder / name), random.integers(0, 256, (80, 60, 3), dtype=np.uint8))
+    content = {
+        "images": [
+            {"id": n, "file_name": name, "width": 60, "height": 80}
+            for n, name in enumerate(("a.jpg", "b.jpg"))
+        ],
+        "annotations": [
+            {
+                "id": n, "image_id": n // 2, "category_id": 1, "bbox": [5 * n, 5, 30, 60],
+                "area": 1800, "iscrowd": 0, "num_keypoints": 17, "keypoints": [20, 30, 2] * 17,
+            }
+            for n in range(4)
+        ],
+        "categories": [{"id": 1}],
+    }  # fmt: skip
+    (folder / "people.json").write_text(json.dumps(content))
+    return folder / "people.json", folder
+
+
+@pytest.fixture
+def benchmark(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Callable[..., Perf]:
+    """Runs the stage and reads what it wrote."""
+
+    def run(engine: Path, *arguments: object, seconds: float = 0.3) -> Perf:
+        run_stage(
+            "benchmark_engine", "--engine", engine, "--crops", tiny / "crops.npy",
+            "--min-seconds", seconds, "--min-samples", 5, "--batches", 2, "--threads", 2,
+            "--output", tmp_path / "perf.json", "--samples", tmp_path / "samples.json", *arguments,
+        )  # fmt: skip
+        return Perf.read(tmp_path / "perf.json")
+
+    return run
+
+
+def change(engine: Path, folder: Path, card: dict[str, Any], graph: Any = None) -> Path:
+    """Returns a copy of an engine with another card and, if asked, another graph."""
+    model = onnx.load(engine / "engine.bin")
+    if graph:
+        graph(model.graph)
+    folder.mkdir()
+    onnx.save(model, folder / "engine.bin")
+    known = EngineCard.read(engine / "engine.json")
+    card = {"sha256": files.sha256(folder / "engine.bin"), **card}
+    known.model_copy(update=card).write(folder / "engine.json")
+    return folder
+
+
+def test_all_scenarios_are_measured_and_add_up(
+    engine: Path, people: tuple[Path, Path], benchmark: Callable[..., Perf], tmp_path: Path
+) -> None:
+    perf = benchmark(engine, "--annotations", people[0], "--images", people[1])
+
+    raw = json.loads((tmp_path / "samples.json").read_text())
+    assert perf.latency.batch == 1
+    assert perf.latency.samples == len(raw["latency_s"]) >= 5
+    assert perf.latency_ms.p50 == pytest.approx(np.median(raw["latency_s"]) * 1e3)
+    assert [point.batch for point in perf.throughput.sweep] == [2, BATCH]
+    assert perf.batch == perf.throughput.batch in (2, BATCH)
+    assert perf.samples == len(raw["throughput_done_s"])
+    assert perf.throughput.fps == pytest.approx(perf.batch * perf.samples / perf.duration_s)
+    assert perf.contradictions() == []
+    assert perf.roofline.limit_fps is not None
+    assert perf.roofline.fraction == pytest.approx(perf.throughput.fps / perf.roofline.limit_fps)
+    whole = perf.end_to_end
+    assert whole is not None
+    assert (whole.persons, whole.images) == (4, 2)
+    assert set(whole.ms_per_person) == {
+        "decode", "crop", "copy_in", "inference", "copy_out", "keypoints", "other",
+    }  # fmt: skip
+    assert min(whole.ms_per_person.values()) >= 0
+    assert sum(whole.ms_per_person.values()) == pytest.approx(whole.total_ms_per_person)
+    assert perf.energy.joules_per_image or perf.energy.source.startswith("not available")
+
+
+def test_a_duration_of_one_second_is_too_short(
+    engine: Path, benchmark: Callable[..., Perf]
+) -> None:
+    perf = benchmark(engine, seconds=1.0)
+
+    assert perf.validity.verdict == "INVALID"
+    for what in ("latency", "throughput"):
+        reason = f"{what}: too short: 1.0 s, at least 3 s are needed"
+        assert reason in perf.validity.reasons
+
+
+def test_a_busy_second_process_is_noticed(engine: Path, benchmark: Callable[..., Perf]) -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        perf = benchmark(engine)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+    assert perf.validity.verdict == "INVALID"
+    assert any("other processes took" in reason for reason in perf.validity.reasons)
+
+
+def first_only(graph: Any) -> None:
+    """Keeps the first image's heatmaps."""
+    inner = f"{graph.output[0].name}_all"
+    for node in graph.node:
+        node.output[:] = [inner if n == graph.output[0].name else n for n in node.output]
+    for name, value in (("from", 0), ("to", 1)):
+        graph.initializer.append(numpy_helper.from_array(np.array([value]), f"first_{name}"))
+    graph.node.append(
+        helper.make_node("Slice", [inner, "first_from", "first_to"], [graph.output[0].name])
+    )
+
+
+def first_everywhere(graph: Any) -> None:
+    """Computes the first image and fills the batch with its heatmaps."""
+    first_only(graph)
+    name = graph.output[0].name
+    graph.node[-1].output[0] = f"{name}_first"
+    graph.node.append(helper.make_node("Shape", [f"{name}_all"], [f"{name}_shape"]))
+    graph.node.append(helper.make_node("Expand", [f"{name}_first", f"{name}_shape"], [name]))
+
+
+def test_a_batch_that_is_declared_but_not_computed_is_caught(
+    engine: Path, benchmark: Callable[..., Perf], tmp_path: Path
+) -> None:
+    """It returns one image for a batch: its figure would be four times too high."""
+    perf = benchmark(change(engine, tmp_path / "first", {}, first_only), "--batches", BATCH)
+
+    images = perf.samples * BATCH
+    assert perf.validity.verdict == "INVALID"
+    assert perf.throughput.images == perf.samples
+    assert (
+        f"batch arithmetic: {perf.samples} batches of {BATCH} are {images} images, but "
+        f"{perf.samples} came back"
+    ) in perf.validity.reasons
+
+
+def test_a_batch_that_is_filled_up_is_caught(
+    engine: Path, benchmark: Callable[..., Perf], tmp_path: Path
+) -> None:
+    perf = benchmark(change(engine, tmp_path / "filled", {}, first_everywhere))
+
+    assert perf.throughput.images == perf.samples * perf.batch
+    assert any(
+        reason.startswith("batch: the last image of a batch has other heatmaps than alone")
+        for reason in perf.validity.reasons
+    )
+
+
+def test_a_figure_above_the_limit_is_caught(
+    engine: Path, benchmark: Callable[..., Perf], tmp_path: Path
+) -> None:
+    """The model is said to have a million times the operations that it has."""
+    model = EngineCard.read(engine / "engine.json").model
+    heavy = model.model_copy(update={"macs": model.macs * 1_000_000})
+
+    perf = benchmark(change(engine, tmp_path / "heavy", {"model": heavy}))
+
+    assert any(reason.startswith("above the limit: ") for reason in perf.validity.reasons)
+    assert perf.roofline.fraction is not None
+    assert perf.roofline.fraction > 1
+
+
+def test_another_precision_than_asked_for_is_caught(
+    engine: Path, benchmark: Callable[..., Perf], tmp_path: Path
+) -> None:
+    perf = benchmark(change(engine, tmp_path / "named", {"requested": "int8"}))
+
+    assert "precision: int8 was asked for, fp32 is what ran" in perf.validity.reasons

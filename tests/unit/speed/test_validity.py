@@ -1,0 +1,93 @@
+"""Each rule has its reason, and nothing else is a reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hrnetpose.speed import nvml, validity
+from hrnetpose.speed.monitor import Report
+
+QUIET = Report(
+    seconds=4.0,
+    cpus=2,
+    others=0.2,
+    steal=0.0,
+    swapped=0,
+    thermal=0,
+    quota=0.0,
+    clocks_mhz=(2600.0, 2500.0),
+    gpu=nvml.Report(throttled=False, others=0, clocks_mhz=(1980.0, 1980.0)),
+    joules=(None, "not available"),
+)
+
+
+def test_a_long_steady_measurement_on_a_quiet_machine_is_valid() -> None:
+    assert validity.measurement("latency", 50, 50, 3.0, 0.10, QUIET) == []
+
+
+def test_a_machine_that_tells_nothing_is_not_accused() -> None:
+    silent = Report(4.0, 2, None, None, None, None, None, None, None, (None, ""))
+
+    assert validity.disturbances(silent) == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "seconds", "spread", "reason"),
+    [
+        (49, 4.0, 0.0, "latency: too few samples: 49, at least 50 are needed"),
+        (50, 1.0, 0.0, "latency: too short: 1.0 s, at least 3 s are needed"),
+        (50, 4.0, 0.2, "latency: unstable: windows differ by 20%, at most 10% is allowed"),
+    ],
+)
+def test_a_measurement_that_is_too_small_or_unsteady_is_not(
+    samples: int, seconds: float, spread: float, reason: str
+) -> None:
+    assert validity.measurement("latency", samples, 50, seconds, spread, QUIET) == [reason]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"others": 4.0}, "other processes took 1.00 of 2 CPUs"),
+        ({"steal": 0.4}, "the hypervisor took 5% of the CPUs (steal)"),
+        ({"swapped": 12}, "12 pages were swapped"),
+        ({"thermal": 3}, "the clock was throttled for heat 3 times"),
+        ({"quota": 0.5}, "a CPU quota held the process back for 0.50 s"),
+        ({"clocks_mhz": (3000.0, 2000.0)}, "the clock of the CPU fell from 3000 to 2000 MHz"),
+        (
+            {"gpu": nvml.Report(True, 0, (1980.0, 1980.0))},
+            "the GPU's clock was throttled",
+        ),
+        (
+            {"gpu": nvml.Report(False, 2, (1980.0, 1980.0))},
+            "2 other processes compute on the GPU",
+        ),
+        (
+            {"gpu": nvml.Report(False, 0, (1980.0, 1200.0))},
+            "the clock of the GPU fell from 1980 to 1200 MHz",
+        ),
+    ],
+)
+def test_every_disturbance_is_a_reason(change: dict[str, object], reason: str) -> None:
+    assert validity.disturbances(replace(QUIET, **change)) == [reason]
+
+
+def test_one_busy_process_counts_the_less_the_more_cpus_there_are() -> None:
+    one = replace(QUIET, cpus=64, others=4.0)
+
+    assert validity.disturbances(one) == []
+
+
+def test_another_precision_than_asked_for_is_a_reason() -> None:
+    assert validity.precision("bf16", "bf16") == []
+    assert validity.precision("fp16", "fp32") == ["precision: fp16 was asked for, fp32 is what ran"]
+
+
+def test_the_last_image_of_a_batch_must_be_computed() -> None:
+    alone = np.random.default_rng(0).random((3, 16, 8)).astype(np.float32)
+
+    assert validity.batch_content(alone, alone * np.float32(1.01)) == []
+    assert validity.batch_content(alone, np.zeros_like(alone)) == [
+        "batch: the last image of a batch has other heatmaps than alone (off by 100%)"
+    ]

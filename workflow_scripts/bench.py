@@ -1,0 +1,545 @@
+"""Measure this project beside its peers, on the same images and weights, and print the ratios.
+
+Peers: OpenVINO's benchmark_app on the same model file, ONNX Runtime as mmdeploy runs it (batch 1,
+fp32), and mmpose's own evaluation in PyTorch.  Everything runs in this process group, one
+measurement at a time, ours and theirs in turns.
+
+    python workflow_scripts/bench.py --output results/bench.json
+    python workflow_scripts/compare_bench.py old.json results/bench.json
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnetpose import files, stage
+from hrnetpose.artifacts import ENGINE_FILE
+from hrnetpose.report import table
+from hrnetpose.speed import host
+from hrnetpose.stage import StageError
+
+ROOT = Path(__file__).resolve().parent.parent
+W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+"""Precision of an engine -> what benchmark_app is told (int8 is in the graph)."""
+SAMPLE = {
+    "config": str(ROOT / "resources/sample/hrnet_sample_128x96.py"),
+    "weights": str(ROOT / "resources/sample/hrnet_sample_128x96.pth"),
+}
+BATCHES = (1, 4, 16)
+MANY = 100_000
+MOST_BYTES = 2_000_000_000
+REPORT_SECONDS, AGAIN_SECONDS = 180, 4
+WORKER = Path(__file__).with_name("bench_worker.py")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ratio and what it should be at least.
+
+    Attributes:
+        name: what is compared.
+        ratio: how many times better; None if it was not measured.
+        goal: what it should be at least.
+        applies: the goal is meant for such a machine and such data.
+    """
+
+    name: str
+    ratio: float | None
+    goal: float
+    applies: bool
+
+    @property
+    def met(self) -> bool | None:
+        """Tells whether the goal is reached; None if it does not apply or was not measured."""
+        if not self.applies or self.ratio is None:
+            return None
+        return self.ratio >= self.goal
+
+
+@dataclass
+class Figures:
+    """What was measured: all values of each figure, and what disturbed them.
+
+    Attributes:
+        values: name -> its values, one for each round; more is better.
+        disturbances: name -> what else went on.
+        details: name -> everything else that the last measurement found.
+    """
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+    disturbances: dict[str, list[str]] = field(default_factory=dict)
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float, found: dict[str, Any]) -> None:
+        """Keeps a value and what was found beside it."""
+        self.values.setdefault(name, []).append(value)
+        for reason in found.get("disturbances", []):
+            self.disturbances.setdefault(name, []).append(reason)
+        self.details[name] = found
+        print(f"  {name}: {value:.2f}", flush=True)
+
+    def mean(self, name: str) -> float | None:
+        """Returns the mean of a figure's values; None if it was not measured."""
+        values = self.values.get(name)
+        return statistics.fmean(values) if values else None
+
+    def ratio(self, ours: str, theirs: str) -> float | None:
+        """Returns the ratio of two figures."""
+        one, other = self.mean(ours), self.mean(theirs)
+        return one / other if one and other else None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is evaluated, and the small model: real where they are there, else the sample's.
+
+    Paths that are not absolute are those of the workflow, in the folder that it runs in.
+    """
+
+    real: bool
+    images: Path
+    annotations: Path
+    calibration: dict[str, str]
+    config: str
+    weights: Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument(
+        "--real", type=Path, default=ROOT.parent / "shared/real",
+        help="COCO images, annotations and a trained Lite-HRNet; without it, the sample",
+    )  # fmt: skip
+    command.add_argument("--rounds", type=int, default=2, help="of each timing, ours and theirs")
+    command.add_argument("--seconds", type=float, default=4.0, help="of each timing")
+    command.add_argument(
+        "--batch", type=int, default=8, help="images per inference when engines are evaluated"
+    )
+    command.add_argument(
+        "--without-evaluation", action="store_true", help="timings of engines only"
+    )
+    command.add_argument(
+        "--memory", action="store_true", help="also evaluate 100,000 crops and watch the memory"
+    )
+    command.add_argument("--report", action="store_true", help="also time `make report`, twice")
+    command.add_argument("--work", type=Path, default=ROOT / "build/bench", help="scratch")
+    command.add_argument("--output", type=Path, default=ROOT / "results/bench.json")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs everything."""
+    begun = time.perf_counter()
+    bench = Bench(args)
+    print(bench.machine_line(), flush=True)
+    bench.build()
+    for precision in PRECISIONS:
+        bench.throughput(precision)
+    bench.latency()
+    if not args.without_evaluation:
+        bench.evaluations()
+    if args.memory:
+        bench.memory()
+    if args.report:
+        bench.report()
+    rows = bench.rows()
+    result = {
+        "schema": 1,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "minutes": round((time.perf_counter() - begun) / 60, 1),
+        "host": bench.machine.model_dump(),
+        "versions": {
+            n: version(n) for n in ("openvino", "onnxruntime", "torch", "mmpose", "numpy")
+        },
+        "data": "real" if bench.data.real else "sample",
+        "verdict": "INVALID" if bench.figures.disturbances else "VALID",
+        "rows": [
+            {"name": r.name, "ratio": r.ratio, "goal": r.goal, "applies": r.applies, "met": r.met}
+            for r in rows
+        ],
+        "figures": bench.figures.values,
+        "disturbances": bench.figures.disturbances,
+        "details": bench.figures.details,
+    }
+    files.write_text(args.output, json.dumps(result, indent=2) + "\n")
+    print()
+    print(as_text(rows))
+    if bench.figures.disturbances:
+        print("INVALID: disturbed while these were measured:")
+        for name, reasons in bench.figures.disturbances.items():
+            print(f"  {name}: {'; '.join(dict.fromkeys(reasons))}")
+    print(f"{args.output}: {result['minutes']} minutes")
+
+
+def as_text(rows: list[Row]) -> str:
+    """Returns the rows for a terminal."""
+    lines = []
+    for row in rows:
+        judged = {True: "met", False: "NOT MET", None: "not judged here"}[row.met]
+        lines.append(
+            f"{row.name:<66} {table.number(row.ratio, 2):>7}  at least {row.goal:>5}  {judged}"
+        )
+    return "\n".join(lines)
+
+
+class Bench:
+    """All measurements of one run."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.machine = host.describe()
+        self.work: Path = args.work.resolve()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.figures = Figures()
+        self.data = data(args.real.resolve())
+        self.best: dict[str, tuple[int, int]] = {}
+
+    @property
+    def amx(self) -> bool:
+        """Tells whether the CPU multiplies matrices of low precision in tiles."""
+        return {"amx_bf16", "amx_int8"} <= set(self.machine.features)
+
+    def machine_line(self) -> str:
+        """Describes the machine in a line."""
+        return (
+            f"{self.machine.cpu}, {self.machine.cores} cores "
+            f"({', '.join(self.machine.features)}), {'with' if self.amx else 'without'} AMX; "
+            f"load {self.machine.load_average:.2f}; "
+            f"{'real images' if self.data.real else 'the drawn sample'}"
+        )
+
+    def build(self) -> None:
+        """Builds the engines, with the workflow itself."""
+        print("building the engines ...", flush=True)
+        small: dict[str, Any] = {"config": self.data.config, "weights": str(self.data.weights)}
+        variants: dict[str, Any] = dict.fromkeys(("pytorch", "fp16"))
+        for model, prefix in (("w32", "w32"), ("small", "small")):
+            for precision in PRECISIONS:
+                variants[f"{prefix}_{precision}"] = {
+                    "model": model,
+                    "backend": "openvino",
+                    "precision": precision,
+                    "batch": self.args.batch,
+                }
+        del variants["small_int8"]
+        variants["sample_bf16"] = {**variants["small_bf16"], "model": "sample"}
+        overlay = {
+            "model": "w32",
+            "dataset": "bench",
+            "models": {"sample": SAMPLE, "w32": {"config": W32, "weights": None}, "small": small},
+            "datasets": {
+                "bench": {
+                    "images": str(self.data.images),
+                    "annotations": str(self.data.annotations),
+                    "calibration": self.data.calibration,
+                }
+            },
+            "variants": {**dict.fromkeys(("fp32", "bf16", "int8")), **variants},
+        }
+        config = self.work / "bench.yaml"
+        config.write_text(json.dumps(overlay))  # JSON is YAML
+        targets = [
+            *(f"build/engines/{name}/engine.json" for name, variant in variants.items() if variant),
+            *(f"build/datasets/bench/{crop}/benchmark/crops_1-of-1.npy" for crop in self.crops()),
+        ]
+        log = self.work / "build.log"
+        with log.open("w") as file:
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
+                    *("--configfile", str(ROOT / "config.yaml"), str(config)),
+                    *("--directory", str(self.work), "--cores", str(self.machine.cores), "--"),
+                    *targets,
+                ],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            raise StageError(f"{log}: the engines cannot be built; see there")
+
+    def crops(self) -> list[str]:
+        """Returns the crop geometries: W32's and that of the small model."""
+        return ["256x192"] if self.data.real else ["256x192", "128x96"]
+
+    def engine(self, variant: str) -> Path:
+        """Returns an engine's folder."""
+        return self.work / "build/engines" / variant
+
+    def worker(self, what: str, *arguments: object) -> dict[str, Any]:
+        """Runs one measurement in a process of its own."""
+        output = self.work / "found.json"
+        command = [sys.executable, WORKER, what, *arguments, "--output", output]
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            reason = (done.stderr or done.stdout).strip().splitlines()
+            raise StageError(f"bench_worker {what}: {reason[-1] if reason else 'failed'}")
+        return json.loads(output.read_bytes())
+
+    def throughput(self, precision: str) -> None:
+        """Our engine and benchmark_app on the same file, each at its best."""
+        folder = self.engine(f"w32_{precision}")
+        crops = self.work / "build/datasets/bench/256x192/benchmark/crops_1-of-1.npy"
+        print(f"HRNet-W32 {precision}:", flush=True)
+        short = self.args.seconds / 4
+        streams = sorted({1, self.machine.cores})
+        found = self.worker(
+            *("sweep", "--engine", folder, "--crops", crops, "--seconds", short),
+            *("--batches", *BATCHES, "--streams", *streams),
+        )
+        ours = max(found["points"], key=lambda point: point["fps"])
+        self.best[precision] = (ours["batch"], ours["streams"])
+        self.figures.details[f"sweep {precision}"] = found
+        # It chooses the number of streams itself; told ours, it may be better still.
+        told: list[tuple[int, int | None]] = [(batch, None) for batch in BATCHES]
+        told.append(self.best[precision])
+        tried = {point: self.benchmark_app(folder, precision, *point, short) for point in told}
+        theirs = max(tried, key=lambda point: tried[point])
+        for _ in range(self.args.rounds):
+            found = self.worker(
+                *("throughput", "--engine", folder, "--crops", crops),
+                *("--batches", ours["batch"], "--streams", ours["streams"]),
+                *("--seconds", self.args.seconds),
+            )
+            self.figures.add(f"w32 {precision} images/s", found["fps"], found)
+            if found["fraction"]:
+                self.figures.add(f"w32 {precision} of limit", found["fraction"], {})
+            fps = self.benchmark_app(folder, precision, *theirs, self.args.seconds)
+            self.figures.add(
+                f"benchmark_app {precision} images/s",
+                fps,
+                {"batch": theirs[0], "streams": theirs[1]},
+            )
+
+    def benchmark_app(
+        self, folder: Path, precision: str, batch: int, streams: int | None, seconds: float
+    ) -> float:
+        """Returns the images/s that OpenVINO's benchmark_app reports."""
+        model = self.work / f"{folder.name}.onnx"
+        model.unlink(missing_ok=True)
+        os.link(folder / ENGINE_FILE, model)
+        hint = ["-hint", "throughput"]
+        if streams:
+            cores = str(self.machine.cores)
+            hint = ["-hint", "none", "-nstreams", str(streams), "-nthreads", cores]
+        command = [
+            *(str(Path(sys.executable).with_name("benchmark_app")), "-m", str(model)),
+            *("-d", "CPU", "-shape", f"crops[{batch},256,192,3]", "-layout", "crops[NHWC]"),
+            *("-infer_precision", PRECISIONS[precision], "-t", f"{max(1, round(seconds))}", *hint),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        match = re.search(r"Throughput:\s+([0-9.]+) FPS", done.stdout)
+        if not match:
+            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            raise StageError(f"benchmark_app: no throughput in what it prints: {last}")
+        return float(match[1])
+
+    def latency(self) -> None:
+        """Batch 1, one at a time: ours, and ONNX Runtime in fp32."""
+        print("HRNet-W32, batch 1, one at a time:", flush=True)
+        models = self.work / "build/models/w32"
+        crops = self.work / "build/datasets/bench/256x192/benchmark/crops_1-of-1.npy"
+        common = ("--crops", crops, "--seconds", self.args.seconds)
+        for _ in range(self.args.rounds):
+            peer = ("--graph", models / "simplified.onnx", "--card", models / "model.json")
+            found = self.worker("onnxruntime", *peer, *common)
+            self.figures.add("onnxruntime fp32 images/s", found["fps"], found)
+            for precision in ("fp32", "bf16"):
+                engine = self.engine(f"w32_{precision}")
+                found = self.worker("latency", "--engine", engine, *common)
+                self.figures.add(f"w32 {precision} batch-1 requests/s", found["fps"], found)
+
+    def evaluations(self) -> None:
+        """From JPEG files to AP with the flip test: ours, and mmpose's own."""
+        images = self.work / self.data.images
+        if images.suffix == ".zip":  # mmpose reads folders only
+            with zipfile.ZipFile(images) as archive:
+                archive.extractall(self.work / "images")
+            images = self.work / "images"
+        dataset = ("--annotations", self.work / self.data.annotations, "--images", images)
+        weights = ("--weights", self.data.weights)
+        plan: list[tuple[str, tuple[object, ...]]] = []
+        for name, config, given, precisions in (
+            ("small", self.data.config, weights, ("fp32", "bf16")),
+            ("w32", W32, (), tuple(PRECISIONS)),
+        ):
+            for precision in precisions[:2]:
+                plan.append(
+                    (f"{name} {precision}", ("--engine", self.engine(f"{name}_{precision}")))
+                )
+            plan.append((f"{name} mmpose", ("--config", config, *given)))
+            for precision in precisions[2:] or precisions[:1]:
+                plan.append(
+                    (f"{name} {precision}", ("--engine", self.engine(f"{name}_{precision}")))
+                )
+        print("evaluation, JPEG to AP, flip test:", flush=True)
+        for name, arguments in plan:
+            what = "mmpose" if name.endswith("mmpose") else "evaluation"
+            crop = "256x192" if name.startswith("w32") else self.crops()[-1]
+            crops = self.work / f"build/datasets/bench/{crop}/benchmark/crops_1-of-1.npy"
+            found = self.worker(what, *arguments, *dataset, "--crops", crops)
+            self.figures.add(f"{name} evaluation persons/s", found["persons_per_s"], found)
+
+    def memory(self) -> None:
+        """Predicts 100,000 crops with the sample's model; keeps the largest resident memory."""
+        print("memory of 100,000 crops:", flush=True)
+        variant = "sample_bf16"
+        card = json.loads((self.engine(variant) / "engine.json").read_bytes())
+        height, width = card["model"]["crop"]["height"], card["model"]["crop"]["width"]
+        crops, instances = self.work / "many.npy", self.work / "many.npz"
+        with crops.open("wb") as file:
+            shape = (MANY, height, width, 3)
+            header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + MANY * height * width * 3)  # a hole: no disk is taken
+        ones = np.ones((MANY, 2), np.float32)
+        np.savez(
+            instances, id=np.arange(MANY), image_id=np.arange(MANY), box=np.ones((MANY, 4)),
+            box_score=ones[:, 0], center=ones, scale=ones, boxes_from=np.array("gt"),
+        )  # fmt: skip
+        command = [
+            *(sys.executable, WORKER.with_name("predict_keypoints.py"), "--flip", 0),
+            *("--engine", self.engine(variant), "--crops", crops, "--instances", instances),
+            *("--threads", self.machine.cores, "--output", self.work / "many_predicted.npz"),
+        ]
+        process = subprocess.Popen([str(part) for part in command])
+        samples = []
+        while process.poll() is None:
+            samples.append(resident_bytes(process.pid))
+            time.sleep(0.5)
+        if process.returncode:
+            raise StageError("predict_keypoints failed on 100,000 crops")
+        for file_ in (crops, instances, self.work / "many_predicted.npz"):
+            file_.unlink()
+        # The first tenth is loading; behind it the memory must not grow.
+        later = samples[len(samples) // 10 : -1]
+        half = len(later) // 2
+        growth = statistics.fmean(later[half:]) - statistics.fmean(later[:half])
+        found = {"peak_bytes": max(samples), "growth_bytes": growth, "samples": samples}
+        self.figures.add("100,000 crops: 2 GB / peak", MOST_BYTES / max(samples), found)
+
+    def report(self) -> None:
+        """Times `make report` in a fresh copy, and again when there is nothing to do."""
+        print("make report:", flush=True)
+        copy = self.work / "report"
+        shutil.rmtree(copy, ignore_errors=True)
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
+        for limit, name in ((REPORT_SECONDS, "make report"), (AGAIN_SECONDS, "make report again")):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "snakemake", "--cores", str(self.machine.cores), "report"],
+                cwd=copy, check=True, capture_output=True,
+            )  # fmt: skip
+            seconds = time.perf_counter() - start
+            self.figures.add(f"{name}: {limit} s / seconds", limit / seconds, {"seconds": seconds})
+
+    def rows(self) -> list[Row]:
+        """Holds the figures against the goals, which are for 2 cores with AMX."""
+        figures, amx, real = self.figures, self.amx, self.data.real
+        features = set(self.machine.features)
+        native = {p: p == "fp32" or bool(features & set(host.NATIVE[p])) for p in PRECISIONS}
+        rows = [
+            Row(
+                f"W32 {precision} throughput / benchmark_app's",
+                figures.ratio(f"w32 {precision} images/s", f"benchmark_app {precision} images/s"),
+                1.0,
+                True,
+            )
+            for precision in PRECISIONS
+        ]
+        ort = "onnxruntime fp32 images/s"
+        for precision, goal in (("bf16", 7.0), ("int8", 10.0)):
+            ratio = figures.ratio(f"w32 {precision} images/s", ort)
+            rows.append(Row(f"W32 {precision} throughput / ONNX Runtime fp32's", ratio, goal, amx))
+        for precision, goal in (("fp32", 0.95), ("bf16", 0.9), ("int8", 0.8)):
+            share = figures.mean(f"w32 {precision} of limit")
+            rows.append(
+                Row(f"W32 {precision} of the matrix-product peak", share, goal, native[precision])
+            )
+        ratio = figures.ratio("w32 bf16 batch-1 requests/s", ort)
+        rows.append(Row("ONNX Runtime fp32 latency / W32 bf16 latency, batch 1", ratio, 5.0, amx))
+        peer = "w32 mmpose evaluation persons/s"
+        for precision, goal in (("fp32", 2.0), ("bf16", 11.0), ("int8", 16.0)):
+            ratio = figures.ratio(f"w32 {precision} evaluation persons/s", peer)
+            applies = real and (amx or precision == "fp32")
+            rows.append(Row(f"W32 {precision} evaluation / mmpose's", ratio, goal, applies))
+        peer = "small mmpose evaluation persons/s"
+        small = [figures.ratio(f"small {p} evaluation persons/s", peer) for p in ("fp32", "bf16")]
+        name = "Lite-HRNet" if real else "sample model"
+        rows.append(Row(f"{name} fp32 evaluation / mmpose's", small[0], 4.0, real))
+        best = max((ratio for ratio in small if ratio), default=None)
+        rows.append(Row(f"{name} best evaluation / mmpose's", best, 6.0, real and amx))
+        for precision in PRECISIONS:
+            persons = figures.mean(f"w32 {precision} evaluation persons/s")
+            images = figures.mean(f"w32 {precision} images/s")
+            ratio = 2 * persons / images if persons and images else None
+            rows.append(
+                Row(f"W32 {precision} evaluation / its engine throughput", ratio, 0.85, True)
+            )
+        for name in (
+            "100,000 crops: 2 GB / peak",
+            f"make report: {REPORT_SECONDS} s / seconds",
+            f"make report again: {AGAIN_SECONDS} s / seconds",
+        ):
+            rows.append(Row(name, figures.mean(name), 1.0, True))
+        return rows
+
+
+def data(real: Path) -> Data:
+    """Returns what is evaluated."""
+    if (real / "images").is_dir():
+        annotations = real / "annotations"
+        return Data(
+            real=True,
+            images=real / "images/val2017",
+            annotations=annotations / "person_keypoints_val2017.json",
+            calibration={
+                "images": str(real / "images/train2017"),
+                "annotations": str(annotations / "person_keypoints_train2017.json"),
+            },
+            config=str(real / "configs/lite-hrnet-tinypose_coco-256x192.py"),
+            weights=real / "weights/lite-hrnet-tinypose_coco-256x192.pth",
+        )
+    drawn = Path("resources/datasets/sample")  # what draw_sample makes
+    return Data(
+        real=False,
+        images=drawn / "val.zip",
+        annotations=drawn / "val.json",
+        calibration={
+            "images": str(drawn / "train.zip"),
+            "annotations": str(drawn / "train.json"),
+        },
+        config=SAMPLE["config"],
+        weights=Path(SAMPLE["weights"]),
+    )
+
+
+def resident_bytes(pid: int) -> int:
+    """Returns the resident memory of a process; 0 once it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

@@ -1,0 +1,293 @@
+"""One measurement of `make bench`, in a process of its own; prints a JSON object.
+
+    python workflow_scripts/bench_worker.py sweep --engine build/bench/build/engines/bf16 \\
+        --batches 1 8 --threads 2 --output sweep.json
+    python workflow_scripts/bench_worker.py mmpose --config CONFIG --weights WEIGHTS \\
+        --annotations person_keypoints_val2017.json --images val2017 --output mmpose.json
+
+`engine` and `evaluation` are this project's, `mmpose` and `onnxruntime` are its peers.
+"""
+
+import argparse
+import importlib.machinery
+import json
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnetpose import engines, files, stage
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.data import coco
+from hrnetpose.data import crops as crop_files
+from hrnetpose.data.images import ImageStore
+from hrnetpose.engines.base import Crops
+from hrnetpose.pose import evaluation, predict, score
+from hrnetpose.pose.score import Predictions
+from hrnetpose.speed import host, limit, timing, validity
+from hrnetpose.speed.monitor import Monitor
+
+Found = dict[str, Any]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("what", choices=sorted(MEASUREMENTS), help="what is measured")
+    command.add_argument("--engine", type=Path, help="the engine's folder")
+    command.add_argument("--batches", type=int, nargs="+", default=[1], help="images per inference")
+    command.add_argument("--streams", type=int, nargs="+", default=[1], help="requests at a time")
+    command.add_argument("--graph", type=Path, help="the ONNX graph, with float input")
+    command.add_argument("--card", type=Path, help="its model card")
+    command.add_argument("--config", help="mmpose's config: a path, or a name of the package")
+    command.add_argument("--weights", type=Path, help="the checkpoint; without it, seeded weights")
+    command.add_argument("--annotations", type=Path, help="COCO keypoint annotations")
+    command.add_argument("--images", type=Path, help="their images")
+    command.add_argument("--crops", type=Path, help="uint8 crops (.npy)")
+    command.add_argument("--seconds", type=float, default=4.0, help="of a timing")
+    command.add_argument("--threads", type=int, default=host.cores(), help="CPU threads")
+    command.add_argument("--output", type=Path, required=True, help="what was found (JSON)")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the measurement, and says what disturbed it."""
+    found = MEASUREMENTS[args.what](args)
+    files.write_text(args.output, json.dumps(found) + "\n")
+
+
+def sweep(args: argparse.Namespace) -> Found:
+    """Times an engine shortly at each batch and number of streams."""
+    card = engines.read_card(args.engine)
+    crops = np.asarray(crop_files.read(args.crops))
+    points = []
+    for batch in args.batches:
+        inputs = _batches(crops, batch)
+        for streams in args.streams:
+            with engines.open_engine_at(args.engine, card, args.threads, batch, streams) as engine:
+                engine.infer(inputs[0])
+                done = timing.throughput(engine.stream, inputs, timing.Limits(args.seconds, 3))
+            points.append({"batch": batch, "streams": streams, "fps": done.fps})
+    return {"points": points}
+
+
+def engine_throughput(args: argparse.Namespace) -> Found:
+    """Times an engine at one batch and number of streams, and measures the limit."""
+    card = engines.read_card(args.engine)
+    batch, streams = args.batches[0], args.streams[0]
+    inputs = _batches(np.asarray(crop_files.read(args.crops)), batch)
+    with engines.open_engine_at(args.engine, card, args.threads, batch, streams) as engine:
+        executed = engine.executed()
+        timing.warm_up(engine.infer, inputs, 0.0, args.seconds / 2)
+        with Monitor(card.device) as watched:
+            done = timing.throughput(engine.stream, inputs, timing.Limits(args.seconds, 8))
+    precision = limit.precision_of(executed.layers, executed.precision)
+    peaks = limit.measure(precision, card.device, args.threads)
+    cache = host.describe().cache_bytes
+    roofline = limit.roofline(card.model, precision, batch, cache, peaks, done.fps)
+    return {
+        "fps": done.fps,
+        "spread": timing.throughput_spread(done.done),
+        "executed": executed.precision,
+        "limit_fps": roofline.limit_fps,
+        "fraction": roofline.fraction,
+        "peak_flops": roofline.peak_flops,
+        "disturbances": validity.disturbances(watched.report),
+    }
+
+
+def engine_latency(args: argparse.Namespace) -> Found:
+    """Times an engine at batch 1, one request at a time."""
+    card = engines.read_card(args.engine)
+    inputs = _batches(np.asarray(crop_files.read(args.crops)), 1)
+    with engines.open_engine_at(args.engine, card, args.threads, 1, 1) as engine:
+        return _latency(engine.infer, inputs, args.seconds)
+
+
+def onnxruntime_latency(args: argparse.Namespace) -> Found:
+    """Times ONNX Runtime as mmdeploy runs it: fp32, batch 1, float input, default options."""
+    import onnxruntime
+
+    from hrnetpose.model import graphs
+
+    card = ModelCard.read(args.card)
+    crops = np.asarray(crop_files.read(args.crops))
+    inputs = [graphs.normalised(batch, card) for batch in _batches(crops, 1)]
+    session = onnxruntime.InferenceSession(str(args.graph), providers=["CPUExecutionProvider"])
+
+    def infer(images: Any) -> object:
+        return session.run(None, {card.input.name: images})
+
+    return _latency(infer, inputs, args.seconds)
+
+
+def evaluate(args: argparse.Namespace) -> Found:
+    """Evaluates an engine from JPEG files to AP with the flip test, as the workflow's stages do."""
+    engine, card = engines.open_engine(args.engine, args.threads)
+    model = card.model
+    with engine:
+        list(engine.stream(_batches(np.asarray(crop_files.read(args.crops)), engine.batch)))
+        with Monitor(card.device) as watched:
+            start = time.perf_counter()
+            content = coco.read(args.annotations)
+            images = coco.ground_truth(content, args.annotations)
+            store = ImageStore(args.images)
+            boxes, centers, scales = crop_files.geometry(images, model.crop)
+            crops = crop_files.cut_all(images, store, model.crop, args.threads)
+            parts = []
+            first = 0
+            for plain, mirrored in predict.heatmaps(
+                engine.stream, crop_files.in_batches(crops, engine.batch), engine.batch, mirror=True
+            ):
+                rows = slice(first, first + len(plain))
+                parts.append(
+                    predict.keypoints(plain, mirrored, [1], model, centers[rows], scales[rows])
+                )
+                first = rows.stop
+            persons = [person for image in images for person in image.persons]
+            predictions = Predictions(
+                ids=np.array([person.id for person in persons]),
+                image_ids=np.array([person.image_id for person in persons]),
+                keypoints=np.concatenate([positions[0] for positions, _ in parts]),
+                scores=np.concatenate([scores[0] for _, scores in parts]),
+                box_scores=np.ones(len(persons), np.float32),
+                boxes=boxes,
+                areas=scales.prod(axis=1),
+            )
+            sigmas = model.keypoints.sigmas
+            matches = evaluation.match(
+                score.truths(content), score.detections(predictions, sigmas), sigmas
+            )
+            ap = evaluation.accumulate(matches).AP
+            seconds = time.perf_counter() - start
+    return {
+        "persons": len(persons),
+        "seconds": seconds,
+        "persons_per_s": len(persons) / seconds,
+        "AP": ap,
+        "disturbances": validity.disturbances(watched.report),
+    }
+
+
+def evaluate_mmpose(args: argparse.Namespace) -> Found:
+    """Evaluates with mmpose's own dataset, pipeline, model, decoder and CocoMetric, and flip test.
+
+    Batch, workers and pipeline are the config's own.
+    """
+    _pycocotools_for_xtcocotools()
+    from hrnetpose.model import mmpose as models
+
+    config = models.read_config(args.config)
+    import mmpose.datasets  # registers them
+    import mmpose.evaluation  # noqa: F401
+    import torch
+    from mmengine.dataset import DefaultSampler, pseudo_collate
+    from mmpose.registry import DATASETS, METRICS
+
+    torch.set_num_threads(args.threads)
+    config.model.test_cfg.flip_test = True
+    model = models.build_model(config, args.weights)
+    loader = config.val_dataloader
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        start = time.perf_counter()
+        description = {
+            **loader.dataset,
+            "data_root": "",
+            "ann_file": str(args.annotations),
+            "data_prefix": {"img": f"{args.images}/"},
+            "bbox_file": None,
+            "test_mode": True,
+        }
+        dataset = DATASETS.build(description)
+        metric = METRICS.build({"type": "CocoMetric", "ann_file": str(args.annotations)})
+        metric.dataset_meta = dataset.metainfo
+        batches = torch.utils.data.DataLoader(
+            dataset,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            sampler=DefaultSampler(dataset, shuffle=False),
+            collate_fn=pseudo_collate,
+        )
+        for batch in batches:
+            found = model.test_step(batch)
+            metric.process(batch, [sample.to_dict() for sample in found])
+        metrics = metric.evaluate(len(dataset))
+        seconds = time.perf_counter() - start
+    return {
+        "persons": len(dataset),
+        "seconds": seconds,
+        "persons_per_s": len(dataset) / seconds,
+        "AP": metrics["coco/AP"],
+    }
+
+
+def _pycocotools_for_xtcocotools() -> None:
+    """Lets mmpose find pycocotools under the name of its fork, whose wheels need an old numpy.
+
+    The fork's COCOeval takes two more arguments, the OKS constants and whether areas count.
+    """
+    from pycocotools import mask
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    class Evaluation(COCOeval):
+        def __init__(
+            self, truth: Any, found: Any, kind: str, sigmas: Any = None, use_area: bool = True
+        ) -> None:
+            super().__init__(truth, found, kind)
+            assert use_area
+            if sigmas is not None:
+                self.params.kpt_oks_sigmas = np.asarray(sigmas)
+
+    contents = {
+        "xtcocotools": {"mask": mask},
+        "xtcocotools.mask": vars(mask),
+        "xtcocotools.coco": {"COCO": COCO},
+        "xtcocotools.cocoeval": {"COCOeval": Evaluation},
+    }
+    for name, content in contents.items():
+        module = types.ModuleType(name)
+        vars(module).update({k: v for k, v in content.items() if not k.startswith("__")})
+        module.__path__ = []
+        # mmpose's placeholders ask whether the package is installed.
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        sys.modules[name] = module
+
+
+def _batches(crops: Crops, size: int) -> list[Crops]:
+    rows = np.arange(4 * size) % len(crops)
+    return [np.ascontiguousarray(crops[part]) for part in rows.reshape(4, size)]
+
+
+def _latency(infer: Callable[[Any], object], inputs: list[Any], seconds: float) -> Found:
+    timing.warm_up(infer, inputs, 0.0, seconds / 2)
+    with Monitor() as watched:
+        samples = timing.latency(infer, inputs, timing.Limits(seconds, 10))
+    figures = timing.summarize(samples)
+    return {
+        "fps": len(samples) / sum(samples),
+        "p50_ms": figures.p50,
+        "p99_ms": figures.p99,
+        "spread": timing.latency_spread(samples),
+        "disturbances": validity.disturbances(watched.report),
+    }
+
+
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Found]] = {
+    "sweep": sweep,
+    "throughput": engine_throughput,
+    "latency": engine_latency,
+    "onnxruntime": onnxruntime_latency,
+    "evaluation": evaluate,
+    "mmpose": evaluate_mmpose,
+}
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

@@ -1,0 +1,92 @@
+"""Compare two runs of `make bench` on one machine; say what got slower, and exit with 1 if any did.
+
+python workflow_scripts/compare_bench.py old/bench.json results/bench.json
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from hrnetpose import stage
+from hrnetpose.stage import StageError
+
+SAME = ("cpu", "features", "cores", "gpu", "memory_bytes")
+"""What must be the same of two hosts."""
+NOISE = 0.05
+"""Figures of the same code differ by so much; more, if their own rounds do."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("before", type=Path, help="bench.json")
+    command.add_argument("after", type=Path, help="bench.json")
+    return command
+
+
+def main(args: argparse.Namespace) -> None:
+    """Compares."""
+    before, after = read(args.before), read(args.after)
+    for key in SAME:
+        if before["host"].get(key) != after["host"].get(key):
+            raise StageError(
+                f"{args.after}: host.{key} is {after['host'].get(key)!r}, but {args.before} was "
+                f"measured where it is {before['host'].get(key)!r}; speeds of two machines do not "
+                "compare"
+            )
+    if before["data"] != after["data"]:
+        raise StageError(
+            f"{args.after}: measured on {after['data']} images, {args.before} on {before['data']}"
+        )
+    slower = []
+    for name, values in before["figures"].items():
+        if name not in after["figures"]:
+            continue
+        line, loss = compared(name, values, after["figures"][name])
+        for run, path in ((before, args.before), (after, args.after)):
+            if name in run["disturbances"]:
+                line += f"  (INVALID in {path})"
+        print(line)
+        if loss:
+            slower.append(line.strip())
+    if slower:
+        raise StageError(f"{len(slower)} figures got slower, beyond noise", slower)
+
+
+def compared(name: str, before: list[float], after: list[float]) -> tuple[str, bool]:
+    """Returns a line, and whether the figure got slower beyond noise.
+
+    Args:
+        name: of the figure; more is better.
+        before: its values, one for each round.
+        after: the same, later.
+    """
+    old, new = statistics.fmean(before), statistics.fmean(after)
+    noise = max(NOISE, *((max(v) - min(v)) / statistics.fmean(v) for v in (before, after)))
+    change = new / old - 1
+    verdict = "slower" if change < -noise else "faster" if change > noise else "same"
+    line = f"{name:<44} {old:10.3f} -> {new:10.3f}  {change:+7.1%} (noise {noise:.1%})  {verdict}"
+    return line, verdict == "slower"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads what `make bench` wrote.
+
+    Raises:
+        StageError: the file is missing, or is something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StageError(f"{path}: there is no such file; `make bench` writes it") from error
+    except ValueError as error:
+        raise StageError(f"{path}: not JSON ({error}); run `make bench` again") from error
+    if not isinstance(content, dict) or content.get("schema") != 1 or "figures" not in content:
+        raise StageError(f"{path}: not a bench.json of this version; run `make bench` again")
+    return content
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)

@@ -1,0 +1,257 @@
+"""The limit: what the machine could do at most, and the fraction of it that was reached.
+
+Roofline model (Williams et al., CACM 2009): an image takes at least its operations divided by the
+peak of a matrix product, and at least the bytes that must cross memory divided by the bandwidth of
+a copy.  Both peaks are measured in the run that they judge.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hrnetpose.artifacts import ModelCard, Roofline
+
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+_FASTEST_FIRST = ("int8", "fp16", "bf16", "fp32")
+_SIZES = (256, 512, 1024)
+"""Inner dimensions of the products; the best counts."""
+_ROUNDS = 3
+_SHARED = 128 * 2**20
+"""Bytes that are copied, more than a cache holds."""
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What was measured.
+
+    Attributes:
+        flops: operations per second of the best matrix product; None if it cannot be measured.
+        bandwidth: bytes per second of the best copy, those read and those written.
+        measured_with: the library that computed, or why there is none.
+    """
+
+    flops: float | None
+    bandwidth: float | None
+    measured_with: str
+
+
+def precision_of(layers: dict[str, int], executed: str) -> str:
+    """Returns the precision whose peak bounds an engine: the fastest that it uses.
+
+    Args:
+        layers: heavy layers by precision.
+        executed: the precision of most of them.
+    """
+    return next((name for name in _FASTEST_FIRST if layers.get(name)), executed)
+
+
+def measure(precision: str, device: str, threads: int, seconds: float = 1.0) -> Peaks:
+    """Measures the peaks of a device.
+
+    Args:
+        precision: of the matrix product.
+        device: as the engine's card says.
+        threads: CPU threads, as many as the engine has.
+        seconds: about how long the products may take in all.
+    """
+    if device.startswith("CPU"):
+        bandwidth = copy_bandwidth(threads)
+        if importlib.util.find_spec("openvino"):
+            products, library = _openvino_products(precision, threads), "OpenVINO"
+        elif importlib.util.find_spec("torch") and precision in ("fp32", "bf16"):
+            products, library = _torch_products(precision, "cpu", threads), "PyTorch"
+        else:
+            reason = f"not available: no library here multiplies {precision} matrices on a CPU"
+            return Peaks(None, bandwidth, reason)
+    else:
+        if not importlib.util.find_spec("torch") or not _torch_has_cuda():
+            return Peaks(None, None, "not available: PyTorch with CUDA is needed to measure a GPU")
+        if precision == "int8":
+            return Peaks(None, _cuda_bandwidth(), "not available: int8 products are not measured")
+        bandwidth = _cuda_bandwidth()
+        products, library = _torch_products(precision, "cuda", threads), "PyTorch"
+    flops = best_rate(products, seconds)
+    return Peaks(flops, bandwidth, f"a matrix product of {library}, a copy of {_SHARED >> 20} MiB")
+
+
+def roofline(
+    card: ModelCard, precision: str, batch: int, cache: int | None, peaks: Peaks, fps: float
+) -> Roofline:
+    """Holds a throughput against the limit.
+
+    Args:
+        card: operations, parameters and the sizes of both ends of the graph.
+        precision: of the peak.
+        batch: images among which the weights are shared.
+        cache: bytes of the last-level cache; weights that fit are not read again.
+        peaks: what was measured.
+        fps: the throughput.
+    """
+    flops = 2.0 * card.macs
+    fewest = fewest_bytes(card, precision, batch, cache)
+    limits: dict[Any, float] = {}
+    if peaks.flops:
+        limits["compute"] = peaks.flops / flops
+    if peaks.bandwidth:
+        limits["memory"] = peaks.bandwidth / fewest
+    # Without the peak of the product a limit would be too high to say anything.
+    known = peaks.flops is not None
+    bound = min(limits, key=lambda name: limits[name]) if known else None
+    limit = limits[bound] if bound else None
+    return Roofline(
+        flops_per_image=flops,
+        bytes_per_image=fewest,
+        precision=precision,
+        peak_flops=peaks.flops,
+        bandwidth_bytes_s=peaks.bandwidth,
+        measured_with=peaks.measured_with,
+        bound=bound,
+        limit_fps=limit,
+        fraction=fps / limit if limit else None,
+    )
+
+
+def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None) -> float:
+    """Returns the bytes for an image that must cross memory whatever an engine does.
+
+    The uint8 crop is read, the float32 heatmaps are written, and the weights are read once for a
+    batch, but for what the cache can keep.  Everything in between may stay in the cache.
+    """
+    ends = 3 * card.crop.height * card.crop.width
+    heatmaps = [size for size in card.output.shape[1:] if isinstance(size, int)]
+    ends += 4 * int(np.prod(heatmaps))
+    weights = card.parameters * _BYTES.get(precision, 4)
+    return ends + max(0, weights - (weights if cache is None else cache)) / batch
+
+
+def best_rate(products: Iterator[tuple[float, Callable[[], None]]], seconds: float) -> float:
+    """Returns the most operations per second of any product in any window.
+
+    Args:
+        products: each with its operations for a call.
+        seconds: for all of them.
+    """
+    best = 0.0
+    window = seconds / (len(_SIZES) * 2 * _ROUNDS)
+    for operations, call in products:
+        call()
+        for _ in range(_ROUNDS):
+            calls, start = 0, time.perf_counter()
+            while calls == 0 or time.perf_counter() - start < window:
+                call()
+                calls += 1
+            best = max(best, calls * operations / (time.perf_counter() - start))
+    return best
+
+
+def copy_bandwidth(threads: int) -> float:
+    """Returns the bytes per second, read and written, of the best copy by all threads."""
+    source = np.ones(_SHARED // 8)
+    target = np.zeros_like(source)
+    parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(_ROUNDS):
+            start = time.perf_counter()
+            list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
+            best = max(best, 2 * source.nbytes / (time.perf_counter() - start))
+    return best
+
+
+def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Callable[[], None]]]:
+    """Yields products in OpenVINO, as one call on all threads and as one call on each.
+
+    A product is written as a 1x1 convolution, whose kernels are those of the engines; for its
+    plain fp32 product OpenVINO has others, which are slower on some CPUs.
+    """
+    import openvino
+
+    core = openvino.Core()
+    hint = {"fp32": "f32", "fp16": "f16"}.get(precision, "bf16")
+    if precision == "fp16" and "FP16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        hint = "f32"
+    for size in _SIZES:
+        for streams in dict.fromkeys((1, threads)):
+            compiled = core.compile_model(
+                _openvino_product(size, precision == "int8"),
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": hint,
+                    "INFERENCE_NUM_THREADS": threads,
+                    "NUM_STREAMS": streams,
+                },
+            )
+            requests = [compiled.create_infer_request() for _ in range(streams)]
+
+            def call(requests: list[Any] = requests) -> None:
+                for request in requests:
+                    request.start_async()
+                for request in requests:
+                    request.wait()
+
+            yield 2.0 * 1024 * size * size * streams, call
+
+
+def _openvino_product(size: int, quantized: bool) -> Any:
+    """Returns weights [size, size] times pixels [size, 32 x 32]."""
+    import openvino
+    from openvino import opset13 as op
+
+    def quantize(node: Any, low: float, high: float, levels: int) -> Any:
+        ends = [np.full((1, 1, 1, 1), end, np.float32) for end in (low, high)]
+        return op.fake_quantize(node, *ends, *ends, levels)
+
+    random = np.random.default_rng(0)
+    shape = (size, size, 1, 1)
+    if quantized:
+        pixels = op.parameter([1, size, 32, 32], np.uint8)
+        left = quantize(op.convert(pixels, np.float32), 0, 255, 256)
+        weights = op.constant(random.integers(-127, 128, shape).astype(np.float32))
+        right = quantize(weights, -127, 127, 255)
+    else:
+        left = pixels = op.parameter([1, size, 32, 32], np.float32)
+        right = op.constant(random.standard_normal(shape, np.float32))
+    product = op.convolution(left, right, [1, 1], [0, 0], [0, 0], [1, 1])
+    return openvino.Model([op.result(product)], [pixels], "product")
+
+
+def _torch_products(
+    precision: str, device: str, threads: int
+) -> Iterator[tuple[float, Callable[[], None]]]:
+    import torch
+
+    torch.set_num_threads(threads)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    for size in _SIZES if device == "cpu" else (2048, 4096, 8192):
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+
+        def call(left: Any = left, right: Any = right) -> None:
+            torch.mm(left, right)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        yield 2.0 * size**3, call
+
+
+def _torch_has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _cuda_bandwidth() -> float:
+    import torch
+
+    source = torch.ones(_SHARED, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+        torch.cuda.synchronize()
+
+    return best_rate(iter([(2.0 * _SHARED, copy)]), seconds=0.5)

@@ -1,0 +1,137 @@
+"""What else went on in the machine while something was measured.
+
+Counters are read at both ends, never in between, so that watching costs nothing.  A counter that
+a system does not have is None, and nothing is concluded from it.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from hrnetpose.speed import energy, host, nvml
+
+PROC, SYS = Path("/proc"), Path("/sys")
+_THROTTLE = ("core_throttle_count", "package_throttle_count")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened between the two ends.
+
+    Attributes:
+        seconds: how long it was.
+        cpus: how many CPUs were watched: those that this process may use.
+        others: CPU seconds that other processes took.
+        steal: CPU seconds that the hypervisor took.
+        swapped: pages swapped in and out.
+        thermal: how often a CPU was throttled for its heat.
+        quota: seconds that a control group's quota held this process back.
+        clocks_mhz: at both ends, under load.
+        gpu: what NVML found; None if no GPU is used.
+        joules: energy of the device, and where it is from or why it is not known.
+    """
+
+    seconds: float
+    cpus: int
+    others: float | None
+    steal: float | None
+    swapped: int | None
+    thermal: int | None
+    quota: float | None
+    clocks_mhz: tuple[float, float] | None
+    gpu: nvml.Report | None
+    joules: tuple[float | None, str]
+
+
+class Monitor:
+    """Watches what runs inside a `with` statement; then `report` tells.
+
+    Args:
+        device: what the engine runs on, as its card says.
+    """
+
+    report: Report
+
+    def __init__(self, device: str = "CPU") -> None:
+        self._gpu = None if device.startswith("CPU") else nvml.Watch()
+
+    def __enter__(self) -> Self:
+        self._cpus = host.cpus()
+        self._clock = host.clock_mhz()
+        self._energy = energy.Meter(self._gpu)
+        self._before = _counters(self._cpus)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        seconds = time.perf_counter() - self._start
+        after, before = _counters(self._cpus), self._before
+        clock = host.clock_mhz()
+        changes = {name: after[name] - before[name] for name in after.keys() & before.keys()}
+        own = changes["own"]
+        busy = changes.get("busy")
+        self.report = Report(
+            seconds=seconds,
+            cpus=len(self._cpus),
+            others=None if busy is None else max(0.0, busy - own),
+            steal=changes.get("steal"),
+            swapped=None if "swapped" not in changes else int(changes["swapped"]),
+            thermal=None if "thermal" not in changes else int(changes["thermal"]),
+            quota=changes.get("quota"),
+            clocks_mhz=(self._clock, clock) if self._clock and clock else None,
+            gpu=self._gpu.report() if self._gpu else None,
+            joules=self._energy.joules(),
+        )
+
+
+def _counters(cpus: list[int]) -> dict[str, float]:
+    """Reads the counters that this system has; times in seconds."""
+    used = os.times()
+    found = {"own": used.user + used.system + used.children_user + used.children_system}
+    for line in _lines(PROC / "stat"):
+        name, *ticks = line.split()
+        if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cpus:
+            user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
+            per_second = os.sysconf("SC_CLK_TCK")
+            busy = (user + nice + system + irq + softirq) / per_second
+            found["busy"] = found.get("busy", 0.0) + busy
+            found["steal"] = found.get("steal", 0.0) + steal / per_second
+    for line in _lines(PROC / "vmstat"):
+        name, _, pages = line.partition(" ")
+        if name in ("pswpin", "pswpout"):
+            found["swapped"] = found.get("swapped", 0.0) + int(pages)
+    for number in cpus:
+        for name in _THROTTLE:
+            file = SYS / f"devices/system/cpu/cpu{number}/thermal_throttle/{name}"
+            for line in _lines(file):
+                found["thermal"] = found.get("thermal", 0.0) + int(line)
+    for line in _lines(_own_cgroup() / "cpu.stat"):
+        name, _, value = line.partition(" ")
+        if name == "throttled_usec":
+            found["quota"] = int(value) / 1e6
+        elif name == "throttled_time":  # version 1, nanoseconds
+            found["quota"] = int(value) / 1e9
+    return found
+
+
+def _own_cgroup() -> Path:
+    """Returns the folder of this process's control group; inside a container it is the root."""
+    root = SYS / "fs/cgroup"
+    for line in _lines(PROC / "self/cgroup"):
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            own = root / path.lstrip("/")
+            return own if (own / "cpu.stat").is_file() else root
+        if "cpu" in controllers.split(","):
+            own = root / "cpu" / path.lstrip("/")
+            return own if (own / "cpu.stat").is_file() else root / "cpu"
+    return root
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

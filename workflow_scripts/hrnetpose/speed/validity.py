@@ -1,0 +1,114 @@
+"""Whether a measurement can be believed, as MLPerf's LoadGen says it: VALID, or INVALID and why.
+
+The rules are fixed, and not part of the configuration: a figure that is VALID means the same
+everywhere.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from hrnetpose.speed.monitor import Report
+
+Heatmaps = npt.NDArray[np.float32]
+
+MIN_SECONDS = 3.0
+"""Latency and throughput must each be measured for this long."""
+MIN_REQUESTS = 50
+"""Latency needs this many samples, ..."""
+MIN_BATCHES = 12
+"""... throughput this many batches."""
+MAX_SPREAD = 0.10
+"""Windows of a measurement must not differ by more."""
+MAX_OTHERS = 0.05
+"""Other processes may take this share of the CPUs ..."""
+MIN_OTHERS_CORES = 0.1
+"""... or this much of one, if that is more: what a quiet system needs for itself."""
+MAX_STEAL = 0.02
+"""The hypervisor may take this share of the CPUs."""
+MAX_CLOCK_LOSS = 0.10
+"""The clock must not fall by more between the ends of a measurement."""
+MAX_DIFFERENCE = 0.3
+"""Heatmaps of one image may differ by this share; low precision rounds by far less."""
+
+
+def measurement(
+    what: str, samples: int, fewest: int, seconds: float, spread: float, machine: Report
+) -> list[str]:
+    """Returns why a measurement cannot be believed; nothing if it can.
+
+    Args:
+        what: its name.
+        samples: how many it has.
+        fewest: how many it needs.
+        seconds: how long it took.
+        spread: how much its windows differ.
+        machine: what went on meanwhile.
+    """
+    reasons = []
+    if samples < fewest:
+        reasons.append(f"{what}: too few samples: {samples}, at least {fewest} are needed")
+    if seconds < MIN_SECONDS:
+        reasons.append(f"{what}: too short: {seconds:.1f} s, at least {MIN_SECONDS:g} s are needed")
+    if spread > MAX_SPREAD:
+        reasons.append(
+            f"{what}: unstable: windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"
+        )
+    return [*reasons, *(f"{what}: {reason}" for reason in disturbances(machine))]
+
+
+def disturbances(machine: Report) -> list[str]:
+    """Returns what disturbed a measurement."""
+    reasons = []
+    capacity = machine.seconds * machine.cpus
+    others = machine.others
+    if others is not None and others / capacity > max(MAX_OTHERS, MIN_OTHERS_CORES / machine.cpus):
+        reasons.append(
+            f"other processes took {others / machine.seconds:.2f} of {machine.cpus} CPUs"
+        )
+    if machine.steal is not None and machine.steal / capacity > MAX_STEAL:
+        reasons.append(f"the hypervisor took {machine.steal / capacity:.0%} of the CPUs (steal)")
+    if machine.swapped:
+        reasons.append(f"{machine.swapped} pages were swapped")
+    if machine.thermal:
+        reasons.append(f"the clock was throttled for heat {machine.thermal} times")
+    if machine.quota:
+        reasons.append(f"a CPU quota held the process back for {machine.quota:.2f} s")
+    if machine.clocks_mhz:
+        reasons += _clock_loss("the CPU", machine.clocks_mhz)
+    if machine.gpu:
+        if machine.gpu.throttled:
+            reasons.append("the GPU's clock was throttled")
+        if machine.gpu.others:
+            reasons.append(f"{machine.gpu.others} other processes compute on the GPU")
+        reasons += _clock_loss("the GPU", machine.gpu.clocks_mhz)
+    return reasons
+
+
+def precision(requested: str, executed: str) -> list[str]:
+    """Returns a reason if another precision ran than was asked for."""
+    if requested == executed:
+        return []
+    return [f"precision: {requested} was asked for, {executed} is what ran"]
+
+
+def batch_content(alone: Heatmaps, in_batch: Heatmaps) -> list[str]:
+    """Returns a reason if the last image of a batch has other heatmaps than alone.
+
+    An engine that computes fewer images than its batch declares is caught by it, even if it fills
+    up what it returns.
+
+    Args:
+        alone: float32 [K, h, w], the image in a batch that repeats it.
+        in_batch: float32 [K, h, w], the same image as the last of a batch of others.
+    """
+    error = float(np.linalg.norm(in_batch - alone)) / (float(np.linalg.norm(alone)) or 1.0)
+    if error <= MAX_DIFFERENCE:
+        return []
+    return [f"batch: the last image of a batch has other heatmaps than alone (off by {error:.0%})"]
+
+
+def _clock_loss(what: str, clocks: tuple[float, float]) -> list[str]:
+    before, after = clocks
+    if after >= before * (1 - MAX_CLOCK_LOSS):
+        return []
+    return [f"the clock of {what} fell from {before:.0f} to {after:.0f} MHz"]
