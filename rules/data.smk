@@ -17,6 +17,10 @@ rule draw_sample:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(2000),
+        runtime=more(30),
+        gpu=0,
     params:
         images=lambda wildcards: {"train": 60, "val": 100}[wildcards.split],
     shell:
@@ -36,6 +40,10 @@ rule fetch_weights:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(60),
+        gpu=0,
     params:
         source=lambda wildcards: PLAN.config.models[wildcards.model].weights,
         sha256=lambda wildcards: option(
@@ -57,6 +65,10 @@ rule fetch_images:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(240),
+        gpu=0,
     params:
         source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].images,
     shell:
@@ -74,6 +86,10 @@ rule fetch_annotations:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(60),
+        gpu=0,
     params:
         source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].annotations,
     shell:
@@ -91,10 +107,38 @@ rule fetch_detections:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(60),
+        gpu=0,
     params:
         source=lambda wildcards: PLAN.config.datasets[wildcards.dataset].detections,
     shell:
         "python {input.code[0]:q} --source {params.source:q} --output {output:q} --log {log:q}"
+
+
+rule list_persons:
+    """Lists the persons of a dataset: the annotated boxes, or a detector's."""
+    input:
+        code=code("list_persons"),
+        annotations=listed_annotations,
+        detections=listed_detections,
+    output:
+        "build/datasets/{dataset}/persons_{listed}.npz",
+    log:
+        "logs/list_persons/{dataset}_{listed}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(30),
+        gpu=0,
+    params:
+        detections=listed_detection_flags,
+    shell:
+        "python {input.code[0]:q} --annotations {input.annotations:q} {params.detections:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule make_crops:
@@ -105,9 +149,8 @@ rule make_crops:
     """
     input:
         code=code("make_crops"),
-        images=subset_images,
-        annotations=subset_annotations,
-        detections=subset_detections,
+        images=lambda wildcards: images_in(subset_images(wildcards)),
+        persons=subset_persons,
     output:
         crops="build/datasets/{dataset}/{crop}/{subset}/crops_{scatteritem}.npy",
         instances="build/datasets/{dataset}/{crop}/{subset}/instances_{scatteritem}.npz",
@@ -116,13 +159,17 @@ rule make_crops:
     conda:
         "../envs/engines.yaml"
     threads: 2
+    resources:
+        mem_mb=more(2000),
+        runtime=more(60),
+        gpu=0,
     params:
-        detections=subset_detection_flags,
-        persons=lambda wildcards: option(
-            "--persons", 128 if wildcards.subset == "benchmark" else None
+        contents=lambda wildcards: contents_of(subset_images(wildcards)),
+        first=lambda wildcards: option(
+            "--first", 128 if wildcards.subset == "benchmark" else None
         ),
     shell:
-        "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
-        " {params.detections:q} --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q}"
-        " {params.persons:q} --threads {threads} --output {output.crops:q}"
-        " --instances {output.instances:q} --log {log:q}"
+        "python {input.code[0]:q} --persons {input.persons:q} --images {input.images:q}"
+        " --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q} {params.first:q}"
+        " --threads {threads} --output {output.crops:q} --instances {output.instances:q}"
+        " --log {log:q}"

@@ -9,7 +9,7 @@ rule export_onnx:
     input:
         code=code("export_onnx"),
         weights=lambda wildcards: PLAN.weights(wildcards.model) or [],
-        config=lambda wildcards: PLAN.config_file(wildcards.model),
+        config=lambda wildcards: PLAN.configs[wildcards.model],
     output:
         onnx="build/models/{model}/model.onnx",
         card="build/models/{model}/model.json",
@@ -18,9 +18,14 @@ rule export_onnx:
     conda:
         "../envs/mmpose.yaml"
     threads: 1
+    resources:
+        mem_mb=more(4000),
+        runtime=more(30),
+        gpu=0,
     params:
         config=lambda wildcards: PLAN.config.models[wildcards.model].config,
         crop=lambda wildcards: PLAN.crops[wildcards.model],
+        versions=versions("torch", "mmpose", "mmengine", "onnx"),
         weights=lambda wildcards, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --name {wildcards.model:q} --config {params.config:q}"
@@ -41,6 +46,12 @@ rule simplify_onnx:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(4000),
+        runtime=more(30),
+        gpu=0,
+    params:
+        versions=versions("onnx", "onnxsim"),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --card {input.card:q} --output {output:q}"
         " --log {log:q}"
@@ -60,7 +71,12 @@ rule convert_precision:
     conda:
         "../envs/engines.yaml"
     threads: 2
+    resources:
+        mem_mb=more(6000),
+        runtime=more(120),
+        gpu=0,
     params:
+        versions=versions("onnx"),
         calibration=lambda wildcards, input: option("--calibration", input.calibration),
     shell:
         "python {input.code[0]:q} --precision {wildcards.precision} --model {input.model:q}"

@@ -4,7 +4,7 @@ docs/configuration.md is made from it by `python -m hrnetpose.reference`.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -162,6 +162,8 @@ class BackendRules(BaseModel):
     """Precision asked for -> precision of the ONNX graph that the engine is built from."""
     options: type[BaseModel]
     """The model of its options."""
+    gpus: Callable[[Mapping[str, Any]], int]
+    """How many GPUs an engine with these options needs."""
 
 
 def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:

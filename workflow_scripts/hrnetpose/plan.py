@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,16 @@ class Plan:
         backends: variant -> backend, `auto` resolved.
         graphs: variant -> precision of the ONNX graph that its engine is built from.
         crops: model -> name of the crop geometry, for example `256x192`.
+        configs: model -> its config file and those it inherits from, if they are the user's.
+        gpus: variant -> how many GPUs its engine needs.
     """
 
     config: Config
     backends: dict[str, str]
     graphs: dict[str, Precision]
     crops: dict[str, str]
+    configs: dict[str, list[str]]
+    gpus: dict[str, int]
 
     def variant(self, name: str) -> Variant:
         """Returns a variant's section."""
@@ -91,11 +96,6 @@ class Plan:
             for name, variant in self.config.variants.items()
         }
         return json.dumps(limits, sort_keys=True)
-
-    def config_file(self, model: str) -> list[str]:
-        """Returns a model's config file, if it is one of the user's."""
-        name = self.config.models[model].config
-        return [name] if Path(name).is_file() else []
 
     def images(self, dataset: str) -> str:
         """Returns where a dataset's images lie."""
@@ -161,7 +161,18 @@ def make(
             for name, model in checked.models.items()
             if name in used
         },
+        configs={
+            name: _files_of(model.config)
+            for name, model in checked.models.items()
+            if name in used
+        },
+        gpus={n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()},
     )
+
+
+def _files_of(config_name: str) -> list[str]:
+    path = Path(config_name)
+    return [str(file) for file in config_file.with_bases(path)] if path.is_file() else []
 
 
 def prefer_own_python() -> None:
@@ -170,6 +181,23 @@ def prefer_own_python() -> None:
     A conda environment that a rule asks for comes before it, since it is activated later.
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def decided_once(resolve: Callable[[str], str]) -> Callable[[str], str]:
+    """Makes `auto` mean the same in all processes of a run, also on nodes with other devices.
+
+    The first process decides, or who has set POSE_BACKEND_AUTO; those that it starts inherit it.
+    """
+    auto = os.environ.setdefault("POSE_BACKEND_AUTO", resolve("auto"))
+    return lambda name: auto if name == "auto" else name
+
+
+def version(package: str) -> str | None:
+    """Returns the version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def any_of(names: Iterable[str]) -> str:

@@ -220,20 +220,3 @@ def _keypoints(values: Any, where: str) -> npt.NDArray[np.float64]:
         raise StageError(f"{where}: keypoints are empty, or not finite numbers")
     return keypoints
 
-
-def first(images: list[Image], persons: int) -> list[Image]:
-    """Returns the first images that hold at least so many persons together."""
-    before = np.cumsum([0] + [len(image.persons) for image in images])
-    return images[: int(np.searchsorted(before, persons))]
-
-
-def shard(images: list[Image], index: int, count: int) -> list[Image]:
-    """Returns part `index` (from 1) of `count`, consecutive and of about as many persons each.
-
-    The parts in order are the whole list, so results do not depend on how it is cut.
-    """
-    persons = np.cumsum([len(image.persons) for image in images])
-    total = persons[-1] if len(images) else 0
-    before = persons - [len(image.persons) for image in images]
-    part = np.minimum(before * count // max(total, 1), count - 1)
-    return [image for image, number in zip(images, part, strict=True) if number == index - 1]

@@ -106,6 +106,7 @@ class Backend:
         open: opens an engine folder with so many threads.
         device: names the device that it runs on.
         original: it runs the original model, from its checkpoint, instead of the ONNX graph.
+        gpus: how many GPUs an engine with these options needs; a cluster gives its jobs so many.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Backend:
     open: Callable[[Path, EngineCard, int], Engine]
     device: Callable[[], str]
     original: bool = False
+    gpus: Callable[[Mapping[str, Any]], int] = lambda options: 0
 
     def missing(self) -> list[str]:
         """Returns the packages that are not installed."""
