@@ -5,6 +5,14 @@ Makes: resources/weights/, resources/datasets/ and build/datasets/ (the crops).
 """
 
 
+# They need the internet, which the nodes of a cluster seldom have.
+localrules:
+    fetch_weights,
+    fetch_images,
+    fetch_annotations,
+    fetch_detections,
+
+
 rule draw_sample:
     """Draws the embedded sample's people."""
     input:
@@ -136,6 +144,12 @@ rule list_persons:
         gpu=0,
     params:
         detections=listed_detection_flags,
+        # Snakemake does not compare parameters that are made from inputs.
+        minimum=lambda wildcards: (
+            PLAN.config.datasets[wildcards.dataset].detection_score
+            if wildcards.listed == "det"
+            else None
+        ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} {params.detections:q}"
         " --output {output:q} --log {log:q}"

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "munged", "unshare")
@@ -121,10 +122,10 @@ class Cluster:
         )
         return done.stdout
 
-    def running(self) -> list[tuple[str, str]]:
-        """Returns the jobs that run: their ids and nodes."""
-        lines = self.command("squeue", "-h", "-t", "R", "-o", "%i %N").splitlines()
-        return [(job, node) for job, node in (line.split() for line in lines)]
+    def running(self) -> list[tuple[str, str, str]]:
+        """Returns the jobs that run: their ids, nodes and comments (which name the rule)."""
+        lines = self.command("squeue", "-h", "-t", "R", "-o", "%i|%N|%k").splitlines()
+        return [(job, node, comment) for job, node, comment in (line.split("|") for line in lines)]
 
     def power_off(self, node: str) -> None:
         """Takes a node away, with all that runs on it and without a word to the controller."""
@@ -217,10 +218,8 @@ class Cluster:
         if process is not None:
             with_children = [process.pid, *_children(process.pid)]
             for pid in reversed(with_children):
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
             process.wait()
 
     def _idle(self) -> int:

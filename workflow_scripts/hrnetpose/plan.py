@@ -162,9 +162,7 @@ def make(
             if name in used
         },
         configs={
-            name: _files_of(model.config)
-            for name, model in checked.models.items()
-            if name in used
+            name: _files_of(model.config) for name, model in checked.models.items() if name in used
         },
         gpus={n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()},
     )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnetpose.data import coco
-from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.coco import Image
 from hrnetpose.stage import StageError
 
 Content = dict[str, Any]
@@ -418,4 +418,3 @@ def test_truncated_boxes_are_refused(content: Content, tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match=r"boxes\.json: not JSON"):
         coco.detections(tmp_path / "boxes.json", content)
-

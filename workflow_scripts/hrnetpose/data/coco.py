@@ -219,4 +219,3 @@ def _keypoints(values: Any, where: str) -> npt.NDArray[np.float64]:
     if not len(keypoints) or not np.isfinite(keypoints).all():
         raise StageError(f"{where}: keypoints are empty, or not finite numbers")
     return keypoints
-
