@@ -9,13 +9,15 @@ from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
-from hrnetpose import engines, plan
+from hrnetpose import engines, locks, plan
 from hrnetpose.config import ConfigError
 from hrnetpose.data import contents
 from hrnetpose.stage import StageError
 from snakemake.exceptions import WorkflowError
 
 plan.prefer_own_python()
+if workflow.is_main_process:
+    locks.drop_stale(Path(".snakemake"))
 try:
     PLAN = plan.make(config, engines.rules(), plan.decided_once(engines.resolve))
 except (ConfigError, StageError) as error:

@@ -1,4 +1,4 @@
-"""Dry runs by the dozen: a process that has Snakemake loaded forks for each of them.
+"""Runs of Snakemake by the dozen: a process that has Snakemake loaded forks for each of them.
 
 What runs in the fork is the `snakemake` command itself, on its command line; what is saved is the
 second that Python takes to import it.
@@ -19,6 +19,8 @@ for line in sys.stdin:
     request = json.loads(line)
     child = os.fork()
     if child == 0:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            del os.environ[name]
         os.chdir(request["folder"])
         sys.path[:0] = request["path"]
         output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -31,6 +33,7 @@ for line in sys.stdin:
             sys.stderr.flush()
             os._exit(exit.code or 0)
         os._exit(1)
+    print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -47,7 +50,7 @@ class Job:
 
 
 class Planner:
-    """Runs Snakemake where nothing is executed; to be used in a `with` statement."""
+    """Runs Snakemake again and again; to be used in a `with` statement."""
 
     def __init__(self, scratch: Path) -> None:
         self.output = scratch / "planned.txt"
@@ -69,10 +72,8 @@ class Planner:
         self._server.stdin.close()
         self._server.wait()
 
-    def snakemake(
-        self, folder: Path, *arguments: str, path: Sequence[Path] = ()
-    ) -> tuple[int, str]:
-        """Runs the command; returns its exit status and what it printed.
+    def start(self, folder: Path, *arguments: str, path: Sequence[Path] = ()) -> int:
+        """Starts the command and returns its process id; `finish` waits for it.
 
         Args:
             folder: where to run it.
@@ -86,11 +87,24 @@ class Planner:
             "path": [str(entry) for entry in path],
         }
         assert self._server.stdin
-        assert self._server.stdout
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        status = int(self._server.stdout.readline())
-        return status, self.output.read_text()
+        return self._answer()
+
+    def finish(self) -> tuple[int, str]:
+        """Returns the command's exit status and what it printed."""
+        return self._answer(), self.output.read_text()
+
+    def snakemake(
+        self, folder: Path, *arguments: str, path: Sequence[Path] = ()
+    ) -> tuple[int, str]:
+        """Runs the command; returns its exit status and what it printed."""
+        self.start(folder, *arguments, path=path)
+        return self.finish()
+
+    def _answer(self) -> int:
+        assert self._server.stdout
+        return int(self._server.stdout.readline())
 
     def jobs(self, folder: Path, *arguments: str, path: Sequence[Path] = ()) -> set[Job]:
         """Returns the jobs that would run, target rules left out."""

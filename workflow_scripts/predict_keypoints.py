@@ -51,6 +51,11 @@ def main(args: argparse.Namespace) -> None:
     scores = np.zeros((len(args.flip), len(crops), keypoints), np.float32)
     with engine:
         for start, plain, mirrored in heatmaps(engine, crops, 1 in args.flip):
+            if plain.shape[1] != keypoints * card.model.codec.channels:
+                raise StageError(
+                    f"{args.engine}: gives {plain.shape[1]} heatmaps, but its card has {keypoints} "
+                    f"keypoints with {card.model.codec.channels} each; build it again"
+                )
             rows = slice(start, start + len(plain))
             for number, flip in enumerate(args.flip):
                 averaged = plain

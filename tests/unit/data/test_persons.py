@@ -58,10 +58,15 @@ def test_a_table_is_read_back(tmp_path: Path) -> None:
 def test_columns_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "persons.npz"
     table = vars(Persons.of([Image(1, "a.jpg", 1, 1, ())], "gt"))
-    np.savez(path, **{**table, "width": np.zeros(3, np.int64)})
+    for name, column, says in (
+        ("width", np.zeros(3, np.int64), r"width is int64 \[3\], expected int64 M"),
+        ("start", np.array([0, 1]), "its columns do not fit together"),
+        ("name", np.full(5, 255, np.uint8), "names are no UTF-8"),
+    ):
+        np.savez(path, **{**table, name: column})
 
-    with pytest.raises(StageError, match=r"persons\.npz: its columns do not fit together"):
-        Persons.read(path)
+        with pytest.raises(StageError, match=rf"persons\.npz: {says}"):
+            Persons.read(path)
 
 
 @given(images=IMAGES, count=st.integers(1, 12))

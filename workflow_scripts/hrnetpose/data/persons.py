@@ -15,6 +15,19 @@ from hrnetpose import files
 from hrnetpose.data.coco import Image, Person
 from hrnetpose.stage import StageError
 
+_COLUMNS = {
+    "image_id": "int64 M",
+    "width": "int64 M",
+    "height": "int64 M",
+    "name": "uint8 B",
+    "name_end": "int64 M",
+    "start": "int64 S",
+    "id": "int64 N",
+    "box": "float32 N 4",
+    "score": "float32 N",
+    "boxes_from": "str",
+}
+
 
 @dataclass(frozen=True)
 class Persons:
@@ -73,21 +86,19 @@ class Persons:
         Raises:
             StageError: the file is missing, damaged or not such a table.
         """
-        columns = files.read_npz(path, cls.__dataclass_fields__)
+        columns = files.read_table(path, _COLUMNS)
         boxes_from = str(columns.pop("boxes_from"))
         table = cls(**columns, boxes_from=boxes_from)
-        images, persons = len(table.image_id), len(table.id)
-        lengths = {
-            len(table.width) - images,
-            len(table.height) - images,
-            len(table.name_end) - images,
-            len(table.start) - images - 1,
-            len(table.box) - persons,
-            len(table.score) - persons,
-            int(table.start[-1]) - persons if len(table.start) else 1,
-        }
-        if lengths != {0} or table.box.shape[1:] != (4,):
-            raise StageError(f"{path}: its columns do not fit together; delete it and run again")
+        for ends, last in ((table.start, len(table.id)), (table.name_end, len(table.name))):
+            whole = np.concatenate([[0], ends, [last]])
+            if len(table.start) != len(table.image_id) + 1 or (np.diff(whole) < 0).any():
+                raise StageError(f"{path}: its columns do not fit together; delete it, run again")
+        try:
+            table.name.tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise StageError(
+                f"{path}: names are no UTF-8 ({error}); delete it, run again"
+            ) from error
         return table
 
     def images(self, first: int = 0, last: int | None = None) -> list[Image]:
@@ -100,7 +111,7 @@ class Persons:
         begin = int(self.name_end[index - 1]) if index else 0
         return Image(
             image,
-            self.name[begin : self.name_end[index]].tobytes().decode(),
+            self.name[begin : self.name_end[index]].tobytes().decode(errors="replace"),
             int(self.width[index]),
             int(self.height[index]),
             tuple(
