@@ -1,13 +1,15 @@
 # make report   the environment, then the whole workflow on the embedded sample
 # make test     the tests
 # make lint     formatters, linters and the type checker, without changing anything
+# make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
+# make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
 # make docs     the pages that are generated from the code
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test lint format docs clean
+.PHONY: report test test-slurm cluster lint format docs clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -26,6 +28,11 @@ report: $(VENV)/run.stamp
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest
+
+test-slurm: $(VENV)/develop.stamp $(VENV)/cluster.stamp
+	$(BIN)/python -m pytest -s tests/slurm
+
+cluster: $(VENV)/cluster.stamp
 
 lint: $(VENV)/develop.stamp
 	$(BIN)/ruff check $(PYTHON_FILES)
@@ -56,4 +63,8 @@ $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
 
 $(VENV)/develop.stamp: $(VENV)/run.stamp envs/requirements-dev.txt
 	@$(PIP) -r envs/requirements-dev.txt
+	@touch $@
+
+$(VENV)/cluster.stamp: $(VENV)/run.stamp envs/requirements-cluster.txt
+	@$(PIP) -r envs/requirements-cluster.txt
 	@touch $@

@@ -132,3 +132,15 @@ def environment() -> dict[str, str]:
     """Returns the environment in which `python` is the one that runs the tests."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path}
+
+
+def peak_memory(project: Project, script: str, *arguments: object) -> int:
+    """Runs a stage, which must succeed, and returns the most memory that it had, in bytes."""
+    command = [sys.executable, script, *map(str, arguments)]
+    child = os.fork()
+    if child == 0:
+        os.chdir(project.folder)
+        os.execv(sys.executable, command)
+    _, status, usage = os.wait4(child, 0)
+    assert status == 0, command
+    return usage.ru_maxrss * 1024
