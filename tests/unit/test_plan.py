@@ -280,3 +280,13 @@ def test_the_script_comes_first_and_the_rest_in_order(tmp_path: Path) -> None:
         str(tmp_path / "zip_it.py"),
         *(str(library / name) for name in ("__init__.py", "a.py", "b.py")),
     ]
+
+
+def test_auto_is_decided_once_for_all_processes_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSE_BACKEND_AUTO", "")  # put back at the end
+    monkeypatch.delenv("POSE_BACKEND_AUTO")
+    here = plan.decided_once(lambda name: "tensorrt")
+    elsewhere = plan.decided_once(lambda name: "openvino")
+
+    assert here("auto") == elsewhere("auto") == "tensorrt"
+    assert elsewhere("onnxruntime") == "onnxruntime"
