@@ -1,6 +1,6 @@
 """A Slurm cluster of three nodes on this machine, each a slurmd in namespaces of its own.
 
-A node has its own host name, process ids and /tmp... and can be powered off.  It needs root and
+A node has a host name and process ids of its own, and can be powered off.  It needs root and
 Debian's slurmctld, slurmd, slurm-client, munge and slurm-wlm-basic-plugins.
 """
 

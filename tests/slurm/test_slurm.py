@@ -3,7 +3,6 @@
 make test-slurm
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -145,14 +144,13 @@ def test_results_are_those_of_a_local_run(run: Run, repository: Path, tmp_path: 
     ]
     local.succeed("--configfile", local.overlay({**QUICK, "shards": 1}), "--", *names)
     for name in names:
-        assert run.project.json(name) == local.json(name), name
+        assert (run.project.folder / name).read_bytes() == (local.folder / name).read_bytes()
 
 
 def test_speed_was_measured_on_the_gpu_node(run: Run) -> None:
     for variant in VARIANTS:
         perf = run.project.json(f"results/{variant}_perf.json")
         assert perf["threads"] == 2
-        assert json.dumps(perf)
 
 
 def test_nothing_is_left_to_do(run: Run) -> None:
