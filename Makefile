@@ -1,6 +1,8 @@
 # make report   the environment, then the whole workflow on the embedded sample
 # make test     the tests
 # make lint     formatters, linters and the type checker, without changing anything
+# make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
+# make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
 # make docs     the pages that are generated from the code
 # make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
@@ -8,7 +10,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test lint format docs bench clean
+.PHONY: report test test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -27,6 +29,11 @@ report: $(VENV)/run.stamp
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest
+
+test-slurm: $(VENV)/develop.stamp $(VENV)/cluster.stamp
+	$(BIN)/python -m pytest -s tests/slurm
+
+cluster: $(VENV)/cluster.stamp
 
 lint: $(VENV)/develop.stamp
 	$(BIN)/ruff check $(PYTHON_FILES)
@@ -61,4 +68,8 @@ $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
 
 $(VENV)/develop.stamp: $(VENV)/run.stamp envs/requirements-dev.txt
 	@$(PIP) -r envs/requirements-dev.txt
+	@touch $@
+
+$(VENV)/cluster.stamp: $(VENV)/run.stamp envs/requirements-cluster.txt
+	@$(PIP) -r envs/requirements-cluster.txt
 	@touch $@

@@ -22,10 +22,13 @@ include: "rules/report.smk"
 
 
 rule report:
-    """Everything: results/report.html."""
+    """Everything: the report, and the figures that it is made from."""
     default_target: True
     input:
         "results/report.html",
+        collect("results/{variant}_perf.json", variant=VARIANTS),
+        collect("results/{variant}_parity.json", variant=VARIANTS),
+        collect("results/{variant}_accuracy.json", variant=SCORED),
 
 
 rule fetch:

@@ -5,18 +5,22 @@ Takes: config.yaml and overlays.  Makes: nothing.
 
 import os
 import sys
+from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
-from hrnetpose import engines, plan
+from hrnetpose import engines, locks, plan
 from hrnetpose.config import ConfigError
+from hrnetpose.data import contents
 from hrnetpose.stage import StageError
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 plan.prefer_own_python()
+if workflow.is_main_process:
+    locks.drop_stale(Path(".snakemake"))
 try:
-    PLAN = plan.make(config, engines.rules(), engines.resolve)
+    PLAN = plan.make(config, engines.rules(), plan.decided_once(engines.resolve))
     TO_FETCH = [path.removeprefix("resources/") for path in PLAN.to_fetch()]
 except (ConfigError, StageError) as error:
     raise WorkflowError(f"configuration: {error}")
@@ -58,6 +62,60 @@ def engine_environment(wildcards):
     """Returns the conda environment of a variant's backend."""
     name = "mmpose" if PLAN.backends[wildcards.variant] == "pytorch" else "engines"
     return f"../envs/{name}.yaml"
+
+
+def more(amount):
+    """Returns a resource that grows with each attempt: a job that ran out of it gets more."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def memory_of_json(wildcards, input, attempt):
+    """Returns the memory (MB) of a stage that parses COCO's JSON, which takes 15 times its size."""
+    return attempt * (1500 + 15 * os.path.getsize(input.annotations) // 1_000_000)
+
+
+def all_cores(wildcards):
+    """Returns all cores of this machine; on a cluster it is the profile that sets them."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return 8
+
+
+def gpus(wildcards):
+    """Returns how many GPUs a variant's jobs need."""
+    return PLAN.gpus[wildcards.variant]
+
+
+def backend_versions(wildcards):
+    """Returns the installed versions of a variant's backend: other ones make another engine."""
+    return versions(*engines.backend(PLAN.backends[wildcards.variant]).packages)
+
+
+def versions(*packages):
+    """Returns versions of packages.  With conda it is the environment's file that says them."""
+    if "conda" in map(str, workflow.deployment_settings.deployment_method):
+        return None
+    return {package: plan.version(package) for package in packages}
+
+
+@cache
+def given(path):
+    """Tells whether a file is the user's own, that is, no rule makes it."""
+    return not any(rule.is_producer(path) for rule in workflow.rules)
+
+
+def images_in(path):
+    """Returns images as an input.  The user's own are compared by content, not by date."""
+    return ancient(path) if given(path) else path
+
+
+@cache
+def contents_of(path):
+    """Returns a digest of the user's own images; jobs on other nodes have no use for it."""
+    if not workflow.is_main_process or not given(path):
+        return None
+    return contents.digest(Path(path), Path("build/contents"))
 
 
 def option(flag, value):
@@ -116,21 +174,27 @@ def subset_images(wildcards):
     return PLAN.images(wildcards.dataset)
 
 
-def subset_annotations(wildcards):
-    """Returns the annotations of a subset."""
-    if wildcards.subset == "calibration":
+def subset_persons(wildcards):
+    """Returns the persons of a subset; the benchmark takes the first of the annotated ones."""
+    boxes = "gt" if wildcards.subset == "benchmark" else wildcards.subset
+    return f"build/datasets/{wildcards.dataset}/persons_{boxes}.npz"
+
+
+def listed_annotations(wildcards):
+    """Returns the annotations that persons are listed from."""
+    if wildcards.listed == "calibration":
         return PLAN.calibration(wildcards.dataset).annotations
     return PLAN.annotations(wildcards.dataset)
 
 
-def subset_detections(wildcards):
+def listed_detections(wildcards):
     """Returns the file of detected boxes; only `det` has one."""
-    return PLAN.detections(wildcards.dataset) if wildcards.subset == "det" else []
+    return PLAN.detections(wildcards.dataset) if wildcards.listed == "det" else []
 
 
-def subset_detection_flags(wildcards, input):
+def listed_detection_flags(wildcards, input):
     """Returns the flags that go with detected boxes."""
-    if wildcards.subset != "det":
+    if wildcards.listed != "det":
         return []
     minimum = PLAN.config.datasets[wildcards.dataset].detection_score
     return ["--detections", input.detections, "--minimum-score", str(minimum)]
@@ -177,6 +241,7 @@ wildcard_constraints:
     split="train|val",
     crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
     subset="gt|det|calibration|benchmark",
+    listed="gt|det|calibration",
     boxes="gt|det",
     precision="fp32|fp16|bf16|int8-fp16",
     int8="int8|int8-symmetric",

@@ -24,6 +24,10 @@ rule draw_sample:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(2000),
+        runtime=more(30),
+        gpu=0,
     params:
         images=lambda wildcards: {"train": 60, "val": 100}[wildcards.split],
     shell:
@@ -49,6 +53,10 @@ rule fetch_file:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(60),
+        gpu=0,
     params:
         script=lambda wildcards, output: library("fetch_file.py"),
         download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
@@ -70,6 +78,10 @@ rule extract_annotations:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(2000),
+        runtime=more(60),
+        gpu=0,
     params:
         member=lambda wildcards: PLAN.archives[f"resources/{wildcards.file}"][1],
     shell:
@@ -94,6 +106,10 @@ rule fetch_calibration:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(240),
+        gpu=0,
     params:
         images=lambda wildcards: PLAN.calibration_count(wildcards.dataset),
         identity=lambda wildcards: PLAN.calibration_identity(wildcards.dataset),
@@ -101,6 +117,36 @@ rule fetch_calibration:
         "python {input.code[0]:q} --pool {input.pool:q} --count {params.images}"
         " --identity {params.identity:q} --archive {output.archive:q}"
         " --annotations {output.annotations:q} --manifest {output.manifest:q} --log {log:q}"
+
+
+rule list_persons:
+    """Lists the persons of a dataset: the annotated boxes, or a detector's."""
+    input:
+        code=code("list_persons"),
+        annotations=listed_annotations,
+        detections=listed_detections,
+    output:
+        "build/datasets/{dataset}/persons_{listed}.npz",
+    log:
+        "logs/list_persons/{dataset}_{listed}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(30),
+        gpu=0,
+    params:
+        detections=listed_detection_flags,
+        # Snakemake does not compare parameters that are made from inputs.
+        minimum=lambda wildcards: (
+            PLAN.config.datasets[wildcards.dataset].detection_score
+            if wildcards.listed == "det"
+            else None
+        ),
+    shell:
+        "python {input.code[0]:q} --annotations {input.annotations:q} {params.detections:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule make_crops:
@@ -111,9 +157,8 @@ rule make_crops:
     """
     input:
         code=code("make_crops"),
-        images=subset_images,
-        annotations=subset_annotations,
-        detections=subset_detections,
+        images=lambda wildcards: images_in(subset_images(wildcards)),
+        persons=subset_persons,
     output:
         crops="build/datasets/{dataset}/{crop}/{subset}/crops_{scatteritem}.npy",
         instances="build/datasets/{dataset}/{crop}/{subset}/instances_{scatteritem}.npz",
@@ -122,26 +167,30 @@ rule make_crops:
     conda:
         "../envs/engines.yaml"
     threads: 2
+    resources:
+        mem_mb=more(2000),
+        runtime=more(60),
+        gpu=0,
     params:
-        detections=subset_detection_flags,
-        persons=lambda wildcards: option(
-            "--persons", 128 if wildcards.subset == "benchmark" else None
+        contents=lambda wildcards: contents_of(subset_images(wildcards)),
+        first=lambda wildcards: option(
+            "--first", 128 if wildcards.subset == "benchmark" else None
         ),
     shell:
-        "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
-        " {params.detections:q} --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q}"
-        " {params.persons:q} --threads {threads} --output {output.crops:q}"
-        " --instances {output.instances:q} --log {log:q}"
+        "python {input.code[0]:q} --persons {input.persons:q} --images {input.images:q}"
+        " --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q} {params.first:q}"
+        " --threads {threads} --output {output.crops:q} --instances {output.instances:q}"
+        " --log {log:q}"
 
 
 rule check_calibration:
-    """Lists what int8 is calibrated on; stops where it is also evaluated."""
+    """Lists what int8 and fp8 are calibrated on; stops where it is also evaluated."""
     input:
         code=code("check_calibration"),
         annotations=lambda wildcards: PLAN.calibration(wildcards.dataset).annotations,
-        images=lambda wildcards: PLAN.calibration(wildcards.dataset).images,
+        images=lambda wildcards: images_in(PLAN.calibration(wildcards.dataset).images),
         evaluated_annotations=lambda wildcards: PLAN.annotations(wildcards.dataset),
-        evaluated_images=lambda wildcards: PLAN.images(wildcards.dataset),
+        evaluated_images=lambda wildcards: images_in(PLAN.images(wildcards.dataset)),
     output:
         "build/datasets/{dataset}/calibration.json",
     log:
@@ -149,6 +198,15 @@ rule check_calibration:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(60),
+        gpu=0,
+    params:
+        contents=lambda wildcards: contents_of(
+            PLAN.calibration(wildcards.dataset).images
+        ),
+        evaluated=lambda wildcards: contents_of(PLAN.images(wildcards.dataset)),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
         " --evaluated-annotations {input.evaluated_annotations:q}"

@@ -21,12 +21,17 @@ rule build_engine:
     conda:
         engine_environment
     threads: 2
+    resources:
+        mem_mb=more(8000),
+        runtime=more(120),
+        gpu=gpus,
     params:
         folder=subpath(output.engine, parent=True),
         backend=lambda wildcards: PLAN.backends[wildcards.variant],
         precision=lambda wildcards: PLAN.variant(wildcards.variant).precision,
         batch=lambda wildcards: PLAN.variant(wildcards.variant).batch,
         options=lambda wildcards: PLAN.options(wildcards.variant),
+        versions=backend_versions,
         weights=lambda wildcards, input: option("--weights", input.weights),
         cache="build/timing_cache",
     shell:

@@ -20,6 +20,10 @@ rule predict_keypoints:
     conda:
         engine_environment
     threads: 2
+    resources:
+        mem_mb=more(4000),
+        runtime=more(120),
+        gpu=gpus,
     params:
         folder=subpath(input.engine, parent=True),
         flip=[int(flip) for flip in PLAN.config.protocols.flip],
@@ -44,9 +48,14 @@ rule score_accuracy:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(120),
+        gpu=0,
     params:
         folder=subpath(input.card, parent=True),
         dataset=PLAN.config.dataset,
+        boxes=PLAN.config.protocols.boxes,
         nms=PLAN.config.protocols.nms,
         reference=lambda wildcards, input: (
             ["--reference", PLAN.reference(wildcards.variant), *input.reference]
@@ -66,8 +75,8 @@ rule benchmark_engine:
         engine="build/engines/{variant}/engine.bin",
         card="build/engines/{variant}/engine.json",
         crops=benchmark_crops,
-        annotations=PLAN.annotations(PLAN.config.dataset),
-        images=PLAN.images(PLAN.config.dataset),
+        persons=f"build/datasets/{PLAN.config.dataset}/persons_gt.npz",
+        images=images_in(PLAN.images(PLAN.config.dataset)),
     output:
         perf="results/{variant}_perf.json",
         samples="results/{variant}_perf_samples.json",
@@ -75,18 +84,24 @@ rule benchmark_engine:
         "logs/benchmark_engine/{variant}.log",
     conda:
         engine_environment
-    threads: workflow.cores
+    threads: all_cores
+    resources:
+        mem_mb=more(4000),
+        runtime=more(60),
+        gpu=gpus,
     params:
         folder=subpath(input.engine, parent=True),
         min_seconds=PLAN.config.benchmark.min_seconds,
         min_samples=PLAN.config.benchmark.min_samples,
+        contents=lambda wildcards: contents_of(PLAN.images(PLAN.config.dataset)),
         batches=PLAN.config.benchmark.batches,
         streams=PLAN.config.benchmark.streams,
     shell:
         "python {input.code[0]:q} --engine {params.folder:q} --crops {input.crops:q}"
-        " --annotations {input.annotations:q} --images {input.images:q}"
+        " --persons {input.persons:q} --images {input.images:q}"
         " --min-seconds {params.min_seconds} --min-samples {params.min_samples}"
-        " --batches {params.batches} --streams {params.streams} --threads {threads} --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
+        " --batches {params.batches} --streams {params.streams} --threads {threads}"
+        " --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
 
 
 rule reference_heatmaps:
@@ -94,7 +109,7 @@ rule reference_heatmaps:
     input:
         code=code("reference_heatmaps"),
         weights=lambda wildcards: PLAN.weights(wildcards.model) or [],
-        config=lambda wildcards: PLAN.config_file(wildcards.model),
+        config=lambda wildcards: PLAN.configs[wildcards.model],
         card="build/models/{model}/model.json",
         crops=model_benchmark_crops,
     output:
@@ -104,8 +119,13 @@ rule reference_heatmaps:
     conda:
         "../envs/mmpose.yaml"
     threads: 2
+    resources:
+        mem_mb=more(4000),
+        runtime=more(60),
+        gpu=0,
     params:
         config=lambda wildcards: PLAN.config.models[wildcards.model].config,
+        versions=versions("torch", "mmpose", "mmengine"),
         weights=lambda wildcards, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --config {params.config:q} {params.weights:q}"
@@ -127,6 +147,10 @@ rule measure_parity:
     conda:
         engine_environment
     threads: 2
+    resources:
+        mem_mb=more(6000),
+        runtime=more(60),
+        gpu=gpus,
     params:
         folder=subpath(input.engine, parent=True),
         graphs=parity_flags,
@@ -150,6 +174,10 @@ rule check_gate:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(1000),
+        runtime=more(10),
+        gpu=0,
     params:
         limits=PLAN.limits(),
     shell:

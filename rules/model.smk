@@ -9,7 +9,7 @@ rule export_onnx:
     input:
         code=code("export_onnx"),
         weights=lambda wildcards: PLAN.weights(wildcards.model) or [],
-        config=lambda wildcards: PLAN.config_file(wildcards.model),
+        config=lambda wildcards: PLAN.configs[wildcards.model],
     output:
         onnx="build/models/{model}/model.onnx",
         card="build/models/{model}/model.json",
@@ -19,10 +19,15 @@ rule export_onnx:
     conda:
         "../envs/mmpose.yaml"
     threads: 1
+    resources:
+        mem_mb=more(4000),
+        runtime=more(30),
+        gpu=0,
     params:
         name="{model}",  # Snakemake's cache does not look at wildcards
         config=lambda wildcards: PLAN.config.models[wildcards.model].config,
         crop=lambda wildcards: PLAN.crops[wildcards.model],
+        versions=versions("torch", "mmpose", "mmengine", "onnx"),
         weights=lambda wildcards, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --name {params.name:q} --config {params.config:q}"
@@ -43,6 +48,12 @@ rule simplify_onnx:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(4000),
+        runtime=more(30),
+        gpu=0,
+    params:
+        versions=versions("onnx", "onnxsim"),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --card {input.card:q} --output {output:q}"
         " --log {log:q}"
@@ -64,6 +75,12 @@ rule convert_precision:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=more(4000),
+        runtime=more(30),
+        gpu=0,
+    params:
+        versions=versions("onnx"),
     shell:
         "python {input.code[0]:q} --precision {wildcards.precision} --model {input.model:q}"
         " --output {output:q} --log {log:q}"
@@ -87,7 +104,12 @@ rule quantize_int8:
     conda:
         "../envs/engines.yaml"
     threads: 2
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(240),
+        gpu=0,
     params:
+        versions=versions("onnx", "onnxruntime"),
         ap_drop=lambda wildcards: (
             option("--ap-drop", PLAN.config.quantization.ap_drop)
             if PLAN.config.models[wildcards.model].weights
@@ -119,6 +141,12 @@ rule quantize_fp8:
     conda:
         "../envs/engines.yaml"
     threads: 2
+    resources:
+        mem_mb=more(6000),
+        runtime=more(120),
+        gpu=0,
+    params:
+        versions=versions("onnx", "onnxruntime"),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --card {input.card:q}"
         " --crops {input.crops:q} --output {output:q} --log {log:q}"

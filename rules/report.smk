@@ -23,7 +23,7 @@ rule write_report:
             if PLAN.quantization(variant)
         ],
         annotations=PLAN.annotations(PLAN.config.dataset),
-        images=PLAN.images(PLAN.config.dataset),
+        images=lambda wildcards: images_in(PLAN.images(PLAN.config.dataset)),
         predictions=[path for variant in SCORED for path in predictions(variant)],
     output:
         page=report("results/report.html", category="Report"),
@@ -33,10 +33,16 @@ rule write_report:
     conda:
         "../envs/engines.yaml"
     threads: 1
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(30),
+        gpu=0,
     params:
         engines=lambda wildcards, input: [Path(card).parent for card in input.engines],
         models=lambda wildcards, input: [Path(card).parent for card in input.models],
         published=PLAN.published(),
+        boxes=PLAN.config.protocols.boxes,
+        contents=lambda wildcards: contents_of(PLAN.images(PLAN.config.dataset)),
     shell:
         "python {input.code[0]:q} --engines {params.engines:q} --perf {input.perf:q}"
         " --accuracy {input.accuracy:q} --parity {input.parity:q}"

@@ -11,6 +11,50 @@ from typing import Any
 
 import yaml
 
+TINY_CONFIG = """
+codec = dict(type="MSRAHeatmap", input_size=(32, 64), heatmap_size=(8, 16), sigma=1)
+model = dict(
+    type="TopdownPoseEstimator",
+    data_preprocessor=dict(
+        type="PoseDataPreprocessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    ),
+    backbone=dict(
+        type="HRNet",
+        in_channels=3,
+        extra=dict(
+            stage1=dict(
+                num_modules=1, num_branches=1, block="BOTTLENECK", num_blocks=(1,),
+                num_channels=(16,)),
+            stage2=dict(
+                num_modules=1, num_branches=2, block="BASIC", num_blocks=(1, 1),
+                num_channels=(8, 16)),
+            stage3=dict(
+                num_modules=1, num_branches=3, block="BASIC", num_blocks=(1, 1, 1),
+                num_channels=(8, 16, 32)),
+            stage4=dict(
+                num_modules=1, num_branches=4, block="BASIC", num_blocks=(1, 1, 1, 1),
+                num_channels=(8, 16, 32, 64)),
+        ),
+    ),
+    head=dict(
+        type="HeatmapHead", in_channels=8, out_channels=17, deconv_out_channels=None,
+        loss=dict(type="KeypointMSELoss", use_target_weight=True), decoder=codec),
+    test_cfg=dict(flip_test=True, flip_mode="heatmap", shift_heatmap=True),
+)
+dataset_type = "CocoDataset"
+val_pipeline = [
+    dict(type="LoadImage"),
+    dict(type="GetBBoxCenterScale"),
+    dict(type="TopdownAffine", input_size=codec["input_size"]),
+    dict(type="PackPoseInputs"),
+]
+val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=val_pipeline))
+"""
+"""An HRNet of some thousand parameters; its input is 64x32 (height x width)."""
+
 
 class Project:
     """A checkout in a folder of its own."""
@@ -92,3 +136,15 @@ def environment() -> dict[str, str]:
     """Returns the environment in which `python` is the one that runs the tests."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path}
+
+
+def peak_memory(project: Project, script: str, *arguments: object) -> int:
+    """Runs a stage, which must succeed, and returns the most memory that it had, in bytes."""
+    command = [sys.executable, script, *map(str, arguments)]
+    child = os.fork()
+    if child == 0:
+        os.chdir(project.folder)
+        os.execv(sys.executable, command)
+    _, status, usage = os.wait4(child, 0)
+    assert status == 0, command
+    return usage.ru_maxrss * 1024

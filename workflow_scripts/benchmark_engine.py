@@ -40,6 +40,7 @@ from hrnetpose.artifacts import (
 from hrnetpose.data import coco
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.images import ImageStore
+from hrnetpose.data.persons import Persons
 from hrnetpose.engines.base import Crops, Engine
 from hrnetpose.pose import predict
 from hrnetpose.speed import host, limit, timing, validity
@@ -116,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     command = stage.command(__doc__)
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
     command.add_argument("--crops", type=Path, required=True, help="uint8 crops (.npy)")
-    command.add_argument("--annotations", type=Path, help="COCO annotations, for the whole way")
+    command.add_argument("--persons", type=Path, help="of list_persons (.npz), for the whole way")
     command.add_argument("--images", type=Path, help="their images, a folder or a zip")
     command.add_argument("--min-seconds", type=float, default=4.0, help="of each measurement")
     command.add_argument("--min-samples", type=int, default=50, help="of latency")
@@ -139,9 +140,8 @@ def main(args: argparse.Namespace) -> None:
     if not len(crops):
         raise StageError(f"{args.crops}: holds no crops; a benchmark needs at least one")
     images = []
-    if args.annotations and args.images:
-        annotated = coco.ground_truth(coco.read(args.annotations), args.annotations)
-        images = coco.first(annotated, PERSONS)
+    if args.persons and args.images:
+        images = Persons.read(args.persons).first(PERSONS)
     benchmark = Benchmark(
         folder=args.engine,
         card=card,

@@ -1,8 +1,7 @@
 """Cut the persons of a dataset out of its images, once for all models of an input size.
 
-    python workflow_scripts/make_crops.py --annotations person_keypoints_val2017.json \\
-        --images val2017.zip --crop 256x192 --shard 1-of-4 --output crops.npy \\
-        --instances instances.npz
+    python workflow_scripts/make_crops.py --persons persons.npz --images val2017.zip \\
+        --crop 256x192 --shard 1-of-4 --output crops.npy --instances instances.npz
 """
 
 import argparse
@@ -12,8 +11,9 @@ from pathlib import Path
 
 from hrnetpose import stage
 from hrnetpose.artifacts import Crop
-from hrnetpose.data import coco, crops
+from hrnetpose.data import crops
 from hrnetpose.data.images import ImageStore
+from hrnetpose.data.persons import Persons
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -27,15 +27,11 @@ def shard(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument(
-        "--annotations", type=Path, required=True, help="COCO keypoint annotations"
-    )
-    command.add_argument("--detections", type=Path, help="a detector's boxes instead of the true")
-    command.add_argument("--minimum-score", type=float, default=0.0, help="of detected boxes")
+    command.add_argument("--persons", type=Path, required=True, help="of list_persons (.npz)")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--crop", type=Crop.parse, required=True, help="for example 256x192")
     command.add_argument("--shard", type=shard, default=(1, 1), help="which part, as 2-of-4")
-    command.add_argument("--persons", type=int, help="stop after about so many persons")
+    command.add_argument("--first", type=int, help="stop after about so many persons")
     command.add_argument("--threads", type=int, default=1, help="images decoded at a time")
     command.add_argument("--output", type=Path, required=True, help="uint8 crops (.npy)")
     command.add_argument("--instances", type=Path, required=True, help="which crop is whose (.npz)")
@@ -44,18 +40,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    annotations = coco.read(args.annotations)
-    if args.detections:
-        images = coco.detections(args.detections, annotations, args.minimum_score)
-    else:
-        images = coco.ground_truth(annotations, args.annotations)
-    if args.persons:
-        images = coco.first(images, args.persons)
-    images = coco.shard(images, *args.shard)
+    persons = Persons.read(args.persons)
+    images = persons.first(args.first) if args.first else persons.shard(*args.shard)
     logging.info("%d images, %d persons", len(images), sum(len(image.persons) for image in images))
     store = ImageStore(args.images)
-    boxes_from = "det" if args.detections else "gt"
-    crops.write(images, boxes_from, store, args.crop, args.output, args.instances, args.threads)
+    crops.write(
+        images, persons.boxes_from, store, args.crop, args.output, args.instances, args.threads
+    )
 
 
 if __name__ == "__main__":

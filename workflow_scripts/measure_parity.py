@@ -40,10 +40,16 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     model = ModelCard.read(args.card)
-    reference = files.read_npz(args.reference, ["crops", "heatmaps"])
+    maps = len(model.keypoints.names) * model.codec.channels
+    size = f"{model.crop.height} {model.crop.width}"
+    reference = files.read_table(
+        args.reference, {"crops": f"uint8 N {size} 3", "heatmaps": f"float32 N {maps} H W"}
+    )
     crops, heatmaps = reference["crops"], reference["heatmaps"]
-    if not len(crops):
+    if not heatmaps.size:
         raise StageError(f"{args.reference}: holds no crops; parity needs at least one")
+    if not np.isfinite(heatmaps).all():
+        raise StageError(f"{args.reference}: NaN or infinite heatmaps; delete it and run again")
     images = graphs.normalised(crops, model)
     positions, scores = decode.decode(heatmaps, model.codec)
     # An untrained model is sure of nothing; then all of its keypoints are compared.

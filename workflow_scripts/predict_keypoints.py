@@ -53,6 +53,11 @@ def main(args: argparse.Namespace) -> None:
         for plain, mirrored in predict.heatmaps(
             engine.stream, batches, engine.batch, 1 in args.flip
         ):
+            if plain.shape[1] != joints * card.model.codec.channels:
+                raise StageError(
+                    f"{args.engine}: gives {plain.shape[1]} heatmaps, but its card has {joints} "
+                    f"keypoints with {card.model.codec.channels} each; build it again"
+                )
             rows = slice(start, start + len(plain))
             positions[:, rows], scores[:, rows] = predict.keypoints(
                 plain,

@@ -27,7 +27,7 @@ from hrnetpose.artifacts import (
     Protocol,
     ProtocolResult,
 )
-from hrnetpose.data import coco
+from hrnetpose.data import coco, crops
 from hrnetpose.pose import bootstrap, evaluation, joints, score
 from hrnetpose.pose.evaluation import Matches, Truths
 from hrnetpose.pose.score import Predictions
@@ -104,13 +104,20 @@ def scored(
         truths: the annotated persons.
         args: the command line.
     """
-    columns = ("id", "image_id", "box", "box_score", "scale", "keypoints", "scores", "flip")
-    shards = [files.read_npz(path, [*columns, "boxes_from"]) for path in paths]
+    columns = ("id", "image_id", "box", "box_score", "scale")
+    number = len(model.keypoints.names)
+    shards = [files.read_table(path, predicted(number)) for path in paths]
     for boxes in dict.fromkeys(str(shard["boxes_from"]) for shard in shards):
         parts = [shard for shard in shards if shard["boxes_from"] == boxes]
-        table = {n: np.concatenate([part[n] for part in parts]) for n in columns[:5]}
+        table = {n: np.concatenate([part[n] for part in parts]) for n in columns}
         positions = np.concatenate([part["keypoints"] for part in parts], axis=1)
         scores = np.concatenate([part["scores"] for part in parts], axis=1)
+        known = np.isin(table["image_id"], truths.image_ids).all()
+        if not known or (boxes == "gt" and not np.isin(table["id"], truths.ids).all()):
+            raise StageError(
+                f"{paths[0]}: its persons are not those of {args.annotations}; delete it and run "
+                "again"
+            )
         instances, images = len(table["id"]), len(np.unique(table["image_id"]))
         for number, flip in enumerate(parts[0]["flip"]):
             predictions = Predictions(
@@ -131,6 +138,16 @@ def scored(
                 instances=instances,
                 images=images,
             )
+
+
+def predicted(keypoints: int) -> dict[str, str]:
+    """Returns what predictions hold, as `files.read_table` reads it; F are the flip tests."""
+    return {
+        **crops.COLUMNS,
+        "keypoints": f"float32 F N {keypoints} 2",
+        "scores": f"float32 F N {keypoints}",
+        "flip": "int64 F",
+    }
 
 
 def protocol(

@@ -8,6 +8,8 @@ Both graphs run on the same fixed inputs, at batch 1 and 3; heatmaps may differ 
 
 import argparse
 import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import onnx
@@ -35,10 +37,14 @@ def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     card = ModelCard.read(args.card)
     model = graphs.read(args.model)
-    try:
-        simplified, _ = onnxsim.simplify(model)
-    except Exception as error:
-        raise StageError(f"{args.model}: onnxsim cannot simplify it: {error}") from error
+    # In a process of its own: on a graph that is damaged, the compiled part may crash.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        try:
+            simplified = onnx.load_from_string(
+                pool.submit(_simplify, model.SerializeToString()).result()
+            )
+        except Exception as error:
+            raise StageError(f"{args.model}: onnxsim cannot simplify it: {error}") from error
     logging.info("nodes: %d -> %d", len(model.graph.node), len(simplified.graph.node))
     with files.atomic_path(args.output) as temporary:
         onnx.save(simplified, temporary)
@@ -54,6 +60,11 @@ def main(args: argparse.Namespace) -> None:
                     f"{args.model}: simplified, its heatmaps differ by {difference:.1e} "
                     f"(relative), more than {TOLERANCE:.0e}; another version of onnxsim may help"
                 )
+
+
+def _simplify(model: bytes) -> bytes:
+    simplified, _ = onnxsim.simplify(onnx.load_from_string(model))
+    return simplified.SerializeToString()
 
 
 if __name__ == "__main__":

@@ -204,7 +204,15 @@ def drawn(
 def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[np.float32]]:
     """Returns a variant's persons by image, [N, K, 3], in the first boxes and protocol."""
     shards = [
-        files.read_npz(path, ["keypoints", "scores", "image_id", "boxes_from"])
+        files.read_table(
+            path,
+            {
+                "keypoints": "float32 F N K 2",
+                "scores": "float32 F N K",
+                "image_id": "int64 N",
+                "boxes_from": "str",
+            },
+        )
         for path in predictions
         if path.parent.name == variant
     ]

@@ -323,3 +323,13 @@ def test_tensorrt_has_every_precision_of_the_default_configuration(raw: Raw, bac
 
     assert graphs["int8"] == "int8-fp16"
     assert graphs["bf16"] == "bf16"
+
+
+def test_auto_is_decided_once_for_all_processes_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSE_BACKEND_AUTO", "")  # put back at the end
+    monkeypatch.delenv("POSE_BACKEND_AUTO")
+    here = plan.decided_once(lambda name: "tensorrt")
+    elsewhere = plan.decided_once(lambda name: "openvino")
+
+    assert here("auto") == elsewhere("auto") == "tensorrt"
+    assert elsewhere("onnxruntime") == "onnxruntime"

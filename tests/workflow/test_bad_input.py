@@ -18,7 +18,9 @@ CONFIG = "resources/sample/hrnet_sample_128x96.py"
 ANNOTATIONS = "resources/datasets/sample/val.json"
 IMAGES = "resources/datasets/sample/val.zip"
 CROPS = "build/datasets/sample/128x96/gt/crops_1-of-1.npy"
+PERSONS = "build/datasets/sample/persons_gt.npz"
 EXPORT = "build/models/sample/model.onnx"
+SCRIPTS = {EXPORT: "export_onnx", CROPS: "make_crops", PERSONS: "list_persons"}
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +115,9 @@ def truncate_archive(project: Project) -> None:
         (truncate_weights, EXPORT, "sample.pth: not a PyTorch checkpoint that loads with weights_"),
         (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: Missing key(s)"),
         (turn_into_regression, EXPORT, f"{CONFIG}: model.head.type is 'RegressionHead', which is "),
-        (edit_annotations(without_keypoints), CROPS, "val.json: no annotation has `keypoints`"),
-        (edit_annotations(without_persons), CROPS, "val.json: no person with labelled keypoints"),
-        (truncate_annotations, CROPS, "val.json: not JSON"),
+        (edit_annotations(without_keypoints), PERSONS, "val.json: no annotation has `keypoints`"),
+        (edit_annotations(without_persons), PERSONS, "val.json: no person with labelled keypoints"),
+        (truncate_annotations, PERSONS, "val.json: not JSON"),
         (edit_first_image(lambda image: None), CROPS, "val.zip: holds no image 0"),
         (edit_first_image(lambda image: image[:2000]), CROPS, "is damaged: it cannot be decoded"),
         (edit_first_image(lambda image: b"no image"), CROPS, "is damaged: it cannot be decoded"),
@@ -128,7 +130,7 @@ def test_bad_input_fails_with_one_line(
     damage(project)
     done = project.snakemake(target)
     assert done.returncode != 0
-    script = "export_onnx" if target == EXPORT else "make_crops"
+    script = SCRIPTS[target]
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"{script}: error: ")]
     assert len(lines) == 1
     assert message in lines[0]
@@ -163,6 +165,7 @@ def test_a_wrong_hash_is_named_and_nothing_is_kept(project: Project) -> None:
 
 
 def test_a_full_disk_leaves_no_half_written_output(project: Project) -> None:
+    project.succeed(PERSONS)
     command = stage_command(project.succeed("--dry-run", "--printshellcmds", CROPS))
     done = subprocess.run(
         ["bash", "-c", command],
@@ -181,6 +184,7 @@ def test_a_full_disk_leaves_no_half_written_output(project: Project) -> None:
 
 
 def test_a_printed_command_can_be_run_by_hand(project: Project) -> None:
+    project.succeed(PERSONS)
     command = stage_command(project.succeed("--dry-run", "--printshellcmds", CROPS))
     subprocess.run(["bash", "-c", command], cwd=project.folder, env=environment(), check=True)
     assert (project.folder / CROPS).is_file()

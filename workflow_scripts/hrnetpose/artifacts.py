@@ -10,7 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from hrnetpose import files
 from hrnetpose.stage import StageError
@@ -105,10 +112,21 @@ class Crop(_Part):
 class Keypoints(_Part):
     """The keypoint set: names, mirror partners, links drawn and OKS constants."""
 
-    names: list[str]
+    names: list[str] = Field(min_length=1)
     flip_indices: list[int]
-    sigmas: list[float]
+    sigmas: list[Annotated[float, Field(gt=0)]]
     skeleton: list[tuple[int, int]]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        numbers = set(range(len(self.names)))
+        if set(self.flip_indices) != numbers or len(self.flip_indices) != len(numbers):
+            raise ValueError("flip_indices is not a permutation of the keypoints")
+        if len(self.sigmas) != len(numbers):
+            raise ValueError("sigmas are not as many as names")
+        if not {point for link in self.skeleton for point in link} <= numbers:
+            raise ValueError("skeleton links keypoints that there are not")
+        return self
 
 
 class Codec(_Part):
@@ -161,8 +179,8 @@ class ModelCard(Artifact):
     input: Tensor
     output: Tensor
     channel_order: Literal["RGB", "BGR"]
-    mean: list[float]
-    std: list[float]
+    mean: list[float] = Field(min_length=3, max_length=3)
+    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=3, max_length=3)
     crop: Crop
     codec: Codec
     flip_shift: bool = Field(description="the flipped heatmaps are moved by a pixel (mmpose)")
@@ -247,7 +265,7 @@ class EngineCard(Artifact):
     device: str
     requested: Precision
     executed: ExecutedPrecision
-    batch: int
+    batch: int = Field(ge=1, le=4096)
     options: dict[str, Any]
     sha256: Sha256
     bytes: int

@@ -4,7 +4,7 @@ docs/configuration.md is made from it by `python -m hrnetpose.reference`.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -244,6 +244,8 @@ class BackendRules(BaseModel):
     """Precision asked for -> the ONNX graph that the engine is built from."""
     options: type[BaseModel]
     """The model of its options."""
+    gpus: Callable[[Mapping[str, Any]], int]
+    """How many GPUs an engine with these options needs."""
 
 
 def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:

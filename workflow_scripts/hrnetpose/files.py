@@ -3,8 +3,7 @@
 import hashlib
 import os
 import shutil
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,36 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    """Reads arrays of a .npz that belong together; pickled objects are refused.
+
+    Args:
+        path: the file.
+        columns: name -> type and shape, as `float32 N 4`.  A letter is a length that must be the
+            same wherever it stands; `str` is text of any length.
+
+    Raises:
+        StageError: the file is missing or damaged, or its arrays are others than expected.
+    """
+    arrays = read_npz(path, columns)
+    lengths: dict[str, int] = {}
+    for name, form in columns.items():
+        kind, *sizes = form.split()
+        array = arrays[name]
+        fits = array.ndim == len(sizes) and (
+            array.dtype.kind == "U" if kind == "str" else array.dtype == np.dtype(kind)
+        )
+        for size, length in zip(sizes, array.shape, strict=False):
+            expected = int(size) if size.isdigit() else lengths.setdefault(size, length)
+            fits = fits and length == expected
+        if not fits:
+            raise StageError(
+                f"{path}: {name} is {array.dtype} {list(array.shape)}, expected {form}; delete the "
+                "file and run again"
+            )
+    return arrays
+
+
 def read_npz(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
     """Reads the named arrays of a .npz; pickled objects are refused.
 
@@ -97,5 +126,5 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy's, zipfile's and zlib's have no common base
         raise StageError(f"{path}: cannot be read ({error}); delete it and run again") from error

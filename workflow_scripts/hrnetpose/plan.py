@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,16 @@ class Plan(Resources):
         backends: variant -> backend, `auto` resolved.
         graphs: variant -> the ONNX graph that its engine is built from.
         crops: model -> name of the crop geometry, for example `256x192`.
+        configs: model -> its config file and those it inherits from, if they are the user's.
+        gpus: variant -> how many GPUs its engine needs.
         notes: what the user should know before anything runs.
     """
 
     backends: dict[str, str]
     graphs: dict[str, Graph]
     crops: dict[str, str]
+    configs: dict[str, list[str]]
+    gpus: dict[str, int]
     notes: tuple[str, ...] = ()
 
     def variant(self, name: str) -> Variant:
@@ -118,11 +123,6 @@ class Plan(Resources):
         }
         return json.dumps(limits, sort_keys=True)
 
-    def config_file(self, model: str) -> list[str]:
-        """Returns a model's config file, if it is one of the user's."""
-        name = self.config.models[model].config
-        return [name] if Path(name).is_file() else []
-
 
 def _same_digest(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
@@ -161,8 +161,17 @@ def make(
             for name, model in checked.models.items()
             if name in used
         },
+        configs={
+            name: _files_of(model.config) for name, model in checked.models.items() if name in used
+        },
+        gpus={n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()},
         notes=tuple(notes),
     )
+
+
+def _files_of(config_name: str) -> list[str]:
+    path = Path(config_name)
+    return [str(file) for file in config_file.with_bases(path)] if path.is_file() else []
 
 
 def prefer_own_python() -> None:
@@ -171,6 +180,23 @@ def prefer_own_python() -> None:
     A conda environment that a rule asks for comes before it, since it is activated later.
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def decided_once(resolve: Callable[[str], str]) -> Callable[[str], str]:
+    """Makes `auto` mean the same in all processes of a run, also on nodes with other devices.
+
+    The first process decides, or who has set POSE_BACKEND_AUTO; those that it starts inherit it.
+    """
+    auto = os.environ.setdefault("POSE_BACKEND_AUTO", resolve("auto"))
+    return lambda name: auto if name == "auto" else name
+
+
+def version(package: str) -> str | None:
+    """Returns the version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def any_of(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnetpose.data import coco
-from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.coco import Image
 from hrnetpose.stage import StageError
 
 Content = dict[str, Any]
@@ -418,39 +418,3 @@ def test_truncated_boxes_are_refused(content: Content, tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match=r"boxes\.json: not JSON"):
         coco.detections(tmp_path / "boxes.json", content)
-
-
-BOX = np.array([0, 0, 1, 1], np.float32)
-IMAGES = st.lists(st.integers(1, 20), max_size=30).map(
-    lambda counts: [
-        Image(number, f"{number}.jpg", 8, 8, (Person(0, number, BOX, 1.0),) * persons)
-        for number, persons in enumerate(counts)
-    ]
-)
-
-
-@given(images=IMAGES, count=st.integers(1, 12))
-def test_the_shards_in_order_are_the_whole(images: list[Image], count: int) -> None:
-    shards = [coco.shard(images, index, count) for index in range(1, count + 1)]
-
-    assert [image for shard in shards for image in shard] == images
-
-
-@given(images=IMAGES, count=st.integers(1, 12))
-def test_no_shard_has_many_more_persons_than_its_share(images: list[Image], count: int) -> None:
-    persons = [len(image.persons) for image in images]
-    largest = max(persons, default=0)
-
-    for index in range(1, count + 1):
-        held = sum(len(image.persons) for image in coco.shard(images, index, count))
-        assert held <= sum(persons) / count + largest
-
-
-@given(images=IMAGES, persons=st.integers(1, 50))
-def test_the_first_images_hold_just_enough_persons(images: list[Image], persons: int) -> None:
-    found = coco.first(images, persons)
-
-    held = [len(image.persons) for image in found]
-    assert images[: len(found)] == found
-    assert sum(held) >= persons or found == images
-    assert sum(held[:-1]) < persons

@@ -17,6 +17,7 @@ from hrnetpose.artifacts import Crop
 from hrnetpose.data import coco, crops
 from hrnetpose.data.coco import Image, Person
 from hrnetpose.data.images import ImageStore
+from hrnetpose.data.persons import Persons
 from hrnetpose.stage import StageError
 
 Floats = npt.NDArray[np.float32]
@@ -147,7 +148,7 @@ def test_real_crops_are_those_of_mmpose(
     mmpose: SimpleNamespace, real: Path, tmp_path: Path
 ) -> None:
     path = real / "annotations" / "person_keypoints_val2017.json"
-    images = coco.first(coco.ground_truth(coco.read(path), path), 40)
+    images = Persons.of(coco.ground_truth(coco.read(path), path), "gt").first(40)
 
     assert_same_as_mmpose(mmpose, images, real / "images" / "val2017", PLAIN, tmp_path)
 
@@ -197,7 +198,7 @@ def test_a_shard_without_persons_gives_an_empty_file(
     found, table = written([], drawn[1], PLAIN, tmp_path)
 
     assert found.shape == (0, 256, 192, 3)
-    assert all(len(table[name]) == 0 for name in crops.COLUMNS)
+    assert all(len(table[name]) == 0 for name in crops.COLUMNS if name != "boxes_from")
 
 
 @pytest.mark.parametrize("threads", [1, 4])

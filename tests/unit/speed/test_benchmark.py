@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper
 
 from hrnetpose import files
 from hrnetpose.artifacts import EngineCard, Perf
+from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.persons import Persons
 
 RunStage = Callable[..., None]
 BATCH = 4
@@ -34,27 +36,18 @@ def engine(tiny: Path, tmp_path_factory: pytest.TempPathFactory, run_stage: RunS
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two images of noise with two persons each: annotations and folder."""
+    """Two images of noise with two persons each: their table and folder."""
     folder = tmp_path_factory.mktemp("people")
     random = np.random.default_rng(0)
     for name in ("a.jpg", "b.jpg"):
         cv2.imwrite(str(folder / name), random.integers(0, 256, (80, 60, 3), dtype=np.uint8))
-    content = {
-        "images": [
-            {"id": n, "file_name": name, "width": 60, "height": 80}
-            for n, name in enumerate(("a.jpg", "b.jpg"))
-        ],
-        "annotations": [
-            {
-                "id": n, "image_id": n // 2, "category_id": 1, "bbox": [5 * n, 5, 30, 60],
-                "area": 1800, "iscrowd": 0, "num_keypoints": 17, "keypoints": [20, 30, 2] * 17,
-            }
-            for n in range(4)
-        ],
-        "categories": [{"id": 1}],
-    }  # fmt: skip
-    (folder / "people.json").write_text(json.dumps(content))
-    return folder / "people.json", folder
+    box = np.array([5, 5, 35, 65], np.float32)
+    images = [
+        Image(n, name, 60, 80, tuple(Person(2 * n + i, n, box, 1.0) for i in range(2)))
+        for n, name in enumerate(("a.jpg", "b.jpg"))
+    ]
+    Persons.of(images, "gt").write(folder / "persons.npz")
+    return folder / "persons.npz", folder
 
 
 @pytest.fixture
@@ -88,7 +81,7 @@ def change(engine: Path, folder: Path, card: dict[str, Any], graph: Any = None) 
 def test_all_scenarios_are_measured_and_add_up(
     engine: Path, people: tuple[Path, Path], benchmark: Callable[..., Perf], tmp_path: Path
 ) -> None:
-    perf = benchmark(engine, "--annotations", people[0], "--images", people[1])
+    perf = benchmark(engine, "--persons", people[0], "--images", people[1])
 
     raw = json.loads((tmp_path / "samples.json").read_text())
     assert perf.latency.batch == 1

@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise StageError(f"{path}: there is no such annotation file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: not JSON ({error}); fetch or write it again") from error
     if not isinstance(content, dict):
         raise StageError(f"{path}: expected a JSON object with COCO's keys, found a list or value")
@@ -75,6 +75,8 @@ def read(path: Path) -> dict[str, Any]:
                     raise StageError(
                         f"{where}: {name} is {entry[name]!r}; expected {kind.__name__}"
                     )
+                if kind is int and not -(2**63) <= entry[name] < 2**63:
+                    raise StageError(f"{where}: {name} is {entry[name]}, which is beyond 64 bits")
             if entry["id"] in known:
                 raise StageError(f"{where}: id {entry['id']} is there twice")
             known.add(entry["id"])
@@ -147,7 +149,7 @@ def detections(path: Path, content: dict[str, Any], minimum_score: float = 0.0) 
             f"{path}: there is no such file of detected boxes; put it there, or evaluate with "
             "`protocols: {boxes: [gt]}`"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StageError(f"{path}: not JSON ({error}); fetch or write it again") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise StageError(f"{path}: expected a list of detections in COCO's result format")
@@ -169,7 +171,7 @@ def detections(path: Path, content: dict[str, Any], minimum_score: float = 0.0) 
         box = np.array(_box(entry["bbox"], where), np.float32)
         box[2:] += box[:2]
         score = entry["score"]
-        if not isinstance(score, int | float) or not np.isfinite(score):
+        if not isinstance(score, int | float) or not abs(score) < 1e38:
             raise StageError(f"{where}: score is {score!r}; expected a number")
         if np.float32(score) < np.float32(minimum_score):
             continue
@@ -197,7 +199,7 @@ def _with_persons(content: dict[str, Any], persons: dict[int, list[Person]]) -> 
 def _box(box: Any, where: str) -> list[float]:
     try:
         numbers = [float(value) for value in box] if isinstance(box, list) else []
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != 4 or not np.isfinite(numbers).all():
         raise StageError(f"{where}: bbox is {box!r}; expected four finite numbers")
@@ -214,26 +216,8 @@ def _clipped(box: Any, width: int, height: int, where: str) -> npt.NDArray[np.fl
 def _keypoints(values: Any, where: str) -> npt.NDArray[np.float64]:
     try:
         keypoints = np.array(values, float).reshape(-1, 3)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise StageError(f"{where}: keypoints are not triples of x, y and visibility") from error
     if not len(keypoints) or not np.isfinite(keypoints).all():
         raise StageError(f"{where}: keypoints are empty, or not finite numbers")
     return keypoints
-
-
-def first(images: list[Image], persons: int) -> list[Image]:
-    """Returns the first images that hold at least so many persons together."""
-    before = np.cumsum([0] + [len(image.persons) for image in images])
-    return images[: int(np.searchsorted(before, persons))]
-
-
-def shard(images: list[Image], index: int, count: int) -> list[Image]:
-    """Returns part `index` (from 1) of `count`, consecutive and of about as many persons each.
-
-    The parts in order are the whole list, so results do not depend on how it is cut.
-    """
-    persons = np.cumsum([len(image.persons) for image in images])
-    total = persons[-1] if len(images) else 0
-    before = persons - [len(image.persons) for image in images]
-    part = np.minimum(before * count // max(total, 1), count - 1)
-    return [image for image, number in zip(images, part, strict=True) if number == index - 1]

@@ -17,8 +17,16 @@ from hrnetpose.data.coco import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.stage import StageError
 
-COLUMNS = ("id", "image_id", "box", "box_score", "center", "scale")
-"""What the table beside crops has for each of them."""
+COLUMNS = {
+    "id": "int64 N",
+    "image_id": "int64 N",
+    "box": "float32 N 4",
+    "box_score": "float32 N",
+    "center": "float32 N 2",
+    "scale": "float32 N 2",
+    "boxes_from": "str",
+}
+"""The table beside crops, as `files.read_table` reads it."""
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -226,7 +234,7 @@ def read(path: Path) -> Pixels:
     try:
         # An empty array cannot be mapped.
         crops = np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:
         raise StageError(f"{path}: no crops ({error}); delete it and run again") from error
     if not isinstance(crops, np.ndarray):
         raise StageError(f"{path}: holds several arrays; delete it and run again")
@@ -247,7 +255,7 @@ def read_instances(path: Path, count: int) -> dict[str, npt.NDArray[Any]]:
     Raises:
         StageError: the file is missing, damaged or belongs to other crops.
     """
-    table = files.read_npz(path, (*COLUMNS, "boxes_from"))
-    if any(len(table[name]) != count for name in COLUMNS):
+    table = files.read_table(path, COLUMNS)
+    if len(table["id"]) != count:
         raise StageError(f"{path}: has {len(table['id'])} rows for {count} crops; make both again")
     return table

@@ -30,7 +30,11 @@ def resolve(name: str) -> str:
 def rules() -> dict[str, BackendRules]:
     """Returns what the configuration must know of each backend."""
     return {
-        name: BackendRules(graphs=dict(backend(name).graphs), options=backend(name).options)
+        name: BackendRules(
+            graphs=dict(backend(name).graphs),
+            options=backend(name).options,
+            gpus=backend(name).gpus,
+        )
         for name in BACKENDS
     }
 

@@ -5,7 +5,7 @@ Planning the workflow needs one fact of a model before any job runs: what crops 
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+import os.path
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def crop(config: Path) -> Crop:
     Raises:
         StageError: the file is no Python or its `codec` names no literal `input_size`.
     """
-    for path in _with_bases(config):
+    for path in with_bases(config):
         tree = _parse(path)
         match _assigned(tree, "codec"):
             case {"input_size": [int(width), int(height)]} | [
@@ -74,13 +74,21 @@ def _parse(path: Path) -> ast.Module:
         raise StageError(f"{path}: not a Python config file: {error}") from error
 
 
-def _with_bases(config: Path) -> Iterator[Path]:
-    """Yields the config, then the files it inherits from."""
-    yield config
-    bases = _assigned(_parse(config), "_base_")
-    for base in [bases] if isinstance(bases, str) else bases or []:
-        if (config.parent / base).is_file():
-            yield from _with_bases(config.parent / base)
+def with_bases(config: Path) -> list[Path]:
+    """Returns the config, then the files it inherits from, as far as they are there.
+
+    Raises:
+        StageError: one of them is no Python.
+    """
+    found = [config]
+    for path in found:  # grows on the way
+        bases = _assigned(_parse(path), "_base_")
+        for base in bases if isinstance(bases, list) else [bases]:
+            if isinstance(base, str):
+                file = Path(os.path.normpath(path.parent / base))
+                if file.is_file() and file not in found:
+                    found.append(file)
+    return found
 
 
 def _assigned(tree: ast.Module, name: str) -> Any:

@@ -33,8 +33,11 @@ def read(path: Path) -> onnx.ModelProto:
         raise StageError(f"{path}: there is no such ONNX file") from error
     except Exception as error:
         raise StageError(f"{path}: not an ONNX model ({error}); export it again") from error
-    if not model.graph.node:
-        raise StageError(f"{path}: not an ONNX model (its graph has no nodes); export it again")
+    for part in ("node", "input", "output"):
+        if not getattr(model.graph, part):
+            raise StageError(
+                f"{path}: not an ONNX model (its graph has no {part}); export it again"
+            )
     return model
 
 
@@ -46,7 +49,9 @@ def check(path: Path) -> None:
     """
     try:
         onnx.checker.check_model(read(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except StageError:
+        raise
+    except Exception as error:  # ValidationError, InferenceError, ValueError: no common base
         raise StageError(f"{path}: not a valid ONNX graph: {error}") from error
 
 

@@ -1,0 +1,637 @@
+"""What reruns after a change, and that nothing else does: one row for every kind of change.
+
+Rows run on a project that looks finished.  A configuration key, a script or a library file without
+a row fails a test of its own: write down what it makes stale.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from hrnetpose import config as configuration
+from planner import Job, Planner, fabricate, inputs_in
+from support import Project
+
+# Which rules take what a rule makes.
+CONSUMERS = {
+    "draw_sample": {"list_persons", "make_crops"},
+    "fetch_weights": {"export_onnx", "reference_heatmaps", "build_engine"},
+    "list_persons": {"make_crops"},
+    "make_crops": {
+        "predict_keypoints",
+        "benchmark_engine",
+        "reference_heatmaps",
+        "convert_precision",
+    },
+    "export_onnx": {
+        "simplify_onnx",
+        "convert_precision",
+        "build_engine",
+        "reference_heatmaps",
+        "measure_parity",
+        "write_report",
+    },
+    "simplify_onnx": {"convert_precision", "measure_parity"},
+    "convert_precision": {"build_engine", "measure_parity"},
+    "reference_heatmaps": {"measure_parity"},
+    "build_engine": {
+        "predict_keypoints",
+        "score_accuracy",
+        "benchmark_engine",
+        "measure_parity",
+        "write_report",
+    },
+    "predict_keypoints": {"score_accuracy", "write_report"},
+    "score_accuracy": {"write_report", "check_gate"},
+    "benchmark_engine": {"write_report", "check_gate"},
+    "measure_parity": {"write_report", "check_gate"},
+    "write_report": set(),
+    "check_gate": set(),
+}
+ENGINES = {"build_engine", "predict_keypoints", "benchmark_engine", "measure_parity"}
+ALL = set(CONSUMERS)
+VARIANTS = {"pytorch", "fp32", "int8"}
+BASE: dict[str, Any] = {
+    "dataset": "people",
+    "models": {
+        "sample": {
+            "config": "given/model.py",
+            "sha256": "01234567",
+            "crop": "128x96",
+            "published": {"AP": 0.8, "protocol": "gt", "dataset": "people", "source": "a paper"},
+        },
+    },
+    "datasets": {
+        "people": {
+            "images": "given/images",
+            "annotations": "given/annotations.json",
+            "detections": "given/detections.json",
+            "detection_score": 0.1,
+            "calibration": {
+                "images": "given/calibration.zip",
+                "annotations": "resources/datasets/sample/train.json",
+            },
+        },
+    },
+    "variants": {
+        "pytorch": {"backend": "pytorch"},
+        "fp32": {"backend": "openvino", "options": {"threads": 2}},
+        "int8": {"backend": "openvino"},
+        "fp16": None,
+        "bf16": None,
+    },
+    "protocols": {"boxes": ["gt", "det"], "flip": [False, True], "nms": "hard"},
+    "limits": {"ap_drop": 0.02},
+    "shards": 2,
+}
+
+
+TARGETS = ("--configfile", "overlay.yaml", "--", "report", "gate")
+Edit = Callable[[str, bytes | None], None]
+
+
+def after(*rules: str) -> set[str]:
+    """Rules, and all that take what they make, directly or not."""
+    found: set[str] = set()
+    waiting = list(rules)
+    while waiting:
+        if (rule := waiting.pop()) not in found:
+            found.add(rule)
+            waiting += CONSUMERS[rule]
+    return found
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What a change makes stale.
+
+    Attributes:
+        rules: the rules that rerun, for whatever they make.
+        engines: the variants among the jobs of engine rules.
+        subsets: the subsets among the jobs of make_crops.
+    """
+
+    rules: set[str]
+    engines: set[str] = field(default_factory=lambda: VARIANTS)
+    subsets: set[str] = field(default_factory=lambda: {"gt", "det", "calibration", "benchmark"})
+
+
+NOTHING = Stale(set())
+GATE = Stale({"check_gate"})
+CROPS = {
+    "make_crops",
+    *(after("predict_keypoints", "benchmark_engine", "reference_heatmaps")),
+}
+"""When evaluated crops change, graphs and engines stay."""
+CALIBRATION = Stale(
+    after("convert_precision") | {"make_crops"}, engines={"int8"}, subsets={"calibration"}
+)
+DETECTIONS = Stale(
+    {"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"}
+)  # fmt: skip
+
+
+# --- the configuration ----------------------------------------------------------------------------
+
+# Key -> value -> what is stale.  A key of a section that has names is written with its name.
+CONFIG: list[tuple[str, Any, Stale]] = [
+    ("models.sample.config", "given/other.py", Stale(after("export_onnx"))),
+    ("models.sample.weights", "given/other.pth", Stale(after("fetch_weights"))),
+    ("models.sample.sha256", "0123456789", Stale(after("fetch_weights"))),
+    ("models.sample.crop", "64x48", Stale(after("export_onnx", "make_crops"))),
+    ("models.sample.published.AP", 0.7, Stale({"write_report"})),
+    ("models.sample.published.protocol", "gt+flip", Stale({"write_report"})),
+    ("models.sample.published.dataset", "other", Stale({"write_report"})),
+    ("models.sample.published.source", "another paper", NOTHING),
+    ("datasets.people.images", "given/images2", Stale(CROPS, subsets={"gt", "det", "benchmark"})),
+    (
+        "datasets.people.annotations",
+        "given/annotations2.json",
+        Stale(CROPS | {"list_persons"}, subsets={"gt", "det", "benchmark"}),
+    ),
+    ("datasets.people.detections", "given/detections2.json", DETECTIONS),
+    ("datasets.people.detection_score", 0.2, DETECTIONS),
+    ("datasets.people.calibration.images", "given/calibration2.zip", CALIBRATION),
+    (
+        "datasets.people.calibration.annotations",
+        "given/annotations2.json",
+        Stale(CALIBRATION.rules | {"list_persons"}, {"int8"}, {"calibration"}),
+    ),
+    ("protocols.boxes", ["det", "gt"], Stale(after("score_accuracy"))),
+    ("protocols.flip", [True], Stale(after("predict_keypoints"))),
+    ("protocols.nms", "soft", Stale(after("score_accuracy"))),
+    ("limits.ap", 0.5, GATE),
+    ("limits.ap_drop", 0.03, GATE),
+    ("limits.keypoint_shift_px", 1.0, GATE),
+    ("limits.fps", 1.0, GATE),
+    ("limits.latency_p99_ms", 1.0, GATE),
+    ("benchmark.min_seconds", 6.0, Stale(after("benchmark_engine"))),
+    ("benchmark.min_samples", 60, Stale(after("benchmark_engine"))),
+    ("shards", 3, Stale({"make_crops"} | after("predict_keypoints"), subsets={"gt", "det"})),
+    ("variants.fp32.backend", "onnxruntime", Stale(after("build_engine"), {"fp32"})),
+    ("variants.int8.precision", "fp16", Stale(after("convert_precision"), {"int8"})),
+    ("variants.fp32.batch", 8, Stale(after("build_engine"), {"fp32"})),
+    ("variants.fp32.model", "twin", Stale(after("fetch_weights"), {"fp32"})),
+    ("variants.fp32.options", {"threads": 3}, Stale(after("build_engine"), {"fp32"})),
+    ("variants.fp32.options", {"threads": 2, "streams": 1}, Stale(after("build_engine"), {"fp32"})),
+    ("variants.fp32.limits", {"fps": 1.0}, GATE),
+    # Another reference is another comparison, for every variant.
+    ("variants.pytorch.batch", 8, Stale(after("build_engine"), {"pytorch"})),
+]
+UNSEEN = {
+    "model": "says which model variants have: row variants.*.model",
+    "dataset": "says which dataset is evaluated: test_another_dataset",
+}
+
+
+def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys of the configuration; what stands for a name is `*`."""
+    for name, info in section.model_fields.items():
+        kinds = [info.annotation, *get_args(info.annotation)]
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        named = get_origin(info.annotation) is dict and inner
+        if inner and name != "limits":
+            yield from keys(inner[0], f"{prefix}{name}.{'*.' if named else ''}")
+        elif name == "limits" and not prefix:
+            yield from keys(configuration.Limits, "limits.")
+        else:
+            yield prefix + name
+
+
+def test_every_configuration_key_has_a_row() -> None:
+    rows = {key.replace(".sample.", ".*.").replace(".people.", ".*.") for key, _, _ in CONFIG}
+    rows = {".".join("*" if part in VARIANTS else part for part in row.split(".")) for row in rows}
+
+    assert rows | UNSEEN.keys() == set(keys(configuration.Config))
+
+
+# --- the code -------------------------------------------------------------------------------------
+
+GRAPHS = {"export_onnx", "simplify_onnx", "convert_precision", "reference_heatmaps"}
+CROP_USERS = {
+    "make_crops",
+    "convert_precision",
+    "predict_keypoints",
+    "benchmark_engine",
+    "reference_heatmaps",
+}
+MMPOSE = {"export_onnx", "reference_heatmaps"}
+DATA = {"draw_sample", "fetch_weights", "list_persons", "score_accuracy", "write_report"}
+
+# File -> rules that are made with it.
+CODE: dict[str, set[str]] = {
+    "draw_sample.py": {"draw_sample"},
+    "fetch_file.py": {"fetch_weights"},
+    "list_persons.py": {"list_persons"},
+    "make_crops.py": {"make_crops"},
+    "export_onnx.py": {"export_onnx"},
+    "simplify_onnx.py": {"simplify_onnx"},
+    "convert_precision.py": {"convert_precision"},
+    "build_engine.py": {"build_engine"},
+    "reference_heatmaps.py": {"reference_heatmaps"},
+    "predict_keypoints.py": {"predict_keypoints"},
+    "score_accuracy.py": {"score_accuracy"},
+    "benchmark_engine.py": {"benchmark_engine"},
+    "measure_parity.py": {"measure_parity"},
+    "check_gate.py": {"check_gate"},
+    "write_report.py": {"write_report"},
+    "train_sample.py": set(),
+    "hrnetpose/__init__.py": ALL,
+    "hrnetpose/stage.py": ALL,
+    "hrnetpose/files.py": ALL,
+    "hrnetpose/artifacts.py": ALL - {"draw_sample", "fetch_weights", "list_persons"},
+    "hrnetpose/config.py": ENGINES | {"check_gate"},
+    "hrnetpose/locks.py": set(),
+    "hrnetpose/plan.py": set(),
+    "hrnetpose/reference.py": set(),
+    "hrnetpose/data/__init__.py": DATA | CROP_USERS,
+    "hrnetpose/data/coco.py": CROP_USERS | {"list_persons", "score_accuracy", "write_report"},
+    "hrnetpose/data/contents.py": set(),
+    "hrnetpose/data/crops.py": CROP_USERS,
+    "hrnetpose/data/fetch.py": {"fetch_weights"},
+    "hrnetpose/data/images.py": CROP_USERS | {"write_report"},
+    "hrnetpose/data/overlap.py": set(),
+    "hrnetpose/data/persons.py": {"list_persons", "make_crops"},
+    "hrnetpose/data/sample.py": {"draw_sample"},
+    "hrnetpose/engines/__init__.py": ENGINES,
+    "hrnetpose/engines/base.py": ENGINES,
+    "hrnetpose/engines/onnxruntime.py": set(),
+    "hrnetpose/engines/openvino.py": ENGINES,
+    "hrnetpose/engines/pytorch.py": ENGINES,
+    "hrnetpose/model/__init__.py": GRAPHS | ENGINES,
+    "hrnetpose/model/config_file.py": MMPOSE | ENGINES,
+    "hrnetpose/model/export.py": MMPOSE,
+    "hrnetpose/model/graphs.py": GRAPHS | ENGINES,
+    "hrnetpose/model/mmpose.py": MMPOSE | ENGINES,
+    "hrnetpose/model/quantize.py": {"convert_precision"},
+    "hrnetpose/model/sensitivity.py": set(),
+    "hrnetpose/pose/__init__.py": {"measure_parity", "predict_keypoints", "score_accuracy"},
+    "hrnetpose/pose/bootstrap.py": {"score_accuracy"},
+    "hrnetpose/pose/dark.py": {"measure_parity", "predict_keypoints"},
+    "hrnetpose/pose/decode.py": {"measure_parity", "predict_keypoints"},
+    "hrnetpose/pose/evaluation.py": {"score_accuracy"},
+    "hrnetpose/pose/joints.py": {"score_accuracy"},
+    "hrnetpose/pose/nms.py": {"score_accuracy"},
+    "hrnetpose/pose/oks.py": {"score_accuracy"},
+    "hrnetpose/pose/score.py": {"score_accuracy"},
+    "hrnetpose/report/__init__.py": {"write_report"},
+    "hrnetpose/report/drawing.py": {"write_report"},
+    "hrnetpose/report/page.py": {"write_report"},
+    "hrnetpose/report/table.py": {"write_report"},
+    "hrnetpose/report/templates/report.html": {"write_report"},
+    "hrnetpose/speed/__init__.py": {"benchmark_engine"},
+    "hrnetpose/speed/host.py": {"benchmark_engine"},
+    "hrnetpose/speed/timing.py": {"benchmark_engine"},
+}
+BACKENDS = {"openvino": {"fp32", "int8"}, "pytorch": {"pytorch"}, "onnxruntime": set()}
+"""The variants that a backend's file and packages belong to."""
+
+
+def test_every_file_of_code_has_a_row(repository: Path) -> None:
+    scripts = repository / "workflow_scripts"
+    files = {p for p in scripts.rglob("*") if p.is_file() and p.suffix in {".py", ".html"}}
+    assert set(CODE) == {str(file.relative_to(scripts)) for file in files}
+
+
+# --- the tests ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planner]:
+    with Planner(tmp_path_factory.mktemp("planner")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def finished(
+    repository: Path, planner: Planner, tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """A project with a dataset of the user's own that looks finished, report and gate."""
+    project = Project.copied(repository, tmp_path_factory.mktemp("finished") / "project")
+    given = project.folder / "given"
+    (given / "images").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        (given / "images" / name).write_bytes(name.encode())
+    shutil.copytree(given / "images", given / "images2")
+    (given / "images2/a.jpg").write_bytes(b"another")
+    for name in ("annotations", "annotations2", "detections", "detections2"):
+        (given / f"{name}.json").write_text(json.dumps(name))
+    for name in ("calibration", "calibration2"):
+        with zipfile.ZipFile(given / f"{name}.zip", "w") as archive:
+            archive.writestr("c.jpg", name)
+    (given / "base.py").write_text("# inherited\n")
+    model = (project.folder / "resources/sample/hrnet_sample_128x96.py").read_text()
+    for name in ("model", "other"):
+        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}# {name}\n")
+    (given / "other.pth").write_bytes(b"weights")
+    # Hashes of files that are seconds old are not kept; nor need they be for tests.
+    write(project, BASE)
+    fabricate(planner, project.folder, *TARGETS)
+    return project
+
+
+def write(project: Project, overlay: dict[str, Any]) -> None:
+    twin = {"config": "given/model.py", "weights": "given/other.pth", "crop": "128x96"}
+    overlay = {**overlay, "models": {**overlay["models"], "twin": twin}}
+    (project.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay, sort_keys=False))
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """The finished project; what a test changes in it is put back."""
+    yield finished
+    write(finished, BASE)
+
+
+@pytest.fixture
+def edited(project: Project) -> Iterator[Edit]:
+    """Writes or deletes (None) a file, and puts it back with its dates."""
+    before: dict[Path, tuple[bytes, os.stat_result] | None] = {}
+
+    def edit(name: str, content: bytes | None) -> None:
+        path = project.folder / name
+        if path not in before:
+            before[path] = (path.read_bytes(), path.stat()) if path.exists() else None
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+
+    yield edit
+    for path, state in before.items():
+        if state is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(state[0])
+            os.utime(path, ns=(state[1].st_atime_ns, state[1].st_mtime_ns))
+
+
+def check(jobs: set[Job], stale: Stale) -> None:
+    assert {job.rule for job in jobs} == stale.rules
+    assert {job["variant"] for job in jobs if job.rule in ENGINES} == (
+        stale.engines if stale.rules & ENGINES else set()
+    )
+    assert {job["subset"] for job in jobs if job.rule == "make_crops"} == (
+        stale.subsets if "make_crops" in stale.rules else set()
+    )
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    overlay = json.loads(json.dumps(BASE))
+    section = overlay
+    *parents, last = key.split(".")
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    section[last] = value
+    return dict(overlay)
+
+
+def test_nothing_is_stale_when_nothing_has_changed(project: Project, planner: Planner) -> None:
+    assert planner.jobs(project.folder, *TARGETS) == set()
+
+
+@pytest.mark.parametrize(("key", "value", "stale"), CONFIG, ids=[f"{k}-{v}" for k, v, _ in CONFIG])
+def test_a_configuration_key(
+    project: Project, planner: Planner, key: str, value: Any, stale: Stale
+) -> None:
+    write(project, changed(key, value))
+    check(planner.jobs(project.folder, *TARGETS), stale)
+
+
+def test_another_dataset_is_evaluated_and_calibrated_on(project: Project, planner: Planner) -> None:
+    write(project, changed("dataset", "sample") | {"protocols": {"boxes": ["gt"]}})
+    jobs = planner.jobs(project.folder, *TARGETS)
+    stale = ALL - {"fetch_weights", "export_onnx", "simplify_onnx"}
+    check(jobs, Stale(stale, subsets={"gt", "calibration", "benchmark"}))
+    # The graph and the engine of fp32 know nothing of the dataset.
+    assert {job["variant"] for job in jobs if job.rule == "build_engine"} == {"int8"}
+
+
+def test_a_new_variant_makes_only_its_own(project: Project, planner: Planner) -> None:
+    write(project, changed("variants.ort", {"backend": "onnxruntime", "precision": "fp32"}))
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("build_engine"), {"ort"}))
+
+
+def test_a_variant_that_is_left_out_changes_the_report_alone(
+    project: Project, planner: Planner
+) -> None:
+    write(project, changed("variants.int8", None))
+    check(planner.jobs(project.folder, *TARGETS), Stale({"write_report", "check_gate"}))
+
+
+def test_each_file_of_code_belongs_to_the_rules_that_are_made_with_it(
+    project: Project, planner: Planner
+) -> None:
+    status, printed = planner.snakemake(project.folder, "--dry-run", "--forceall", *TARGETS)
+    assert status == 0
+    used: dict[str, set[str]] = {file: set() for file in CODE}
+    for job, inputs in inputs_in(printed):
+        for name in inputs:
+            if name.startswith("workflow_scripts/"):
+                used[name.removeprefix("workflow_scripts/")].add(job.rule)
+                if (backend := Path(name).stem) in BACKENDS:
+                    assert job["variant"] in BACKENDS[backend]
+    assert used == CODE
+
+
+EDITED = [
+    "make_crops.py",
+    "hrnetpose/plan.py",
+    "hrnetpose/data/fetch.py",
+    "hrnetpose/model/export.py",
+    "hrnetpose/engines/openvino.py",
+    "hrnetpose/pose/decode.py",
+    "hrnetpose/speed/timing.py",
+    "hrnetpose/report/templates/report.html",
+]
+
+
+@pytest.mark.parametrize("file", EDITED)
+def test_an_edit_reruns_what_is_made_with_the_file_and_what_follows(
+    project: Project, planner: Planner, edited: Edit, file: str
+) -> None:
+    name = f"workflow_scripts/{file}"
+    edited(name, (project.folder / name).read_bytes() + b"\n# an edit\n")
+    engines = BACKENDS.get(Path(file).stem, VARIANTS)
+    check(planner.jobs(project.folder, *TARGETS), Stale(after(*CODE[file]), engines))
+
+
+# --- files that are given or made -----------------------------------------------------------------
+
+EVALUATED = {"gt", "det", "benchmark"}
+FILES: list[tuple[str, str, bytes | None, Stale]] = [
+    (
+        "weights",
+        "resources/sample/hrnet_sample_128x96.pth",
+        b"other weights",
+        Stale(after("fetch_weights")),
+    ),
+    ("the model's config", "given/model.py", b"", Stale(after("export_onnx"))),
+    ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
+    (
+        "annotations",
+        "given/annotations.json",
+        b"other",
+        Stale(CROPS | {"list_persons"}, subsets=EVALUATED),
+    ),
+    ("detections", "given/detections.json", b"other", DETECTIONS),
+    ("one image", "given/images/a.jpg", b"x.jpg", Stale(CROPS, subsets=EVALUATED)),
+    ("a new image", "given/images/c.jpg", b"new", Stale(CROPS, subsets=EVALUATED)),
+    ("no image", "given/images/b.jpg", None, Stale(CROPS, subsets=EVALUATED)),
+    ("a deleted intermediate", "build/models/sample/simplified.onnx", None, NOTHING),
+    ("a deleted engine", "build/engines/fp32/engine.bin", None, NOTHING),
+    ("a deleted log", "logs/.keep", b"", NOTHING),
+    (
+        "a deleted result",
+        "results/fp32_accuracy.json",
+        None,
+        Stale({"score_accuracy", "write_report", "check_gate"}),
+    ),
+    ("a deleted report", "results/report.html", None, Stale({"write_report"})),
+    (
+        "a changed result",
+        "results/fp32_perf.json",
+        b"{}",
+        Stale({"write_report", "check_gate"}),
+    ),
+    ("a page of the documentation", "docs/accuracy.md", b"other", NOTHING),
+    ("a test", "tests/conftest.py", b"other", NOTHING),
+]
+
+
+@pytest.mark.parametrize(("what", "name", "content", "stale"), FILES, ids=[row[0] for row in FILES])
+def test_a_file(
+    project: Project,
+    planner: Planner,
+    edited: Edit,
+    what: str,
+    name: str,
+    content: bytes | None,
+    stale: Stale,
+) -> None:
+    if name == "given/model.py":
+        content = (project.folder / name).read_bytes() + b"# other\n"
+    edited(name, content)
+    check(planner.jobs(project.folder, *TARGETS), stale)
+
+
+def test_one_image_in_a_zip(project: Project, planner: Planner, edited: Edit) -> None:
+    edited("given/calibration.zip", (project.folder / "given/calibration2.zip").read_bytes())
+    check(planner.jobs(project.folder, *TARGETS), CALIBRATION)
+
+
+def test_a_deleted_intermediate_comes_back_when_it_is_needed(
+    project: Project, planner: Planner, edited: Edit
+) -> None:
+    edited("build/models/sample/simplified.onnx", None)
+    edited("results/fp32_parity.json", None)
+    jobs = planner.jobs(project.folder, *TARGETS)
+    assert {"simplify_onnx", "measure_parity"} <= {job.rule for job in jobs}
+
+
+@pytest.mark.parametrize(
+    ("package", "stale"),
+    [
+        ("openvino", Stale(after("build_engine"), {"fp32", "int8"})),
+        ("torch", Stale(after("export_onnx", "build_engine"))),
+        ("onnxruntime", NOTHING),
+    ],
+)
+def test_another_version_of_a_package(
+    project: Project, planner: Planner, tmp_path: Path, package: str, stale: Stale
+) -> None:
+    """The version is what the package's metadata say, as after `pip install`."""
+    metadata = tmp_path / f"{package}-9999.0.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9999.0\n")
+    check(planner.jobs(project.folder, *TARGETS, path=[tmp_path]), stale)
+
+
+def test_a_rule_that_has_another_command(project: Project, planner: Planner, edited: Edit) -> None:
+    rules = (project.folder / "rules/model.smk").read_text()
+    edited("rules/model.smk", rules.replace("--model {input.model:q}", "--model  {input.model:q}")
+           .encode())  # fmt: skip
+    check(
+        planner.jobs(project.folder, *TARGETS),
+        Stale(after("simplify_onnx")),
+    )
+
+
+# --- what changes nothing -------------------------------------------------------------------------
+
+
+def test_a_fresh_checkout_and_fresh_copies_of_what_is_given(
+    project: Project, planner: Planner
+) -> None:
+    """All dates of what is not made here are new, in an order that means nothing."""
+    before = {}
+    for path in sorted(project.folder.rglob("*"), key=lambda path: path.name):
+        top = path.relative_to(project.folder).parts[0]
+        if path.is_file() and top not in {"build", "results", "logs", ".snakemake"}:
+            before[path] = path.stat().st_mtime_ns
+            path.touch()
+    jobs = planner.jobs(project.folder, *TARGETS)
+    for path, date in before.items():
+        os.utime(path, ns=(date, date))
+    assert jobs == set()
+
+
+def test_results_that_are_touched_but_unchanged(project: Project, planner: Planner) -> None:
+    touched = ["results/fp32_accuracy.json", "build/models/sample/model.onnx",
+               "build/engines/int8/engine.bin", "resources/weights/sample.pth"]  # fmt: skip
+    dates = {name: (project.folder / name).stat().st_mtime_ns for name in touched}
+    for name in touched:
+        (project.folder / name).touch()
+    jobs = planner.jobs(project.folder, *TARGETS)
+    for name, date in dates.items():
+        os.utime(project.folder / name, ns=(date, date))
+    assert jobs == set()
+
+
+def test_the_order_of_keys(project: Project, planner: Planner) -> None:
+    def reversed_(section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        return {key: reversed_(section[key]) for key in reversed(section)}
+
+    write(project, reversed_(BASE))
+    default = project.folder / "config.yaml"
+    before = default.read_bytes()
+    default.write_text(yaml.safe_dump(reversed_(yaml.safe_load(before)), sort_keys=False))
+    jobs = planner.jobs(project.folder, *TARGETS)
+    default.write_bytes(before)
+    assert jobs == set()
+
+
+def test_another_place(project: Project, planner: Planner, tmp_path: Path) -> None:
+    shutil.copytree(project.folder, tmp_path / "moved here")
+    assert planner.jobs(tmp_path / "moved here", *TARGETS) == set()
+
+
+def test_other_cores_threads_and_resources(project: Project, planner: Planner) -> None:
+    other = ["--cores", "7", "--set-threads", "make_crops=5", "--set-resources",
+             "build_engine:mem_mb=1", "--resources", "gpu=4"]  # fmt: skip
+    assert planner.jobs(project.folder, *other, *TARGETS) == set()
+
+
+def test_a_comment_in_a_rule_file(project: Project, planner: Planner, edited: Edit) -> None:
+    for name in ("Snakefile", "rules/engine.smk", "profiles/default/profile.yaml"):
+        edited(name, b"# a comment\n" + (project.folder / name).read_bytes())
+    assert planner.jobs(project.folder, *TARGETS) == set()
+
+
+def test_hashes_that_cannot_be_read_are_taken_again(
+    project: Project, planner: Planner, edited: Edit
+) -> None:
+    for record in (project.folder / "build/contents").iterdir():
+        edited(str(record.relative_to(project.folder)), b"\x00 no JSON")
+    assert planner.jobs(project.folder, *TARGETS) == set()
