@@ -159,7 +159,7 @@ def evaluate(args: argparse.Namespace) -> Found:
                 boxes=boxes,
                 areas=scales.prod(axis=1),
             )
-            sigmas = model.keypoints.sigmas
+            sigmas = model.keypoints.oks_sigmas()
             matches = evaluation.match(
                 score.truths(content), score.detections(predictions, sigmas), sigmas
             )

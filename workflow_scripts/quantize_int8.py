@@ -120,7 +120,7 @@ def average_precision(
         boxes=instances["box"],
         areas=instances["scale"].prod(axis=1),
     )
-    sigmas = card.keypoints.sigmas
+    sigmas = card.keypoints.oks_sigmas()
     matches = evaluation.match(truths, score.detections(predictions, sigmas), sigmas)
     figure = evaluation.accumulate(matches).AP
     if figure is None:

@@ -29,7 +29,7 @@ from hrnetpose.artifacts import (
 )
 from hrnetpose.data import coco, crops
 from hrnetpose.pose import bootstrap, evaluation, joints, score
-from hrnetpose.pose.evaluation import Matches, Truths
+from hrnetpose.pose.evaluation import Detections, Matches, Truths
 from hrnetpose.pose.score import Predictions
 from hrnetpose.stage import StageError
 
@@ -42,6 +42,7 @@ class Scored:
 
     protocol: Protocol
     predictions: Predictions
+    detections: Detections
     matches: Matches
     instances: int
     images: int
@@ -129,11 +130,12 @@ def scored(
                 boxes=table["box"],
                 areas=table["scale"].prod(axis=1),
             )
-            sigmas = model.keypoints.sigmas
+            sigmas = model.keypoints.oks_sigmas()
             detections = score.detections(predictions, sigmas, soft=args.nms == "soft")
             yield Scored(
                 protocol=protocol(boxes, bool(flip), model, args, images, instances),
                 predictions=predictions,
+                detections=detections,
                 matches=evaluation.match(truths, detections, sigmas),
                 instances=instances,
                 images=images,
@@ -201,9 +203,8 @@ def keypoint_view(one: Scored, truths: Truths, model: ModelCard) -> KeypointView
     mean, median = joints.mean_and_median(distance)
     mean_share, _ = joints.mean_and_median(share)
     labelled = (truths.keypoints[persons, :, 2] > 0).sum(axis=0)
-    sigmas = model.keypoints.sigmas
-    detections = score.detections(one.predictions, sigmas)
-    by_visible = joints.ap_by_visible_keypoints(truths, detections, sigmas)
+    sigmas = model.keypoints.oks_sigmas()
+    by_visible = joints.ap_by_visible_keypoints(truths, one.detections, sigmas)
     return KeypointView(
         mean_oks=joints.mean_oks(predicted, truths, persons, sigmas),
         pck={

@@ -133,3 +133,12 @@ def test_what_is_no_name_of_a_crop_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ValueError, match="is not HEIGHTxWIDTH") as error:
         Crop.parse(name)
     assert "\n" not in str(error.value)
+
+
+def test_a_keypoint_set_without_oks_constants_has_no_ap(model_card: ModelCard) -> None:
+    without = model_card.keypoints.model_copy(update={"sigmas": []})
+
+    assert Keypoints.model_validate(without.model_dump()) == without
+    with pytest.raises(StageError, match=r"a keypoint set of 3 \(nose, .*so AP is not defined"):
+        without.oks_sigmas()
+    assert model_card.keypoints.oks_sigmas() == model_card.keypoints.sigmas

@@ -110,7 +110,10 @@ class Crop(_Part):
 
 
 class Keypoints(_Part):
-    """The keypoint set: names, mirror partners, links drawn and OKS constants."""
+    """The keypoint set: names, mirror partners, links drawn and OKS constants.
+
+    Some sets of mmpose, such as 300W's, have no OKS constants: nobody takes an AP of them.
+    """
 
     names: list[str] = Field(min_length=1)
     flip_indices: list[int]
@@ -122,11 +125,25 @@ class Keypoints(_Part):
         numbers = set(range(len(self.names)))
         if set(self.flip_indices) != numbers or len(self.flip_indices) != len(numbers):
             raise ValueError("flip_indices is not a permutation of the keypoints")
-        if len(self.sigmas) != len(numbers):
+        if self.sigmas and len(self.sigmas) != len(numbers):
             raise ValueError("sigmas are not as many as names")
         if not {point for link in self.skeleton for point in link} <= numbers:
             raise ValueError("skeleton links keypoints that there are not")
         return self
+
+    def oks_sigmas(self) -> list[float]:
+        """Returns the OKS constants.
+
+        Raises:
+            StageError: the set has none.
+        """
+        if not self.sigmas:
+            raise StageError(
+                f"a keypoint set of {len(self.names)} ({', '.join(self.names[:3])}, ...) has no "
+                "OKS constants, so AP is not defined; give `sigmas` in the metainfo of the mmpose "
+                "config, or set `weights: null` to measure speed only"
+            )
+        return self.sigmas
 
 
 class Codec(_Part):

@@ -197,7 +197,7 @@ def test_an_engine_can_be_opened_again(
     assert np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_same_engine_is_built_twice(build: Callable[..., Path], backend: str) -> None:
     one, other = (EngineCard.read(build(backend, copy=n) / "engine.json") for n in range(2))
 
@@ -229,7 +229,7 @@ def test_openvino_takes_the_number_of_streams(build: Callable[..., Path]) -> Non
         assert opened.requests == 2  # one runs, one waits
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_an_engine_opens_at_another_batch(
     build: Callable[..., Path], batches: list[Crops], expected: list[Floats], backend: str
 ) -> None:
@@ -244,7 +244,7 @@ def test_an_engine_opens_at_another_batch(
     assert graphs.relative_error(found, expected[0][:2]) < TOLERANCE["fp32"]
 
 
-@pytest.mark.parametrize("backend", engines.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_parts_of_an_inference_are_all_of_it(
     build: Callable[..., Path], batches: list[Crops], backend: str
 ) -> None:
