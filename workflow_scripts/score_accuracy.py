@@ -27,7 +27,7 @@ from hrnetpose.artifacts import (
     Protocol,
     ProtocolResult,
 )
-from hrnetpose.data import coco, crops
+from hrnetpose.data import coco
 from hrnetpose.pose import bootstrap, evaluation, joints, score
 from hrnetpose.pose.evaluation import Detections, Matches, Truths
 from hrnetpose.pose.score import Predictions
@@ -145,7 +145,12 @@ def scored(
 def predicted(keypoints: int) -> dict[str, str]:
     """Returns what predictions hold, as `files.read_table` reads it; F are the flip tests."""
     return {
-        **crops.COLUMNS,
+        "id": "int64 N",
+        "image_id": "int64 N",
+        "box": "float32 N 4",
+        "box_score": "float32 N",
+        "scale": "float32 N 2",
+        "boxes_from": "str",
         "keypoints": f"float32 F N {keypoints} 2",
         "scores": f"float32 F N {keypoints}",
         "flip": "int64 F",
