@@ -56,7 +56,10 @@ def overlay(real: Path, annotations: str, images: Path | None = None) -> dict[st
 @pytest.mark.parametrize("annotations", sorted(PERSONS))
 def test_ap_is_that_of_mmpose(project: Project, real: Path, annotations: str) -> None:
     content = overlay(real, annotations)
-    for variant, tolerance in (("pytorch", 0.0005), ("fp32", 0.001), ("ort", 0.001)):
+    tolerances = {"pytorch": 0.0005, "fp32": 0.001}
+    if annotations.endswith("official"):  # a second backend on the smaller set
+        tolerances["ort"] = 0.001
+    for variant, tolerance in tolerances.items():
         target = f"results/{variant}_accuracy.json"
         project.succeed(target, "--configfile", project.overlay(content))
         figure = project.json(target)
