@@ -4,12 +4,13 @@ Rows run on a project that looks finished.  A configuration key, a script or a l
 a row fails a test of its own: write down what it makes stale.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -21,27 +22,34 @@ from hrnetpose import config as configuration
 from planner import Job, Planner, fabricate, inputs_in
 from support import Project
 
-# Which rules take what a rule makes.
+# Which rules take what a rule makes: `fetch_file` brings checkpoints here.
 CONSUMERS = {
-    "draw_sample": {"list_persons", "make_crops"},
-    "fetch_weights": {"export_onnx", "reference_heatmaps", "build_engine"},
-    "list_persons": {"make_crops"},
+    "draw_sample": {"list_persons", "make_crops", "check_calibration", "quantize_int8"},
+    "fetch_file": {"export_onnx", "reference_heatmaps", "build_engine"},
+    "extract_annotations": {"fetch_calibration"},
+    "fetch_calibration": {"check_calibration"},
+    "list_persons": {"make_crops", "benchmark_engine"},
     "make_crops": {
         "predict_keypoints",
         "benchmark_engine",
         "reference_heatmaps",
-        "convert_precision",
+        "quantize_int8",
+        "quantize_fp8",
     },
+    "check_calibration": {"quantize_int8", "quantize_fp8"},
     "export_onnx": {
         "simplify_onnx",
-        "convert_precision",
+        "quantize_int8",
+        "quantize_fp8",
         "build_engine",
         "reference_heatmaps",
         "measure_parity",
         "write_report",
     },
-    "simplify_onnx": {"convert_precision", "measure_parity"},
+    "simplify_onnx": {"convert_precision", "quantize_int8", "quantize_fp8", "measure_parity"},
     "convert_precision": {"build_engine", "measure_parity"},
+    "quantize_int8": {"build_engine", "measure_parity", "write_report"},
+    "quantize_fp8": {"build_engine", "measure_parity"},
     "reference_heatmaps": {"measure_parity"},
     "build_engine": {
         "predict_keypoints",
@@ -59,13 +67,21 @@ CONSUMERS = {
 }
 ENGINES = {"build_engine", "predict_keypoints", "benchmark_engine", "measure_parity"}
 ALL = set(CONSUMERS)
-VARIANTS = {"pytorch", "fp32", "int8"}
+VARIANTS = {"pytorch", "fp32", "int8", "fp8"}
+CALIBRATED = {"int8", "fp8"}
+BOTH = b"annotations of both splits"
+"""Stands for a zip; its hash is known, and so no rule brings it here once it is there."""
+ARCHIVE: dict[str, Any] = {
+    "source": "given/both.zip",
+    "sha256": hashlib.sha256(BOTH).hexdigest()[:16],
+    "size": len(BOTH),
+    "member": "train.json",
+}
 BASE: dict[str, Any] = {
     "dataset": "people",
     "models": {
         "sample": {
             "config": "given/model.py",
-            "sha256": "01234567",
             "crop": "128x96",
             "published": {"AP": 0.8, "protocol": "gt", "dataset": "people", "source": "a paper"},
         },
@@ -81,11 +97,18 @@ BASE: dict[str, Any] = {
                 "annotations": "resources/datasets/sample/train.json",
             },
         },
+        # Not evaluated: only its calibration images are a target.
+        "fetched": {
+            "images": "given/images",
+            "annotations": "given/annotations.json",
+            "calibration": {"images": "coco_url", "annotations": ARCHIVE, "count": 5},
+        },
     },
     "variants": {
         "pytorch": {"backend": "pytorch"},
         "fp32": {"backend": "openvino", "options": {"threads": 2}},
         "int8": {"backend": "openvino"},
+        "fp8": {"backend": "tensorrt", "precision": "fp8"},
         "fp16": None,
         "bf16": None,
     },
@@ -95,7 +118,14 @@ BASE: dict[str, Any] = {
 }
 
 
-TARGETS = ("--configfile", "overlay.yaml", "--", "report", "gate")
+TARGETS = (
+    "--configfile",
+    "overlay.yaml",
+    "--",
+    "report",
+    "gate",
+    "build/datasets/fetched/calibration.json",
+)
 Edit = Callable[[str, bytes | None], None]
 
 
@@ -110,6 +140,11 @@ def after(*rules: str) -> set[str]:
     return found
 
 
+def digest_of(made: str) -> str:
+    """Returns the SHA-256 of what `fabricate` writes."""
+    return hashlib.sha256(f"stands for {made}\n".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Stale:
     """What a change makes stale.
@@ -117,27 +152,39 @@ class Stale:
     Attributes:
         rules: the rules that rerun, for whatever they make.
         engines: the variants among the jobs of engine rules.
+        built: those whose engine is built; by default all of them.
         subsets: the subsets among the jobs of make_crops.
     """
 
     rules: set[str]
     engines: set[str] = field(default_factory=lambda: VARIANTS)
+    built: set[str] | None = None
     subsets: set[str] = field(default_factory=lambda: {"gt", "det", "calibration", "benchmark"})
 
 
 NOTHING = Stale(set())
 GATE = Stale({"check_gate"})
-CROPS = {
-    "make_crops",
-    *(after("predict_keypoints", "benchmark_engine", "reference_heatmaps")),
-}
-"""When evaluated crops change, graphs and engines stay."""
-CALIBRATION = Stale(
-    after("convert_precision") | {"make_crops"}, engines={"int8"}, subsets={"calibration"}
+EVALUATED = {"gt", "det", "benchmark"}
+# Engines of other variants stay.  Those of int8 and fp8 are made from images that were found not to
+# be among the evaluated ones; those are looked for again.
+IMAGES = Stale(
+    {"make_crops"}
+    | after("predict_keypoints", "benchmark_engine", "reference_heatmaps", "check_calibration"),
+    built=CALIBRATED,
+    subsets=EVALUATED,
 )
-DETECTIONS = Stale(
-    {"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"}
-)  # fmt: skip
+ANNOTATIONS = replace(IMAGES, rules=IMAGES.rules | {"list_persons"})
+DETECTIONS = Stale({"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"})
+CALIBRATION = Stale(
+    {"make_crops"} | after("check_calibration"), CALIBRATED, subsets={"calibration"}
+)
+FETCHED = Stale({"fetch_calibration", "check_calibration"})
+"""Of a dataset that is not evaluated."""
+
+
+def also(stale: Stale, *rules: str) -> Stale:
+    """The same, and rules that bring a file here."""
+    return replace(stale, rules=stale.rules | set(rules))
 
 
 # --- the configuration ----------------------------------------------------------------------------
@@ -145,26 +192,59 @@ DETECTIONS = Stale(
 # Key -> value -> what is stale.  A key of a section that has names is written with its name.
 CONFIG: list[tuple[str, Any, Stale]] = [
     ("models.sample.config", "given/other.py", Stale(after("export_onnx"))),
-    ("models.sample.weights", "given/other.pth", Stale(after("fetch_weights"))),
-    ("models.sample.sha256", "0123456789", Stale(after("fetch_weights"))),
+    ("models.sample.weights", "given/other.pth", Stale(after("fetch_file"))),
+    # The file that is there is the right one; that another is refused is tested elsewhere.
+    ("models.sample.sha256", digest_of("resources/weights/sample.pth"), NOTHING),
     ("models.sample.crop", "64x48", Stale(after("export_onnx", "make_crops"))),
     ("models.sample.published.AP", 0.7, Stale({"write_report"})),
+    ("models.sample.published.AP50", 0.9, Stale({"write_report"})),
+    ("models.sample.published.fps", 100.0, Stale({"write_report"})),
+    ("models.sample.published.detections", "01234567", Stale({"write_report"})),
     ("models.sample.published.protocol", "gt+flip", Stale({"write_report"})),
     ("models.sample.published.dataset", "other", Stale({"write_report"})),
     ("models.sample.published.source", "another paper", NOTHING),
-    ("datasets.people.images", "given/images2", Stale(CROPS, subsets={"gt", "det", "benchmark"})),
+    ("datasets.people.images", "given/images2", IMAGES),
+    (
+        "datasets.people.images",
+        {"source": "given/calibration.zip", "size": 1},
+        also(IMAGES, "fetch_file"),
+    ),
+    ("datasets.people.annotations", "given/annotations2.json", ANNOTATIONS),
     (
         "datasets.people.annotations",
-        "given/annotations2.json",
-        Stale(CROPS | {"list_persons"}, subsets={"gt", "det", "benchmark"}),
+        {"source": "given/both.zip", "member": "val.json"},
+        also(ANNOTATIONS, "extract_annotations"),
     ),
     ("datasets.people.detections", "given/detections2.json", DETECTIONS),
+    (
+        "datasets.people.detections",
+        {"source": "given/detections.json", "sha256": "01234567"},
+        also(DETECTIONS, "fetch_file"),
+    ),
     ("datasets.people.detection_score", 0.2, DETECTIONS),
     ("datasets.people.calibration.images", "given/calibration2.zip", CALIBRATION),
     (
         "datasets.people.calibration.annotations",
         "given/annotations2.json",
-        Stale(CALIBRATION.rules | {"list_persons"}, {"int8"}, {"calibration"}),
+        also(CALIBRATION, "list_persons"),
+    ),
+    ("datasets.fetched.calibration.count", 6, FETCHED),
+    (
+        "datasets.fetched.calibration.annotations",
+        ARCHIVE | {"member": "val.json"},
+        also(FETCHED, "extract_annotations"),
+    ),
+    (
+        "datasets.fetched.calibration.annotations",
+        ARCHIVE | {"source": ["https://localhost/both.zip", "given/both.zip"]},
+        NOTHING,
+    ),
+    ("datasets.fetched.calibration.annotations", ARCHIVE | {"size": None}, NOTHING),
+    # Which images are chosen is recorded with the digits that the configuration gives.
+    (
+        "datasets.fetched.calibration.annotations",
+        ARCHIVE | {"sha256": hashlib.sha256(BOTH).hexdigest()},
+        FETCHED,
     ),
     ("protocols.boxes", ["det", "gt"], Stale(after("score_accuracy"))),
     ("protocols.flip", [True], Stale(after("predict_keypoints"))),
@@ -176,11 +256,23 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("limits.latency_p99_ms", 1.0, GATE),
     ("benchmark.min_seconds", 6.0, Stale(after("benchmark_engine"))),
     ("benchmark.min_samples", 60, Stale(after("benchmark_engine"))),
+    ("benchmark.batches", [1], Stale(after("benchmark_engine"))),
+    ("benchmark.streams", [2], Stale(after("benchmark_engine"))),
+    ("quantization.ap_drop", 0.01, Stale(after("quantize_int8"), {"int8"})),
     ("shards", 3, Stale({"make_crops"} | after("predict_keypoints"), subsets={"gt", "det"})),
     ("variants.fp32.backend", "onnxruntime", Stale(after("build_engine"), {"fp32"})),
+    (
+        "variants.int8.backend",
+        "tensorrt",
+        Stale({"quantize_int8"} | after("convert_precision"), {"int8"}),
+    ),
     ("variants.int8.precision", "fp16", Stale(after("convert_precision"), {"int8"})),
     ("variants.fp32.batch", 8, Stale(after("build_engine"), {"fp32"})),
-    ("variants.fp32.model", "twin", Stale(after("fetch_weights"), {"fp32"})),
+    (
+        "variants.fp32.model",
+        "twin",
+        Stale(after("fetch_file") - {"quantize_int8", "quantize_fp8"}, {"fp32"}),
+    ),
     ("variants.fp32.options", {"threads": 3}, Stale(after("build_engine"), {"fp32"})),
     ("variants.fp32.options", {"threads": 2, "streams": 1}, Stale(after("build_engine"), {"fp32"})),
     ("variants.fp32.limits", {"fps": 1.0}, GATE),
@@ -194,10 +286,11 @@ UNSEEN = {
 
 
 def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys of the configuration; what stands for a name is `*`."""
+    """All keys of the configuration; what stands for a name is `*`.  A file is one key."""
     for name, info in section.model_fields.items():
         kinds = [info.annotation, *get_args(info.annotation)]
-        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        inner = [k for k in sections if k is not configuration.Source]
         named = get_origin(info.annotation) is dict and inner
         if inner and name != "limits":
             yield from keys(inner[0], f"{prefix}{name}.{'*.' if named else ''}")
@@ -208,8 +301,10 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_configuration_key_has_a_row() -> None:
-    rows = {key.replace(".sample.", ".*.").replace(".people.", ".*.") for key, _, _ in CONFIG}
-    rows = {".".join("*" if part in VARIANTS else part for part in row.split(".")) for row in rows}
+    names = VARIANTS | {"sample", "people", "fetched"}
+    rows = {
+        ".".join("*" if part in names else part for part in key.split(".")) for key, *_ in CONFIG
+    }
 
     assert rows | UNSEEN.keys() == set(keys(configuration.Config))
 
@@ -333,6 +428,10 @@ def finished(
     for name in ("model", "other"):
         (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}# {name}\n")
     (given / "other.pth").write_bytes(b"weights")
+    fetched = project.folder / "resources/datasets/fetched/calibration"
+    fetched.mkdir(parents=True)
+    for folder, name in ((given, "both.zip"), (fetched, "annotations.zip")):
+        (folder / name).write_bytes(BOTH)
     # Hashes of files that are seconds old are not kept; nor need they be for tests.
     write(project, BASE)
     fabricate(planner, project.folder, *TARGETS)
@@ -380,6 +479,10 @@ def check(jobs: set[Job], stale: Stale) -> None:
     assert {job["variant"] for job in jobs if job.rule in ENGINES} == (
         stale.engines if stale.rules & ENGINES else set()
     )
+    built = stale.engines if stale.built is None else stale.built
+    assert {job["variant"] for job in jobs if job.rule == "build_engine"} == (
+        built if "build_engine" in stale.rules else set()
+    )
     assert {job["subset"] for job in jobs if job.rule == "make_crops"} == (
         stale.subsets if "make_crops" in stale.rules else set()
     )
@@ -410,10 +513,9 @@ def test_a_configuration_key(
 def test_another_dataset_is_evaluated_and_calibrated_on(project: Project, planner: Planner) -> None:
     write(project, changed("dataset", "sample") | {"protocols": {"boxes": ["gt"]}})
     jobs = planner.jobs(project.folder, *TARGETS)
-    stale = ALL - {"fetch_weights", "export_onnx", "simplify_onnx"}
-    check(jobs, Stale(stale, subsets={"gt", "calibration", "benchmark"}))
-    # The graph and the engine of fp32 know nothing of the dataset.
-    assert {job["variant"] for job in jobs if job.rule == "build_engine"} == {"int8"}
+    # Graphs in floating point, and engines made from them, know nothing of the dataset.
+    stale = after("draw_sample")
+    check(jobs, Stale(stale, built=CALIBRATED, subsets={"gt", "calibration", "benchmark"}))
 
 
 def test_a_new_variant_makes_only_its_own(project: Project, planner: Planner) -> None:
@@ -467,26 +569,20 @@ def test_an_edit_reruns_what_is_made_with_the_file_and_what_follows(
 
 # --- files that are given or made -----------------------------------------------------------------
 
-EVALUATED = {"gt", "det", "benchmark"}
 FILES: list[tuple[str, str, bytes | None, Stale]] = [
     (
         "weights",
         "resources/sample/hrnet_sample_128x96.pth",
         b"other weights",
-        Stale(after("fetch_weights")),
+        Stale(after("fetch_file")),
     ),
     ("the model's config", "given/model.py", b"", Stale(after("export_onnx"))),
     ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
-    (
-        "annotations",
-        "given/annotations.json",
-        b"other",
-        Stale(CROPS | {"list_persons"}, subsets=EVALUATED),
-    ),
+    ("annotations", "given/annotations.json", b"other", ANNOTATIONS),
     ("detections", "given/detections.json", b"other", DETECTIONS),
-    ("one image", "given/images/a.jpg", b"x.jpg", Stale(CROPS, subsets=EVALUATED)),
-    ("a new image", "given/images/c.jpg", b"new", Stale(CROPS, subsets=EVALUATED)),
-    ("no image", "given/images/b.jpg", None, Stale(CROPS, subsets=EVALUATED)),
+    ("one image", "given/images/a.jpg", b"x.jpg", IMAGES),
+    ("a new image", "given/images/c.jpg", b"new", IMAGES),
+    ("no image", "given/images/b.jpg", None, IMAGES),
     ("a deleted intermediate", "build/models/sample/simplified.onnx", None, NOTHING),
     ("a deleted engine", "build/engines/fp32/engine.bin", None, NOTHING),
     ("a deleted log", "logs/.keep", b"", NOTHING),
@@ -543,7 +639,8 @@ def test_a_deleted_intermediate_comes_back_when_it_is_needed(
     [
         ("openvino", Stale(after("build_engine"), {"fp32", "int8"})),
         ("torch", Stale(after("export_onnx", "build_engine"))),
-        ("onnxruntime", NOTHING),
+        ("onnxruntime", Stale(after("quantize_int8", "quantize_fp8"), CALIBRATED)),
+        ("onnxsim", Stale(after("simplify_onnx"), CALIBRATED | {"fp32", "pytorch"})),
     ],
 )
 def test_another_version_of_a_package(
@@ -558,7 +655,7 @@ def test_another_version_of_a_package(
 
 def test_a_rule_that_has_another_command(project: Project, planner: Planner, edited: Edit) -> None:
     rules = (project.folder / "rules/model.smk").read_text()
-    edited("rules/model.smk", rules.replace("--model {input.model:q}", "--model  {input.model:q}")
+    edited("rules/model.smk", rules.replace("{input.card:q} --output {output:q}", "{input.card:q}  --output {output:q}")
            .encode())  # fmt: skip
     check(
         planner.jobs(project.folder, *TARGETS),
