@@ -200,6 +200,13 @@ def listed_detection_flags(wildcards, input):
     return ["--detections", input.detections, "--minimum-score", str(minimum)]
 
 
+def engine_graph(wildcards):
+    """Returns a variant's graph; of an engine in PyTorch it is no part, so it may be newer."""
+    variant = wildcards.variant
+    path = f"build/models/{PLAN.model(variant)}/{PLAN.graphs[variant]}.onnx"
+    return ancient(path) if PLAN.backends[variant] == "pytorch" else path
+
+
 def original_weights(wildcards):
     """Returns the checkpoint for PyTorch, the one backend that runs the original model."""
     if PLAN.backends[wildcards.variant] != "pytorch":

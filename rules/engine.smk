@@ -8,9 +8,7 @@ rule build_engine:
     """Builds an engine and its sidecar."""
     input:
         code=engine_code("build_engine"),
-        graph=lambda wildcards: (
-            f"build/models/{PLAN.model(wildcards.variant)}/{PLAN.graphs[wildcards.variant]}.onnx"
-        ),
+        graph=engine_graph,
         card=lambda wildcards: f"build/models/{PLAN.model(wildcards.variant)}/model.json",
         weights=original_weights,
     output:

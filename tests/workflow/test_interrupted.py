@@ -241,5 +241,5 @@ def compare(project: Project, undisturbed: Project) -> None:
     for variant in VARIANTS:
         perf = Perf.read(project.folder / f"results/{variant}_perf.json")
         raw = json.loads((project.folder / "results" / perf.raw).read_text())
-        assert len(raw["latency_s"]) == perf.samples
+        assert len(raw["latency_s"]) == perf.latency.samples
     assert (project.folder / "results/report.html").stat().st_size > 0

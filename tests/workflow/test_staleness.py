@@ -4,12 +4,13 @@ Rows run on a project that looks finished.  A configuration key, a script or a l
 a row fails a test of its own: write down what it makes stale.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -21,27 +22,34 @@ from hrnetpose import config as configuration
 from planner import Job, Planner, fabricate, inputs_in
 from support import Project
 
-# Which rules take what a rule makes.
+# Which rules take what a rule makes: `fetch_file` brings checkpoints here.
 CONSUMERS = {
-    "draw_sample": {"list_persons", "make_crops"},
-    "fetch_weights": {"export_onnx", "reference_heatmaps", "build_engine"},
-    "list_persons": {"make_crops"},
+    "draw_sample": {"list_persons", "make_crops", "check_calibration", "quantize_int8"},
+    "fetch_file": {"export_onnx", "reference_heatmaps", "build_engine"},
+    "extract_annotations": {"fetch_calibration"},
+    "fetch_calibration": {"check_calibration"},
+    "list_persons": {"make_crops", "benchmark_engine"},
     "make_crops": {
         "predict_keypoints",
         "benchmark_engine",
         "reference_heatmaps",
-        "convert_precision",
+        "quantize_int8",
+        "quantize_fp8",
     },
+    "check_calibration": {"quantize_int8", "quantize_fp8"},
     "export_onnx": {
         "simplify_onnx",
-        "convert_precision",
+        "quantize_int8",
+        "quantize_fp8",
         "build_engine",
         "reference_heatmaps",
         "measure_parity",
         "write_report",
     },
-    "simplify_onnx": {"convert_precision", "measure_parity"},
+    "simplify_onnx": {"convert_precision", "quantize_int8", "quantize_fp8", "measure_parity"},
     "convert_precision": {"build_engine", "measure_parity"},
+    "quantize_int8": {"build_engine", "measure_parity", "write_report"},
+    "quantize_fp8": {"build_engine", "measure_parity"},
     "reference_heatmaps": {"measure_parity"},
     "build_engine": {
         "predict_keypoints",
@@ -59,13 +67,23 @@ CONSUMERS = {
 }
 ENGINES = {"build_engine", "predict_keypoints", "benchmark_engine", "measure_parity"}
 ALL = set(CONSUMERS)
-VARIANTS = {"pytorch", "fp32", "int8"}
+VARIANTS = {"pytorch", "fp32", "int8", "fp8"}
+CALIBRATED = {"int8", "fp8"}
+GRAPH_ENGINES = VARIANTS - {"pytorch"}
+"""Their engines are made from a graph, PyTorch's from the original model."""
+BOTH = b"annotations of both splits"
+"""Stands for a zip; its hash is known, and so no rule brings it here once it is there."""
+ARCHIVE: dict[str, Any] = {
+    "source": "given/both.zip",
+    "sha256": hashlib.sha256(BOTH).hexdigest()[:16],
+    "size": len(BOTH),
+    "member": "train.json",
+}
 BASE: dict[str, Any] = {
     "dataset": "people",
     "models": {
         "sample": {
             "config": "given/model.py",
-            "sha256": "01234567",
             "crop": "128x96",
             "published": {"AP": 0.8, "protocol": "gt", "dataset": "people", "source": "a paper"},
         },
@@ -81,11 +99,18 @@ BASE: dict[str, Any] = {
                 "annotations": "resources/datasets/sample/train.json",
             },
         },
+        # Not evaluated: only its calibration images are a target.
+        "fetched": {
+            "images": "given/images",
+            "annotations": "given/annotations.json",
+            "calibration": {"images": "coco_url", "annotations": ARCHIVE, "count": 5},
+        },
     },
     "variants": {
         "pytorch": {"backend": "pytorch"},
         "fp32": {"backend": "openvino", "options": {"threads": 2}},
         "int8": {"backend": "openvino"},
+        "fp8": {"backend": "tensorrt", "precision": "fp8"},
         "fp16": None,
         "bf16": None,
     },
@@ -95,7 +120,14 @@ BASE: dict[str, Any] = {
 }
 
 
-TARGETS = ("--configfile", "overlay.yaml", "--", "report", "gate")
+TARGETS = (
+    "--configfile",
+    "overlay.yaml",
+    "--",
+    "report",
+    "gate",
+    "build/datasets/fetched/calibration.json",
+)
 Edit = Callable[[str, bytes | None], None]
 
 
@@ -110,6 +142,11 @@ def after(*rules: str) -> set[str]:
     return found
 
 
+def digest_of(made: str) -> str:
+    """Returns the SHA-256 of what `fabricate` writes."""
+    return hashlib.sha256(f"stands for {made}\n".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Stale:
     """What a change makes stale.
@@ -117,27 +154,39 @@ class Stale:
     Attributes:
         rules: the rules that rerun, for whatever they make.
         engines: the variants among the jobs of engine rules.
+        built: those whose engine is built; by default all of them.
         subsets: the subsets among the jobs of make_crops.
     """
 
     rules: set[str]
     engines: set[str] = field(default_factory=lambda: VARIANTS)
+    built: set[str] | None = None
     subsets: set[str] = field(default_factory=lambda: {"gt", "det", "calibration", "benchmark"})
 
 
 NOTHING = Stale(set())
 GATE = Stale({"check_gate"})
-CROPS = {
-    "make_crops",
-    *(after("predict_keypoints", "benchmark_engine", "reference_heatmaps")),
-}
-"""When evaluated crops change, graphs and engines stay."""
-CALIBRATION = Stale(
-    after("convert_precision") | {"make_crops"}, engines={"int8"}, subsets={"calibration"}
+EVALUATED = {"gt", "det", "benchmark"}
+# Engines of other variants stay.  Those of int8 and fp8 are made from images that were found not to
+# be among the evaluated ones; those are looked for again.
+IMAGES = Stale(
+    {"make_crops"}
+    | after("predict_keypoints", "benchmark_engine", "reference_heatmaps", "check_calibration"),
+    built=CALIBRATED,
+    subsets=EVALUATED,
 )
-DETECTIONS = Stale(
-    {"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"}
-)  # fmt: skip
+ANNOTATIONS = replace(IMAGES, rules=IMAGES.rules | {"list_persons"})
+DETECTIONS = Stale({"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"})
+CALIBRATION = Stale(
+    {"make_crops"} | after("check_calibration"), CALIBRATED, subsets={"calibration"}
+)
+FETCHED = Stale({"fetch_calibration", "check_calibration"})
+"""Of a dataset that is not evaluated."""
+
+
+def also(stale: Stale, *rules: str) -> Stale:
+    """The same, and rules that bring a file here."""
+    return replace(stale, rules=stale.rules | set(rules))
 
 
 # --- the configuration ----------------------------------------------------------------------------
@@ -145,26 +194,59 @@ DETECTIONS = Stale(
 # Key -> value -> what is stale.  A key of a section that has names is written with its name.
 CONFIG: list[tuple[str, Any, Stale]] = [
     ("models.sample.config", "given/other.py", Stale(after("export_onnx"))),
-    ("models.sample.weights", "given/other.pth", Stale(after("fetch_weights"))),
-    ("models.sample.sha256", "0123456789", Stale(after("fetch_weights"))),
+    ("models.sample.weights", "given/other.pth", Stale(after("fetch_file"))),
+    # The file that is there is the right one; that another is refused is tested elsewhere.
+    ("models.sample.sha256", digest_of("resources/weights/sample.pth"), NOTHING),
     ("models.sample.crop", "64x48", Stale(after("export_onnx", "make_crops"))),
     ("models.sample.published.AP", 0.7, Stale({"write_report"})),
+    ("models.sample.published.AP50", 0.9, Stale({"write_report"})),
+    ("models.sample.published.fps", 100.0, Stale({"write_report"})),
+    ("models.sample.published.detections", "01234567", Stale({"write_report"})),
     ("models.sample.published.protocol", "gt+flip", Stale({"write_report"})),
     ("models.sample.published.dataset", "other", Stale({"write_report"})),
     ("models.sample.published.source", "another paper", NOTHING),
-    ("datasets.people.images", "given/images2", Stale(CROPS, subsets={"gt", "det", "benchmark"})),
+    ("datasets.people.images", "given/images2", IMAGES),
+    (
+        "datasets.people.images",
+        {"source": "given/calibration.zip", "size": 1},
+        also(IMAGES, "fetch_file"),
+    ),
+    ("datasets.people.annotations", "given/annotations2.json", ANNOTATIONS),
     (
         "datasets.people.annotations",
-        "given/annotations2.json",
-        Stale(CROPS | {"list_persons"}, subsets={"gt", "det", "benchmark"}),
+        {"source": "given/both.zip", "member": "val.json"},
+        also(ANNOTATIONS, "extract_annotations"),
     ),
     ("datasets.people.detections", "given/detections2.json", DETECTIONS),
+    (
+        "datasets.people.detections",
+        {"source": "given/detections.json", "sha256": "01234567"},
+        also(DETECTIONS, "fetch_file"),
+    ),
     ("datasets.people.detection_score", 0.2, DETECTIONS),
     ("datasets.people.calibration.images", "given/calibration2.zip", CALIBRATION),
     (
         "datasets.people.calibration.annotations",
         "given/annotations2.json",
-        Stale(CALIBRATION.rules | {"list_persons"}, {"int8"}, {"calibration"}),
+        also(CALIBRATION, "list_persons"),
+    ),
+    ("datasets.fetched.calibration.count", 6, FETCHED),
+    (
+        "datasets.fetched.calibration.annotations",
+        ARCHIVE | {"member": "val.json"},
+        also(FETCHED, "extract_annotations"),
+    ),
+    (
+        "datasets.fetched.calibration.annotations",
+        ARCHIVE | {"source": ["https://localhost/both.zip", "given/both.zip"]},
+        NOTHING,
+    ),
+    ("datasets.fetched.calibration.annotations", ARCHIVE | {"size": None}, NOTHING),
+    # Which images are chosen is recorded with the digits that the configuration gives.
+    (
+        "datasets.fetched.calibration.annotations",
+        ARCHIVE | {"sha256": hashlib.sha256(BOTH).hexdigest()},
+        FETCHED,
     ),
     ("protocols.boxes", ["det", "gt"], Stale(after("score_accuracy"))),
     ("protocols.flip", [True], Stale(after("predict_keypoints"))),
@@ -176,11 +258,23 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("limits.latency_p99_ms", 1.0, GATE),
     ("benchmark.min_seconds", 6.0, Stale(after("benchmark_engine"))),
     ("benchmark.min_samples", 60, Stale(after("benchmark_engine"))),
+    ("benchmark.batches", [1], Stale(after("benchmark_engine"))),
+    ("benchmark.streams", [2], Stale(after("benchmark_engine"))),
+    ("quantization.ap_drop", 0.01, Stale(after("quantize_int8"), {"int8"})),
     ("shards", 3, Stale({"make_crops"} | after("predict_keypoints"), subsets={"gt", "det"})),
     ("variants.fp32.backend", "onnxruntime", Stale(after("build_engine"), {"fp32"})),
+    (
+        "variants.int8.backend",
+        "tensorrt",
+        Stale({"quantize_int8"} | after("convert_precision"), {"int8"}),
+    ),
     ("variants.int8.precision", "fp16", Stale(after("convert_precision"), {"int8"})),
     ("variants.fp32.batch", 8, Stale(after("build_engine"), {"fp32"})),
-    ("variants.fp32.model", "twin", Stale(after("fetch_weights"), {"fp32"})),
+    (
+        "variants.fp32.model",
+        "twin",
+        Stale(after("fetch_file") - {"quantize_int8", "quantize_fp8"}, {"fp32"}),
+    ),
     ("variants.fp32.options", {"threads": 3}, Stale(after("build_engine"), {"fp32"})),
     ("variants.fp32.options", {"threads": 2, "streams": 1}, Stale(after("build_engine"), {"fp32"})),
     ("variants.fp32.limits", {"fps": 1.0}, GATE),
@@ -194,10 +288,11 @@ UNSEEN = {
 
 
 def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys of the configuration; what stands for a name is `*`."""
+    """All keys of the configuration; what stands for a name is `*`.  A file is one key."""
     for name, info in section.model_fields.items():
         kinds = [info.annotation, *get_args(info.annotation)]
-        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        inner = [k for k in sections if k is not configuration.Source]
         named = get_origin(info.annotation) is dict and inner
         if inner and name != "limits":
             yield from keys(inner[0], f"{prefix}{name}.{'*.' if named else ''}")
@@ -208,29 +303,44 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_configuration_key_has_a_row() -> None:
-    rows = {key.replace(".sample.", ".*.").replace(".people.", ".*.") for key, _, _ in CONFIG}
-    rows = {".".join("*" if part in VARIANTS else part for part in row.split(".")) for row in rows}
+    names = VARIANTS | {"sample", "people", "fetched"}
+    rows = {
+        ".".join("*" if part in names else part for part in key.split(".")) for key, *_ in CONFIG
+    }
 
     assert rows | UNSEEN.keys() == set(keys(configuration.Config))
 
 
 # --- the code -------------------------------------------------------------------------------------
 
-GRAPHS = {"export_onnx", "simplify_onnx", "convert_precision", "reference_heatmaps"}
+GRAPHS = {
+    "export_onnx",
+    "simplify_onnx",
+    "convert_precision",
+    "quantize_int8",
+    "quantize_fp8",
+    "reference_heatmaps",
+}
 CROP_USERS = {
     "make_crops",
-    "convert_precision",
+    "quantize_int8",
+    "quantize_fp8",
     "predict_keypoints",
     "benchmark_engine",
     "reference_heatmaps",
 }
+IMAGE_USERS = CROP_USERS | {"check_calibration", "fetch_calibration", "write_report"}
+COCO_USERS = IMAGE_USERS | {"list_persons", "score_accuracy"}
+DECODING = {"predict_keypoints", "benchmark_engine", "measure_parity", "quantize_int8"}
+SCORING = {"score_accuracy", "quantize_int8"}
 MMPOSE = {"export_onnx", "reference_heatmaps"}
-DATA = {"draw_sample", "fetch_weights", "list_persons", "score_accuracy", "write_report"}
+KEPT = {"extract_annotations", "fetch_calibration"}
+"""What was brought here or unpacked stays, whatever happens to the code that did it."""
 
 # File -> rules that are made with it.
 CODE: dict[str, set[str]] = {
     "draw_sample.py": {"draw_sample"},
-    "fetch_file.py": {"fetch_weights"},
+    "fetch_file.py": set(),
     "list_persons.py": {"list_persons"},
     "make_crops.py": {"make_crops"},
     "export_onnx.py": {"export_onnx"},
@@ -245,55 +355,91 @@ CODE: dict[str, set[str]] = {
     "check_gate.py": {"check_gate"},
     "write_report.py": {"write_report"},
     "train_sample.py": set(),
-    "hrnetpose/__init__.py": ALL,
-    "hrnetpose/stage.py": ALL,
-    "hrnetpose/files.py": ALL,
-    "hrnetpose/artifacts.py": ALL - {"draw_sample", "fetch_weights", "list_persons"},
+    "quantize_int8.py": {"quantize_int8"},
+    "quantize_fp8.py": {"quantize_fp8"},
+    "check_calibration.py": {"check_calibration"},
+    "extract_annotations.py": {"extract_annotations"},
+    "fetch_calibration.py": {"fetch_calibration"},
+    "bench.py": set(),
+    "bench_scoring.py": set(),
+    "bench_worker.py": set(),
+    "check_gpu.py": set(),
+    "compare_bench.py": set(),
+    "hrnetpose/__init__.py": ALL - {"fetch_file"},
+    "hrnetpose/artifacts.py": ALL
+    - {"draw_sample", "extract_annotations", "fetch_file", "list_persons"},
     "hrnetpose/config.py": ENGINES | {"check_gate"},
+    "hrnetpose/files.py": ALL - {"fetch_file"},
     "hrnetpose/locks.py": set(),
     "hrnetpose/plan.py": set(),
     "hrnetpose/reference.py": set(),
-    "hrnetpose/data/__init__.py": DATA | CROP_USERS,
-    "hrnetpose/data/coco.py": CROP_USERS | {"list_persons", "score_accuracy", "write_report"},
+    "hrnetpose/resources.py": set(),
+    "hrnetpose/stage.py": ALL - {"fetch_file"},
+    "hrnetpose/data/__init__.py": COCO_USERS | {"draw_sample", "extract_annotations"},
+    "hrnetpose/data/archives.py": IMAGE_USERS | {"extract_annotations"},
+    "hrnetpose/data/calibration.py": {"fetch_calibration"},
+    "hrnetpose/data/coco.py": COCO_USERS,
     "hrnetpose/data/contents.py": set(),
     "hrnetpose/data/crops.py": CROP_USERS,
-    "hrnetpose/data/fetch.py": {"fetch_weights"},
-    "hrnetpose/data/images.py": CROP_USERS | {"write_report"},
-    "hrnetpose/data/overlap.py": set(),
-    "hrnetpose/data/persons.py": {"list_persons", "make_crops"},
+    "hrnetpose/data/fetch.py": {"fetch_calibration"},
+    "hrnetpose/data/images.py": IMAGE_USERS,
+    "hrnetpose/data/overlap.py": {"check_calibration"},
+    "hrnetpose/data/persons.py": {"list_persons", "make_crops", "benchmark_engine"},
+    "hrnetpose/data/progress.py": {"fetch_calibration"},
     "hrnetpose/data/sample.py": {"draw_sample"},
+    "hrnetpose/data/transfer.py": {"fetch_calibration"},
     "hrnetpose/engines/__init__.py": ENGINES,
     "hrnetpose/engines/base.py": ENGINES,
+    "hrnetpose/engines/cuda.py": ENGINES,
+    "hrnetpose/engines/igie.py": set(),
+    "hrnetpose/engines/ixrt.py": set(),
+    "hrnetpose/engines/nvidia.py": ENGINES,
     "hrnetpose/engines/onnxruntime.py": set(),
     "hrnetpose/engines/openvino.py": ENGINES,
     "hrnetpose/engines/pytorch.py": ENGINES,
+    "hrnetpose/engines/tensorrt.py": ENGINES,
+    "hrnetpose/engines/tensorrt_rtx.py": set(),
     "hrnetpose/model/__init__.py": GRAPHS | ENGINES,
     "hrnetpose/model/config_file.py": MMPOSE | ENGINES,
     "hrnetpose/model/export.py": MMPOSE,
+    "hrnetpose/model/fp8.py": {"quantize_fp8"},
     "hrnetpose/model/graphs.py": GRAPHS | ENGINES,
     "hrnetpose/model/mmpose.py": MMPOSE | ENGINES,
-    "hrnetpose/model/quantize.py": {"convert_precision"},
-    "hrnetpose/model/sensitivity.py": set(),
-    "hrnetpose/pose/__init__.py": {"measure_parity", "predict_keypoints", "score_accuracy"},
+    "hrnetpose/model/quantize.py": {"quantize_int8", "quantize_fp8"},
+    "hrnetpose/model/sensitivity.py": {"quantize_int8"},
+    "hrnetpose/pose/__init__.py": DECODING | SCORING,
     "hrnetpose/pose/bootstrap.py": {"score_accuracy"},
-    "hrnetpose/pose/dark.py": {"measure_parity", "predict_keypoints"},
-    "hrnetpose/pose/decode.py": {"measure_parity", "predict_keypoints"},
-    "hrnetpose/pose/evaluation.py": {"score_accuracy"},
+    "hrnetpose/pose/dark.py": DECODING,
+    "hrnetpose/pose/decode.py": DECODING,
+    "hrnetpose/pose/evaluation.py": SCORING,
     "hrnetpose/pose/joints.py": {"score_accuracy"},
-    "hrnetpose/pose/nms.py": {"score_accuracy"},
-    "hrnetpose/pose/oks.py": {"score_accuracy"},
-    "hrnetpose/pose/score.py": {"score_accuracy"},
+    "hrnetpose/pose/nms.py": SCORING,
+    "hrnetpose/pose/oks.py": SCORING,
+    "hrnetpose/pose/predict.py": {"predict_keypoints", "benchmark_engine"},
+    "hrnetpose/pose/score.py": SCORING,
     "hrnetpose/report/__init__.py": {"write_report"},
     "hrnetpose/report/drawing.py": {"write_report"},
     "hrnetpose/report/page.py": {"write_report"},
     "hrnetpose/report/table.py": {"write_report"},
     "hrnetpose/report/templates/report.html": {"write_report"},
-    "hrnetpose/speed/__init__.py": {"benchmark_engine"},
-    "hrnetpose/speed/host.py": {"benchmark_engine"},
+    "hrnetpose/speed/__init__.py": {"benchmark_engine", "write_report"},
+    "hrnetpose/speed/energy.py": {"benchmark_engine"},
+    "hrnetpose/speed/host.py": {"benchmark_engine", "write_report"},
+    "hrnetpose/speed/limit.py": {"benchmark_engine"},
+    "hrnetpose/speed/monitor.py": {"benchmark_engine"},
+    "hrnetpose/speed/nvml.py": {"benchmark_engine", "write_report"},
     "hrnetpose/speed/timing.py": {"benchmark_engine"},
+    "hrnetpose/speed/validity.py": {"benchmark_engine"},
+    "hrnetpose/speed/verdict.py": {"write_report"},
 }
-BACKENDS = {"openvino": {"fp32", "int8"}, "pytorch": {"pytorch"}, "onnxruntime": set()}
-"""The variants that a backend's file and packages belong to."""
+BACKENDS = {
+    "openvino": {"fp32", "int8"},
+    "pytorch": {"pytorch"},
+    "tensorrt": {"fp8"},
+    "nvidia": {"fp8"},
+    "cuda": {"fp8", "pytorch"},
+}
+"""The variants that a file of engines/ belongs to."""
 
 
 def test_every_file_of_code_has_a_row(repository: Path) -> None:
@@ -333,6 +479,10 @@ def finished(
     for name in ("model", "other"):
         (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}# {name}\n")
     (given / "other.pth").write_bytes(b"weights")
+    fetched = project.folder / "resources/datasets/fetched/calibration"
+    fetched.mkdir(parents=True)
+    for folder, name in ((given, "both.zip"), (fetched, "annotations.zip")):
+        (folder / name).write_bytes(BOTH)
     # Hashes of files that are seconds old are not kept; nor need they be for tests.
     write(project, BASE)
     fabricate(planner, project.folder, *TARGETS)
@@ -380,6 +530,10 @@ def check(jobs: set[Job], stale: Stale) -> None:
     assert {job["variant"] for job in jobs if job.rule in ENGINES} == (
         stale.engines if stale.rules & ENGINES else set()
     )
+    built = stale.engines if stale.built is None else stale.built
+    assert {job["variant"] for job in jobs if job.rule == "build_engine"} == (
+        built if "build_engine" in stale.rules else set()
+    )
     assert {job["subset"] for job in jobs if job.rule == "make_crops"} == (
         stale.subsets if "make_crops" in stale.rules else set()
     )
@@ -410,10 +564,9 @@ def test_a_configuration_key(
 def test_another_dataset_is_evaluated_and_calibrated_on(project: Project, planner: Planner) -> None:
     write(project, changed("dataset", "sample") | {"protocols": {"boxes": ["gt"]}})
     jobs = planner.jobs(project.folder, *TARGETS)
-    stale = ALL - {"fetch_weights", "export_onnx", "simplify_onnx"}
-    check(jobs, Stale(stale, subsets={"gt", "calibration", "benchmark"}))
-    # The graph and the engine of fp32 know nothing of the dataset.
-    assert {job["variant"] for job in jobs if job.rule == "build_engine"} == {"int8"}
+    # Graphs in floating point, and engines made from them, know nothing of the dataset.
+    stale = after("draw_sample")
+    check(jobs, Stale(stale, built=CALIBRATED, subsets={"gt", "calibration", "benchmark"}))
 
 
 def test_a_new_variant_makes_only_its_own(project: Project, planner: Planner) -> None:
@@ -443,16 +596,23 @@ def test_each_file_of_code_belongs_to_the_rules_that_are_made_with_it(
     assert used == CODE
 
 
-EDITED = [
-    "make_crops.py",
-    "hrnetpose/plan.py",
-    "hrnetpose/data/fetch.py",
-    "hrnetpose/model/export.py",
-    "hrnetpose/engines/openvino.py",
-    "hrnetpose/pose/decode.py",
-    "hrnetpose/speed/timing.py",
-    "hrnetpose/report/templates/report.html",
-]
+# File -> the variants whose jobs rerun, and those whose engine is built.
+EDITED: dict[str, tuple[set[str], set[str]]] = {
+    "make_crops.py": (VARIANTS, CALIBRATED),
+    "check_calibration.py": (CALIBRATED, CALIBRATED),
+    "fetch_calibration.py": (set(), set()),
+    "hrnetpose/plan.py": (set(), set()),
+    "hrnetpose/data/archives.py": (VARIANTS, CALIBRATED),
+    "hrnetpose/data/fetch.py": (set(), set()),
+    "hrnetpose/model/export.py": (VARIANTS, VARIANTS),
+    "hrnetpose/model/fp8.py": ({"fp8"}, {"fp8"}),
+    "hrnetpose/model/sensitivity.py": ({"int8"}, {"int8"}),
+    "hrnetpose/engines/nvidia.py": ({"fp8"}, {"fp8"}),
+    "hrnetpose/engines/openvino.py": ({"fp32", "int8"}, {"fp32", "int8"}),
+    "hrnetpose/pose/decode.py": (VARIANTS, {"int8"}),
+    "hrnetpose/speed/timing.py": (VARIANTS, set()),
+    "hrnetpose/report/templates/report.html": (set(), set()),
+}
 
 
 @pytest.mark.parametrize("file", EDITED)
@@ -461,32 +621,26 @@ def test_an_edit_reruns_what_is_made_with_the_file_and_what_follows(
 ) -> None:
     name = f"workflow_scripts/{file}"
     edited(name, (project.folder / name).read_bytes() + b"\n# an edit\n")
-    engines = BACKENDS.get(Path(file).stem, VARIANTS)
-    check(planner.jobs(project.folder, *TARGETS), Stale(after(*CODE[file]), engines))
+    stale = Stale(after(*CODE[file] - KEPT), *EDITED[file])
+    check(planner.jobs(project.folder, *TARGETS), stale)
 
 
 # --- files that are given or made -----------------------------------------------------------------
 
-EVALUATED = {"gt", "det", "benchmark"}
 FILES: list[tuple[str, str, bytes | None, Stale]] = [
     (
         "weights",
         "resources/sample/hrnet_sample_128x96.pth",
         b"other weights",
-        Stale(after("fetch_weights")),
+        Stale(after("fetch_file")),
     ),
     ("the model's config", "given/model.py", b"", Stale(after("export_onnx"))),
     ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
-    (
-        "annotations",
-        "given/annotations.json",
-        b"other",
-        Stale(CROPS | {"list_persons"}, subsets=EVALUATED),
-    ),
+    ("annotations", "given/annotations.json", b"other", ANNOTATIONS),
     ("detections", "given/detections.json", b"other", DETECTIONS),
-    ("one image", "given/images/a.jpg", b"x.jpg", Stale(CROPS, subsets=EVALUATED)),
-    ("a new image", "given/images/c.jpg", b"new", Stale(CROPS, subsets=EVALUATED)),
-    ("no image", "given/images/b.jpg", None, Stale(CROPS, subsets=EVALUATED)),
+    ("one image", "given/images/a.jpg", b"x.jpg", IMAGES),
+    ("a new image", "given/images/c.jpg", b"new", IMAGES),
+    ("no image", "given/images/b.jpg", None, IMAGES),
     ("a deleted intermediate", "build/models/sample/simplified.onnx", None, NOTHING),
     ("a deleted engine", "build/engines/fp32/engine.bin", None, NOTHING),
     ("a deleted log", "logs/.keep", b"", NOTHING),
@@ -543,7 +697,8 @@ def test_a_deleted_intermediate_comes_back_when_it_is_needed(
     [
         ("openvino", Stale(after("build_engine"), {"fp32", "int8"})),
         ("torch", Stale(after("export_onnx", "build_engine"))),
-        ("onnxruntime", NOTHING),
+        ("onnxruntime", Stale(after("quantize_int8", "quantize_fp8"), CALIBRATED)),
+        ("onnxsim", Stale(after("simplify_onnx"), GRAPH_ENGINES)),
     ],
 )
 def test_another_version_of_a_package(
@@ -558,11 +713,11 @@ def test_another_version_of_a_package(
 
 def test_a_rule_that_has_another_command(project: Project, planner: Planner, edited: Edit) -> None:
     rules = (project.folder / "rules/model.smk").read_text()
-    edited("rules/model.smk", rules.replace("--model {input.model:q}", "--model  {input.model:q}")
-           .encode())  # fmt: skip
+    simplify = "{input.card:q} --output {output:q}"
+    edited("rules/model.smk", rules.replace(simplify, f" {simplify}").encode())
     check(
         planner.jobs(project.folder, *TARGETS),
-        Stale(after("simplify_onnx")),
+        Stale(after("simplify_onnx"), GRAPH_ENGINES),
     )
 
 
