@@ -188,3 +188,20 @@ def test_a_published_figure_stands_beside_its_own_protocol_only(
         "gt boxes, no flip": table.MISSING,
         "gt boxes, flip test": "AP 0.683, images/s 1831.2",
     }
+
+
+def test_rows_of_different_protocols_are_told_apart(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    one, other = make_row("one", ap=0.5), make_row("other", ap=0.6)
+    assert other.accuracy is not None
+    protocol = other.accuracy.protocol.model_copy(update={"label": "another protocol"})
+    other = replace(other, accuracy=other.accuracy.model_copy(update={"protocol": protocol}))
+
+    both = page.render([one, other], [model_card], [], [])
+
+    assert "rows of different letters do not compare" in both
+    assert "b: another protocol." in both
+    cells = [line[4] for line in Page(both).tables["variants"][1:]]
+    assert cells == ["0.5000a", "0.6000b"]
+    assert "do not compare" not in page.render([one], [model_card], [], [])

@@ -1,6 +1,7 @@
 """The summary for a terminal is complete and in columns."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -110,3 +111,19 @@ def test_a_precision_that_is_not_worth_it_is_told(make_row: MakeRow) -> None:
     text = table.as_text([make_row("fp16", verdict="fp16 on this CPU: no native units")])
 
     assert "not worth it:\n  fp16: fp16 on this CPU: no native units\n" in text
+
+
+def test_figures_of_different_protocols_are_told_apart(make_row: MakeRow) -> None:
+    one, other = make_row("one", ap=0.5), make_row("other", ap=0.6)
+    assert other.accuracy is not None
+    protocol = other.accuracy.protocol.model_copy(update={"label": "another protocol"})
+    accuracy = other.accuracy.model_copy(update={"protocol": protocol})
+    other = replace(other, accuracy=accuracy)
+
+    text = table.as_text([one, other])
+
+    assert "0.5000 a" in text
+    assert "0.6000 b" in text
+    assert "AP of different protocols, which do not compare:" in text
+    assert "  b: another protocol" in text
+    assert "which do not compare" not in table.as_text([one, one])

@@ -52,8 +52,10 @@ def render(
     environment.filters["interval"] = table.interval
     environment.filters["published"] = table.published
     environment.filters["share"] = table.share
+    environment.filters["letter"] = table.letter
     return environment.get_template("report.html").render(
         rows=rows,
+        letters=table.labels(rows),
         models=models,
         stages=stages,
         pictures=pictures,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 
 from hrnetpose.artifacts import Accuracy, Delta, EngineCard, Parity, Perf
 
@@ -42,6 +43,19 @@ class Row:
     def delta(self) -> Delta | None:
         """Change of AP against the reference under the headline protocol."""
         return self.accuracy.delta if self.accuracy else None
+
+
+def labels(rows: Iterable[Row]) -> dict[str, str]:
+    """Returns a letter for each headline protocol, if there are several: they do not compare."""
+    found = dict.fromkeys(row.accuracy.protocol.label for row in rows if row.accuracy)
+    if len(found) < 2:
+        return {}
+    return {label: ascii_lowercase[index % 26] for index, label in enumerate(found)}
+
+
+def letter(row: Row, letters: dict[str, str]) -> str:
+    """Returns the letter of a row's headline protocol; none if there is but one protocol."""
+    return letters.get(row.accuracy.protocol.label, "") if row.accuracy else ""
 
 
 def fastest(rows: Iterable[Row]) -> Row:
@@ -96,12 +110,13 @@ def as_text(rows: Sequence[Row]) -> str:
         "speed",
         "MB",
     )
+    letters = labels(rows)
     lines = [
         (
             row.name,
             row.engine.backend,
             row.precision,
-            number(row.ap),
+            f"{number(row.ap)} {letter(row, letters)}".rstrip(),
             interval(row.delta),
             number(row.perf.throughput.fps, 1),
             number(row.perf.latency_ms.p50, 1),
@@ -130,7 +145,13 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     """Returns what must be known of figures, a paragraph for each kind."""
     invalid = [f"  {row.name}: {'; '.join(row.perf.invalid)}" for row in rows if row.perf.invalid]
     verdicts = [f"  {row.name}: {row.verdict}" for row in rows if row.verdict]
+    protocols = [f"  {letter}: {label}" for label, letter in labels(rows).items()]
     return [
+        *(
+            ["", "AP of different protocols, which do not compare:", *protocols]
+            if protocols
+            else []
+        ),
         *(["", "speed that cannot be believed:", *invalid] if invalid else []),
         *(["", "precisions that are not worth it:", *verdicts] if verdicts else []),
     ]
