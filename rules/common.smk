@@ -101,8 +101,9 @@ def versions(*packages):
 
 @cache
 def given(path):
-    """Tells whether a file is the user's own, that is, no rule makes it."""
-    return not any(rule.is_producer(path) for rule in workflow.rules)
+    """Tells whether a file is the user's own: neither made by a rule nor brought from elsewhere."""
+    made = any(known.is_producer(path) for known in workflow.rules)
+    return not made and not PLAN.brings(path)
 
 
 def images_in(path):

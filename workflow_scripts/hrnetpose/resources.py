@@ -186,6 +186,12 @@ class Resources:
                 )
         return wanted
 
+    def brings(self, path: str) -> bool:
+        """Tells whether a file comes from elsewhere, also when it is there and has no rule."""
+        fetched = [self.calibration(n) for n in self.config.datasets if self.calibration_count(n)]
+        chosen = {name for files in fetched for name in (files.images, files.annotations)}
+        return path in self.downloads or path in self.archives or path in chosen
+
     def calibration_to_fetch(self) -> list[str]:
         """Returns the datasets whose calibration images a rule fetches one by one.
 
