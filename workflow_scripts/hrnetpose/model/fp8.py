@@ -78,16 +78,7 @@ def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
             node.input[0], node.input[1] = f"{source}_dq", f"{kernel}_dq"
         nodes[node.output[0]] = node
     logging.info("%d layers in fp8", len(layers))
-    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes.values()]
-    used = {name for node in ordered for name in node.input}
-    kept = [
-        TensorProto.FromString(tensor.SerializeToString())
-        for name, tensor in weights.items()
-        if name in used
-    ]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(ordered)
-    graph.initializer.extend([*kept, *constants.values()])
+    quantize.replace_nodes(graph, nodes.values(), constants.values())
     return result
 
 

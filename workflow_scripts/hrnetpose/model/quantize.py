@@ -8,7 +8,7 @@ of the residual stream, where eight bits lose most, and hold little of the arith
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -116,17 +116,31 @@ def insert(
         # Layers with the same input or the same weights share the nodes in front of them.
         nodes |= {one.output[0]: one for one in added if one.output[0] not in nodes}
         constants |= {tensor.name: tensor for tensor in stored}
-    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes.values()]
+    replace_nodes(graph, nodes.values(), constants.values())
+    return result
+
+
+def replace_nodes(
+    graph: onnx.GraphProto, nodes: Iterable[NodeProto], constants: Iterable[TensorProto]
+) -> None:
+    """Gives a graph other nodes, in place; initializers that none of them takes are dropped.
+
+    Args:
+        graph: what is changed.
+        nodes: in the order that they run in; some may be the graph's own.
+        constants: initializers that are new.
+    """
+    # Copies: deleting what a graph holds would empty the nodes that are to stay.
+    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     used = {name for node in ordered for name in node.input}
     kept = [
         TensorProto.FromString(tensor.SerializeToString())
-        for name, tensor in weights.items()
-        if name in used
+        for tensor in graph.initializer
+        if tensor.name in used
     ]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(ordered)
-    graph.initializer.extend([*kept, *constants.values()])
-    return result
+    graph.initializer.extend([*kept, *constants])
 
 
 def quantised(
