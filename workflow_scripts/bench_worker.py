@@ -23,7 +23,7 @@ import numpy as np
 
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts import ModelCard
-from hrnetpose.data import coco
+from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.images import ImageStore
 from hrnetpose.engines.base import Crops
@@ -137,12 +137,12 @@ def evaluate(args: argparse.Namespace) -> Found:
             content = coco.read(args.annotations)
             images = coco.ground_truth(content, args.annotations)
             store = ImageStore(args.images)
-            boxes, centers, scales = crop_files.geometry(images, model.crop)
-            crops = crop_files.cut_all(images, store, model.crop, args.threads)
+            boxes, centers, scales = cutting.geometry(images, model.crop)
+            crops = cutting.cut_all(images, store, model.crop, args.threads)
             parts = []
             first = 0
             for plain, mirrored in predict.heatmaps(
-                engine.stream, crop_files.in_batches(crops, engine.batch), engine.batch, mirror=True
+                engine.stream, cutting.in_batches(crops, engine.batch), engine.batch, mirror=True
             ):
                 rows = slice(first, first + len(plain))
                 parts.append(

@@ -37,7 +37,7 @@ from hrnetpose.artifacts import (
     Validity,
     WarmUp,
 )
-from hrnetpose.data import coco
+from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
@@ -332,15 +332,15 @@ def end_to_end(benchmark: Benchmark, engine: Engine, seconds: float) -> float | 
     if benchmark.store is None:
         return None
     images, model = benchmark.images, benchmark.card.model
-    _, centers, scales = crop_files.geometry(images, model.crop)
+    _, centers, scales = cutting.geometry(images, model.crop)
     start = time.perf_counter()
 
     def supply() -> Iterator[coco.Image]:
         while time.perf_counter() - start < seconds:
             yield from images
 
-    crops = crop_files.cut_all(supply(), benchmark.store, model.crop, benchmark.threads)
-    batches = crop_files.in_batches(crops, engine.batch)
+    crops = cutting.cut_all(supply(), benchmark.store, model.crop, benchmark.threads)
+    batches = cutting.in_batches(crops, engine.batch)
     persons = 0
     for plain, _ in predict.heatmaps(engine.stream, batches, engine.batch, mirror=False):
         rows = np.arange(persons, persons + len(plain)) % len(centers)
@@ -356,7 +356,7 @@ def part_by_part(benchmark: Benchmark, engine: Engine, seconds: float) -> dict[s
     names = ("decode", "crop", "copy_in", "inference", "copy_out", "keypoints", "other")
     parts = dict.fromkeys(names, 0.0)
     model = benchmark.card.model
-    _, centers, scales = crop_files.geometry(benchmark.images, model.crop)
+    _, centers, scales = cutting.geometry(benchmark.images, model.crop)
     waiting: list[Crops] = []
     persons = 0
     start = time.perf_counter()
@@ -364,7 +364,7 @@ def part_by_part(benchmark: Benchmark, engine: Engine, seconds: float) -> dict[s
         begun = time.perf_counter()
         pixels = benchmark.store.decode(image.file_name, image.width, image.height)
         decoded = time.perf_counter()
-        waiting += crop_files.cut_persons(pixels, image, model.crop)
+        waiting += cutting.cut_persons(pixels, image, model.crop)
         parts["decode"] += decoded - begun
         parts["crop"] += time.perf_counter() - decoded
         while len(waiting) >= engine.batch:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hrnetpose import stage
 from hrnetpose.artifacts import Crop
-from hrnetpose.data import crops
+from hrnetpose.data import cutting
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     images = persons.first(args.first) if args.first else persons.shard(*args.shard)
     logging.info("%d images, %d persons", len(images), sum(len(image.persons) for image in images))
     store = ImageStore(args.images)
-    crops.write(
+    cutting.write(
         images, persons.boxes_from, store, args.crop, args.output, args.instances, args.threads
     )
 

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hrnetpose import stage
 from hrnetpose.artifacts import Codec, Crop
-from hrnetpose.data import crops, sample
+from hrnetpose.data import cutting, sample
 from hrnetpose.files import atomic_path
 from hrnetpose.model import mmpose
 from hrnetpose.pose import decode
@@ -80,11 +80,11 @@ class AugmentedCrops(IterableDataset[tuple[Pixels, Floats, Floats]]):
         self, rng: np.random.Generator, image: Pixels, person: dict[str, Any]
     ) -> tuple[Pixels, Floats, Floats]:
         width, height = self.crop.width, self.crop.height
-        centers, scales = crops.center_and_scale(_corners([person["bbox"]]), self.crop)
+        centers, scales = cutting.center_and_scale(_corners([person["bbox"]]), self.crop)
         zoom = np.clip(rng.normal(1, 0.1), 0.75, 1.25)
         shift = np.clip(rng.normal(0, 0.03, size=2), -0.1, 0.1) * scales[0]
         center = (centers[0] + shift).astype(np.float32)
-        matrix = crops.warp_matrix(center, (scales[0] * zoom).astype(np.float32), self.crop)
+        matrix = cutting.warp_matrix(center, (scales[0] * zoom).astype(np.float32), self.crop)
         angle = np.clip(rng.normal(0, 9), -30, 30)
         turn = cv2.getRotationMatrix2D((0.5 * width, 0.5 * height), angle, 1)
         matrix = turn @ np.vstack([matrix, (0, 0, 1)])
@@ -149,14 +149,14 @@ class Trainee:
             image, annotated = sample.draw_image("val", index)
             people += annotated
             for person in annotated:
-                centers, scales = crops.center_and_scale(_corners([person["bbox"]]), self.crop)
-                cut.append(crops.cut(image, centers[0], scales[0], self.crop))
+                centers, scales = cutting.center_and_scale(_corners([person["bbox"]]), self.crop)
+                cut.append(cutting.cut(image, centers[0], scales[0], self.crop))
         dataset.dataset = {
             "images": [{"id": number} for number in {person["image_id"] for person in people}],
             "categories": [{"id": 1, "name": "person"}],
             "annotations": people,
         }
-        centers, scales = crops.center_and_scale(
+        centers, scales = cutting.center_and_scale(
             _corners([person["bbox"] for person in people]), self.crop
         )
         pixels = torch.from_numpy(np.stack(cut))

@@ -329,7 +329,8 @@ CROP_USERS = {
     "benchmark_engine",
     "reference_heatmaps",
 }
-IMAGE_USERS = CROP_USERS | {"check_calibration", "fetch_calibration", "write_report"}
+CUTTERS = {"make_crops", "benchmark_engine"}
+IMAGE_USERS = CUTTERS | {"check_calibration", "fetch_calibration", "write_report"}
 COCO_USERS = IMAGE_USERS | {"list_persons", "score_accuracy"}
 DECODING = {"predict_keypoints", "benchmark_engine", "measure_parity", "quantize_int8"}
 SCORING = {"score_accuracy", "quantize_int8"}
@@ -381,6 +382,7 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/data/coco.py": COCO_USERS,
     "hrnetpose/data/contents.py": set(),
     "hrnetpose/data/crops.py": CROP_USERS,
+    "hrnetpose/data/cutting.py": CUTTERS,
     "hrnetpose/data/fetch.py": {"fetch_calibration"},
     "hrnetpose/data/images.py": IMAGE_USERS,
     "hrnetpose/data/overlap.py": {"check_calibration"},

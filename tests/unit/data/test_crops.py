@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hrnetpose import files
 from hrnetpose.artifacts import Crop
-from hrnetpose.data import coco, crops
+from hrnetpose.data import coco, crops, cutting
 from hrnetpose.data.coco import Image, Person
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
@@ -59,7 +59,7 @@ def test_centre_and_scale_are_those_of_mmpose(
 ) -> None:
     expected = theirs(mmpose, crop, box)
 
-    centers, scales = crops.center_and_scale(box, crop)
+    centers, scales = cutting.center_and_scale(box, crop)
 
     assert np.array_equal(centers[0], expected["input_center"])
     assert np.array_equal(scales[0], expected["input_scale"])
@@ -68,10 +68,12 @@ def test_centre_and_scale_are_those_of_mmpose(
 
 @given(boxes=st.lists(BOXES, max_size=20))
 def test_many_boxes_at_a_time_are_the_same_as_one_by_one(boxes: list[Floats]) -> None:
-    together = crops.center_and_scale(np.concatenate([np.zeros((0, 4), np.float32), *boxes]), PLAIN)
+    together = cutting.center_and_scale(
+        np.concatenate([np.zeros((0, 4), np.float32), *boxes]), PLAIN
+    )
 
     for index, box in enumerate(boxes):
-        alone = crops.center_and_scale(box, PLAIN)
+        alone = cutting.center_and_scale(box, PLAIN)
         assert np.array_equal(together[0][index], alone[0][0])
         assert np.array_equal(together[1][index], alone[1][0])
     assert together[0].shape == together[1].shape == (len(boxes), 2)
@@ -82,10 +84,10 @@ def test_many_boxes_at_a_time_are_the_same_as_one_by_one(boxes: list[Floats]) ->
 def test_the_warp_matrix_is_that_of_mmpose(
     mmpose: SimpleNamespace, crop: Crop, box: Floats
 ) -> None:
-    (center,), (scale,) = crops.center_and_scale(box, crop)
+    (center,), (scale,) = cutting.center_and_scale(box, crop)
     warp = mmpose.bbox.get_udp_warp_matrix if crop.udp else mmpose.bbox.get_warp_matrix
 
-    matrix = crops.warp_matrix(center, scale, crop)
+    matrix = cutting.warp_matrix(center, scale, crop)
 
     assert np.array_equal(matrix, warp(center, scale, 0.0, output_size=(crop.width, crop.height)))
 
@@ -114,7 +116,7 @@ def written(
 ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[Any]]]:
     """Writes crops and reads them back, with their table."""
     paths = output / "crops.npy", output / "instances.npz"
-    crops.write(images, "gt", ImageStore(folder), crop, *paths, threads)
+    cutting.write(images, "gt", ImageStore(folder), crop, *paths, threads)
     found = crops.read(paths[0])
     return found, crops.read_instances(paths[1], len(found))
 

@@ -1,20 +1,13 @@
-"""Cutting persons out of images, exactly as mmpose's top-down test pipeline does."""
+"""Crops and the table beside them, as files."""
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import files
-from hrnetpose.artifacts import Crop
-from hrnetpose.data.coco import Image
-from hrnetpose.data.images import ImageStore
 from hrnetpose.stage import StageError
 
 COLUMNS = {
@@ -28,201 +21,36 @@ COLUMNS = {
 }
 """The table beside crops, as `files.read_table` reads it."""
 
-Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
-def center_and_scale(boxes: Floats, crop: Crop) -> tuple[Floats, Floats]:
-    """Returns the centre and the padded size of boxes (GetBBoxCenterScale, TopdownAffine).
+def write(path: Path, shape: tuple[int, int, int, int], crops: Iterable[Pixels]) -> None:
+    """Writes crops one after the other; memory does not grow with their number.
 
     Args:
-        boxes: float32 [N, 4], x1, y1, x2, y2.
-        crop: padding factor and aspect ratio.
-
-    Returns:
-        Centres (x, y) and sizes (width, height) in image pixels, each float32 [N, 2]; the size
-        has the aspect ratio of the crop.
+        path: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
+        shape: of all of them.
+        crops: N of uint8 [height, width, 3].
     """
-    centers = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
-    width, height = ((boxes[:, 2:] - boxes[:, :2]) * np.float32(crop.padding)).T
-    aspect = crop.width / crop.height
-    wide = width > height * aspect
-    scales = np.where(
-        wide[:, None],
-        np.stack([width, width / aspect], axis=1),
-        np.stack([height * aspect, height], axis=1),
-    )
-    return centers, scales.astype(np.float32)
-
-
-def warp_matrix(center: Floats, scale: Floats, crop: Crop) -> npt.NDArray[np.float64]:
-    """Returns the [2, 3] affine from image pixels to crop pixels.
-
-    UDP measures sizes between pixel centres, the plain transform counts pixels (Huang et al.,
-    The Devil is in the Details, CVPR 2020).
-    """
-    if crop.udp:
-        x, y = (crop.width - 1) / scale[0], (crop.height - 1) / scale[1]
-        return np.array(
-            [
-                [x, 0, x * (0.5 * scale[0] - center[0])],
-                [0, y, y * (0.5 * scale[1] - center[1])],
-            ],
-            np.float32,
-        )
-    # Three corresponding points: the centre, the left edge, and one that spans a right angle.
-    # mmpose's own points, in its precision: the crops are to be the same to the last bit.
-    w, h = crop.width * 0.5, crop.height * 0.5
-    half = np.float32(scale[0] * 0.5)
-    source = np.array([center, center - [half, 0], [0, 0]], np.float32)
-    source[2] = source[1] + [0, source[0, 0] - source[1, 0]]
-    target = np.array([[w, h], [0, h], [0, h + w]], np.float32)
-    return cv2.getAffineTransform(source, target)
-
-
-def cut(image: Pixels, center: Floats, scale: Floats, crop: Crop) -> Pixels:
-    """Cuts one person out.
-
-    Args:
-        image: uint8 [h, w, 3] BGR.
-        center: float32 [2].
-        scale: float32 [2].
-        crop: the geometry.
-
-    Returns:
-        uint8 [crop.height, crop.width, 3] RGB, the order that engines take.
-    """
-    matrix = warp_matrix(center, scale, crop)
-    size = (crop.width, crop.height)
-    return cv2.cvtColor(
-        cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB
-    )
-
-
-def write(
-    images: list[Image],
-    boxes_from: str,
-    store: ImageStore,
-    crop: Crop,
-    crops: Path,
-    instances: Path,
-    threads: int = 1,
-) -> None:
-    """Writes the crops of all persons, and a table that says which is which.
-
-    Each image is decoded once.  Memory does not grow with the number of persons.
-
-    Args:
-        images: the images and their persons; their order is the order of the crops.
-        boxes_from: `gt` or `det`, kept in the table.
-        store: where the images are.
-        crop: the geometry.
-        crops: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
-        instances: a .npz with `id`, `image_id` (int64 [N]), `box` (float32 [N, 4] corners),
-            `box_score` (float32 [N]), `center` and `scale` (float32 [N, 2]) and `boxes_from`.
-        threads: how many images are decoded at a time.
-
-    Raises:
-        StageError: an image is missing or damaged.
-    """
-    persons = [person for image in images for person in image.persons]
-    boxes, centers, scales = geometry(images, crop)
-    shape = (len(persons), crop.height, crop.width, 3)
-    # Written as a plain file: a full disk is then an error, not a SIGBUS of a memory map.
-    with files.atomic_path(crops) as temporary, temporary.open("wb") as file:
+    # As a plain file: a full disk is then an error, not a SIGBUS of a memory map.
+    with files.atomic_path(path) as temporary, temporary.open("wb") as file:
         header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for pixels in cut_all(images, store, crop, threads):
+        for pixels in crops:
             file.write(pixels.data)
-    with files.atomic_path(instances) as temporary:
-        np.savez(
-            temporary,
-            id=np.array([person.id for person in persons], np.int64),
-            image_id=np.array([person.image_id for person in persons], np.int64),
-            box=boxes,
-            box_score=np.array([person.score for person in persons], np.float32),
-            center=centers,
-            scale=scales,
-            boxes_from=np.array(boxes_from),
-        )
 
 
-def geometry(images: list[Image], crop: Crop) -> tuple[Floats, Floats, Floats]:
-    """Returns boxes [N, 4], centres [N, 2] and sizes [N, 2] of all persons."""
-    boxes = [person.box for image in images for person in image.persons]
-    corners = np.array(boxes, np.float32).reshape(-1, 4)
-    return corners, *center_and_scale(corners, crop)
+def write_instances(path: Path, table: Mapping[str, Any]) -> None:
+    """Writes the table beside crops, a .npz.
 
-
-def cut_all(
-    images: Iterable[Image], store: ImageStore, crop: Crop, threads: int = 1
-) -> Iterator[Pixels]:
-    """Yields the crops of all persons in order, each uint8 [crop.height, crop.width, 3] RGB.
-
-    Each image is decoded once, `threads` of them at a time, and not far ahead of what is taken.
-
-    Raises:
-        StageError: an image is missing or damaged.
+    Args:
+        path: the file.
+        table: `COLUMNS`: `id` and `image_id` [N], `box` [N, 4] corners, `box_score` [N], `center`
+            and `scale` [N, 2], `boxes_from` (`gt` or `det`); in the order of the crops.
     """
-    cv2.setNumThreads(1)
-
-    def crops_of(image: Image) -> list[Pixels]:
-        pixels = store.decode(image.file_name, image.width, image.height)
-        return cut_persons(pixels, image, crop)
-
-    for cut_out in _ordered_map(crops_of, images, threads):
-        yield from cut_out
-
-
-def cut_persons(pixels: Pixels, image: Image, crop: Crop) -> list[Pixels]:
-    """Returns the crops of an image's persons."""
-    _, centers, scales = geometry([image], crop)
-    return [cut(pixels, center, scale, crop) for center, scale in zip(centers, scales, strict=True)]
-
-
-def in_batches(crops: Iterable[Pixels], size: int) -> Iterator[Pixels]:
-    """Stacks crops to batches, uint8 [size, H, W, 3]; the last may be smaller."""
-    waiting = iter(crops)
-    while batch := list(itertools.islice(waiting, size)):
-        yield np.stack(batch)
-
-
-def read_batches(path: Path, size: int) -> Iterator[Pixels]:
-    """Reads crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
-
-    The file is read and not mapped: mapped pages would count as this process's memory.
-
-    Raises:
-        StageError: the file is missing or is not what `write` makes.
-    """
-    shape = read(path).shape
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        for start in range(0, shape[0], size):
-            batch = np.empty((min(size, shape[0] - start), *shape[1:]), np.uint8)
-            file.readinto(batch.data)
-            yield batch
-
-
-def _ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Maps in threads, in order, with a bounded number of results waiting."""
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    columns = {name: np.asarray(table[name], kind.split()[0]) for name, kind in COLUMNS.items()}
+    with files.atomic_path(path) as temporary:
+        np.savez(temporary, **columns)
 
 
 def read(path: Path) -> Pixels:
@@ -243,6 +71,24 @@ def read(path: Path) -> Pixels:
             f"{path}: holds {crops.dtype} {list(crops.shape)}; expected uint8 [N, height, width, 3]"
         )
     return crops
+
+
+def read_batches(path: Path, size: int) -> Iterator[Pixels]:
+    """Reads crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
+
+    The file is read and not mapped: mapped pages would count as this process's memory.
+
+    Raises:
+        StageError: the file is missing or is not what `write` makes.
+    """
+    shape = read(path).shape
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        for start in range(0, shape[0], size):
+            batch = np.empty((min(size, shape[0] - start), *shape[1:]), np.uint8)
+            file.readinto(batch.data)
+            yield batch
 
 
 def read_instances(path: Path, count: int) -> dict[str, npt.NDArray[Any]]:
