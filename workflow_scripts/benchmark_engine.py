@@ -220,8 +220,7 @@ def latency(benchmark: Benchmark) -> LatencyResult:
         )
         with Monitor(benchmark.card.device) as watched:
             samples = timing.latency(engine.infer, inputs, limits)
-        device_times = getattr(engine, "device_times", None)
-        on_device = device_times(inputs[0], limits.min_samples) if device_times else None
+        on_device = engine.device_times(inputs[0], limits.min_samples)
         parts = part_by_part(benchmark, engine, limits.min_seconds / 4)
     scenario = LatencyScenario(
         batch=batch,

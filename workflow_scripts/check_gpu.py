@@ -77,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
     command.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128])
-    command.add_argument("--only", default="", help="cases with this in their name")
+    command.add_argument(
+        "--only", nargs="+", default=[""], help="cases with one of these in their name"
+    )
     command.add_argument(
         "--device", choices=["cuda", "cpu"], default="cuda", help="cpu: a rehearsal"
     )
@@ -111,7 +113,7 @@ def main(args: argparse.Namespace) -> None:
         prepare(folder, args.config)
         rows = []
         for case in cases(args.device):
-            if args.only in str(case):
+            if any(part in str(case) for part in args.only):
                 for batch in args.batches:
                     row = {"case": str(case), "batch": batch}
                     rows.append(row)

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hrnetpose.engines.base import Crops, Heatmaps, in_order
+from hrnetpose.engines.base import Crops, Heatmaps, Phases, in_order
 from hrnetpose.stage import StageError
 
 LIBRARY = "libcuda.so.1"
@@ -223,21 +224,39 @@ class Batches:
         self.compute.synchronize()
         return [end.time_since(start) / 1e3 for start, end in marks]
 
+    def infer_in_phases(self, launch: Launch, crops: Crops) -> tuple[Heatmaps, Phases]:
+        """Runs one batch as `infer` does, and waits for each of its parts."""
+        slot = self.slots[0]
+        start = time.perf_counter()
+        self._copy_in(slot, crops)
+        self.upload.synchronize()
+        copied = time.perf_counter()
+        launch(0, len(crops))
+        self.compute.synchronize()
+        done = time.perf_counter()
+        self._copy_out(slot)
+        heatmaps = self._collect(0)
+        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
+
     def _submit(self, launch: Launch, number: int, crops: Crops) -> None:
         slot = self.slots[number]
-        slot.images = len(crops)
-        np.copyto(slot.input[: len(crops)], crops)
-        self._driver.memcpy_htod_async(
-            slot.device_input, slot.input[: len(crops)], stream=self.upload
-        )
+        self._copy_in(slot, crops)
         slot.uploaded.record(self.upload)
         self.compute.wait_for_event(slot.uploaded)
         launch(number, len(crops))
         slot.computed.record(self.compute)
         self.download.wait_for_event(slot.computed)
-        self._driver.memcpy_dtoh_async(
-            slot.output[: len(crops)], slot.device_output, stream=self.download
-        )
+        self._copy_out(slot)
+
+    def _copy_in(self, slot: _Slot, crops: Crops) -> None:
+        slot.images = len(crops)
+        pinned = slot.input[: slot.images]
+        np.copyto(pinned, crops)
+        self._driver.memcpy_htod_async(slot.device_input, pinned, stream=self.upload)
+
+    def _copy_out(self, slot: _Slot) -> None:
+        pinned = slot.output[: slot.images]
+        self._driver.memcpy_dtoh_async(pinned, slot.device_output, stream=self.download)
         slot.downloaded.record(self.download)
 
     def _collect(self, number: int) -> Heatmaps:

@@ -31,6 +31,7 @@ from hrnetpose.engines.base import (
     Engine,
     Heatmaps,
     Options,
+    Phases,
     majority,
     package_version,
     rebuild,
@@ -386,6 +387,9 @@ class TensorRtEngine(Engine):
 
     def infer(self, crops: Crops) -> Heatmaps:
         return self._batches.infer(self._launch, crops)
+
+    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        return self._batches.infer_in_phases(self._launch, crops)
 
     def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
         return self._batches.stream(self._launch, batches)

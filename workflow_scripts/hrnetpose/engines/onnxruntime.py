@@ -1,6 +1,7 @@
 """ONNX Runtime, on the CPU or an NVIDIA GPU.  The engine file is the graph with pixels as input."""
 
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from hrnetpose.engines.base import (
     Engine,
     Heatmaps,
     Options,
+    Phases,
     majority,
 )
 from hrnetpose.stage import StageError
@@ -76,6 +78,11 @@ class OnnxRuntimeEngine(Engine):
             return self._bound(pixels)
         return self._session.run(None, {"crops": pixels})[0]
 
+    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        if self._bound:
+            return self._bound.run_in_phases(np.ascontiguousarray(crops))
+        return super().infer_in_phases(crops)
+
     def executed(self) -> ExecutedPrecision:
         """Reads the graph that ONNX Runtime made of the engine for this device."""
         import onnx
@@ -125,9 +132,17 @@ class Bound:
 
     def __call__(self, crops: Crops) -> Heatmaps:
         """Runs one full batch; the array returned belongs to the caller."""
+        return self.run_in_phases(crops)[0]
+
+    def run_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        """Runs one full batch, and tells copies from inference: each call waits for its end."""
+        start = time.perf_counter()
         self._input.update_inplace(crops)
+        copied = time.perf_counter()
         self._session.run_with_iobinding(self._binding)
-        return self._output.numpy().copy()
+        done = time.perf_counter()
+        heatmaps = self._output.numpy().copy()
+        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
 
 
 def _session(

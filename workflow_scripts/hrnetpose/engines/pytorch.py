@@ -4,6 +4,7 @@ The engine file holds the checkpoint's tensors and the model's description, noth
 """
 
 import io
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from hrnetpose.engines.base import (
     Engine,
     Heatmaps,
     Options,
+    Phases,
     in_order,
     majority,
 )
@@ -114,6 +116,11 @@ class PyTorchEngine(Engine):
         with torch.inference_mode():
             return self._run(torch.from_numpy(np.array(crops))).numpy()
 
+    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        if not self._slots:
+            return super().infer_in_phases(crops)
+        return self._slots[0].run_in_phases(crops[..., ::-1] if self._flip_channels else crops)
+
     def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
         if not self._slots:
             return super().stream(batches)
@@ -189,16 +196,28 @@ class _Slot:
 
     def submit(self, crops: Crops) -> None:
         """Starts a full batch."""
-        np.copyto(self._input.numpy(), crops)
         with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
-            self._pixels.copy_(self._input, non_blocking=True)
-            self._output.copy_(self._compute(), non_blocking=True)
-            self._done.record(self._stream)
+            self._copy_in(crops)
+            self._copy_out(self._compute())
 
     def collect(self) -> Heatmaps:
         """Waits for it; the array returned belongs to the caller."""
         self._done.synchronize()
         return self._output.numpy().copy()
+
+    def run_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
+        """Runs a full batch and waits for each of its parts."""
+        start = time.perf_counter()
+        with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
+            self._copy_in(crops)
+            self._stream.synchronize()
+            copied = time.perf_counter()
+            result = self._compute()
+            self._stream.synchronize()
+            done = time.perf_counter()
+            self._copy_out(result)
+        heatmaps = self.collect()
+        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
 
     def times(self, crops: Crops, count: int) -> list[float]:
         """Returns the device's seconds for a batch that lies there already, `count` times."""
@@ -213,6 +232,14 @@ class _Slot:
                 end.record(self._stream)
         self._stream.synchronize()
         return [start.elapsed_time(end) / 1e3 for start, end in marks]
+
+    def _copy_in(self, crops: Crops) -> None:
+        np.copyto(self._input.numpy(), crops)
+        self._pixels.copy_(self._input, non_blocking=True)
+
+    def _copy_out(self, result: Any) -> None:
+        self._output.copy_(result, non_blocking=True)
+        self._done.record(self._stream)
 
     def _compute(self) -> Any:
         if self._graph is None:
