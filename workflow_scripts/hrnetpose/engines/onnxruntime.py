@@ -154,6 +154,9 @@ def _session(
 ) -> Any:
     import onnxruntime
 
+    if chosen.provider != "cpu":
+        # CUDA and cuDNN as PyTorch's packages bring them; without those, the system's are found.
+        onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
