@@ -22,8 +22,8 @@ _FASTEST_FIRST = ("int8", "fp8", "fp16", "bf16", "fp32")
 _SIZES = (256, 512, 1024)
 """Inner dimensions of the products; the best counts."""
 _ROUNDS = 3
-_PRODUCTS = 8
-"""Matrix products that a GPU is given at a time."""
+_AT_A_TIME = 8
+"""Products or copies that a GPU is given before the host waits for it."""
 _SHARED = 128 * 2**20
 """Bytes that are copied, more than a cache holds."""
 
@@ -259,11 +259,11 @@ def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]
                 product = partial(torch.mm, left, right)
 
         def call(product: Callable[[], Any] = product) -> None:
-            for _ in range(_PRODUCTS):
+            for _ in range(_AT_A_TIME):
                 product()
             torch.cuda.synchronize()
 
-        yield 2.0 * size**3 * _PRODUCTS, call
+        yield 2.0 * size**3 * _AT_A_TIME, call
 
 
 def _torch_has_cuda() -> bool:
@@ -279,7 +279,8 @@ def _cuda_bandwidth() -> float:
     target = torch.empty_like(source)
 
     def copy() -> None:
-        target.copy_(source)
+        for _ in range(_AT_A_TIME):
+            target.copy_(source)
         torch.cuda.synchronize()
 
-    return best_rate(iter([(2.0 * _SHARED, copy)]), seconds=0.5)
+    return best_rate(iter([(2.0 * _SHARED * _AT_A_TIME, copy)]), seconds=0.5)
