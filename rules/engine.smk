@@ -27,7 +27,7 @@ rule build_engine:
         folder=subpath(output.engine, parent=True),
         backend=lambda wildcards: PLAN.backends[wildcards.variant],
         precision=lambda wildcards: PLAN.variant(wildcards.variant).precision,
-        batch=lambda wildcards: PLAN.variant(wildcards.variant).batch,
+        batch=lambda wildcards: PLAN.batch(wildcards.variant),
         options=lambda wildcards: PLAN.options(wildcards.variant),
         versions=backend_versions,
         weights=lambda wildcards, input: option("--weights", input.weights),

@@ -301,7 +301,7 @@ def test_the_protocol_of_the_seed_is_its_own(raw: Raw) -> None:
     planned = made(raw, auto="tensorrt")
 
     assert set(planned.config.variants) == {"pytorch", "fp16"}
-    assert (planned.variant("fp16").precision, planned.variant("fp16").batch) == ("fp16", 32)
+    assert (planned.variant("fp16").precision, planned.batch("fp16")) == ("fp16", 32)
     assert (planned.config.protocols.boxes, planned.config.protocols.flip) == (["gt"], [False])
     assert planned.crop("fp16") == "256x192"
     assert json.loads(planned.published()) == {
@@ -333,3 +333,15 @@ def test_auto_is_decided_once_for_all_processes_of_a_run(monkeypatch: pytest.Mon
 
     assert here("auto") == elsewhere("auto") == "tensorrt"
     assert elsewhere("onnxruntime") == "onnxruntime"
+
+
+def test_a_batch_follows_from_the_device_unless_it_is_given(raw: Raw) -> None:
+    raw["variants"] = {
+        "pytorch": {"backend": "pytorch", "precision": "fp32"},
+        "gpu": {"backend": "pytorch", "precision": "fp16", "options": {"device": "cuda"}},
+        "mine": {"backend": "pytorch", "precision": "fp32", "batch": 5},
+    }
+
+    planned = made(raw)
+
+    assert [planned.batch(name) for name in planned.config.variants] == [8, 32, 5]

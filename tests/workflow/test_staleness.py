@@ -269,7 +269,7 @@ CONFIG: list[tuple[str, Any, Stale]] = [
         Stale({"quantize_int8"} | after("convert_precision"), {"int8"}),
     ),
     ("variants.int8.precision", "fp16", Stale(after("convert_precision"), {"int8"})),
-    ("variants.fp32.batch", 8, Stale(after("build_engine"), {"fp32"})),
+    ("variants.fp32.batch", 4, Stale(after("build_engine"), {"fp32"})),
     (
         "variants.fp32.model",
         "twin",
@@ -279,7 +279,7 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("variants.fp32.options", {"threads": 2, "streams": 1}, Stale(after("build_engine"), {"fp32"})),
     ("variants.fp32.limits", {"fps": 1.0}, GATE),
     # Another reference is another comparison, for every variant.
-    ("variants.pytorch.batch", 8, Stale(after("build_engine"), {"pytorch"})),
+    ("variants.pytorch.batch", 4, Stale(after("build_engine"), {"pytorch"})),
 ]
 UNSEEN = {
     "model": "says which model variants have: row variants.*.model",

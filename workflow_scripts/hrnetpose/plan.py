@@ -22,6 +22,9 @@ from hrnetpose.config import BackendRules, Variant
 from hrnetpose.model import config_file
 from hrnetpose.resources import Resources
 
+CPU_BATCH, GPU_BATCH = 8, 32
+"""Images per inference unless the variant says it."""
+
 
 @dataclass(frozen=True)
 class Plan(Resources):
@@ -47,6 +50,10 @@ class Plan(Resources):
     def variant(self, name: str) -> Variant:
         """Returns a variant's section."""
         return self.config.variants[name]
+
+    def batch(self, variant: str) -> int:
+        """Returns the images per inference of a variant."""
+        return self.variant(variant).batch or (GPU_BATCH if self.gpus[variant] else CPU_BATCH)
 
     def model(self, variant: str) -> str:
         """Returns the name of a variant's model."""

@@ -45,9 +45,7 @@ class Copies:
     def launch(self, slot: int, images: int) -> None:
         buffers = self.batches.slots[slot]
         size = images * SIDE * SIDE * 4
-        self._copy(
-            buffers.device_output, buffers.device_input, size, stream=self.batches.compute
-        )
+        self._copy(buffers.device_output, buffers.device_input, size, stream=self.batches.compute)
 
 
 def numbers(count: int) -> list[Any]:
