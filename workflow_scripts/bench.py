@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -95,14 +96,14 @@ class Figures:
         self.details[name] = found
         print(f"  {name}: {value:.2f}", flush=True)
 
-    def mean(self, name: str) -> float | None:
-        """Returns the mean of a figure's values; None if it was not measured."""
+    def median(self, name: str) -> float | None:
+        """Returns the median of a figure's values; None if it was not measured."""
         values = self.values.get(name)
-        return statistics.fmean(values) if values else None
+        return statistics.median(values) if values else None
 
     def ratio(self, ours: str, theirs: str) -> float | None:
         """Returns the ratio of two figures."""
-        one, other = self.mean(ours), self.mean(theirs)
+        one, other = self.median(ours), self.median(theirs)
         return one / other if one and other else None
 
 
@@ -128,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
         "--real", type=Path, default=ROOT.parent / "shared/real",
         help="COCO images, annotations and a trained Lite-HRNet; without it, the sample",
     )  # fmt: skip
-    command.add_argument("--rounds", type=int, default=2, help="of each timing, ours and theirs")
+    command.add_argument("--rounds", type=int, default=3, help="of each timing, ours and theirs")
     command.add_argument("--seconds", type=float, default=4.0, help="of each timing")
     command.add_argument(
         "--batch", type=int, default=8, help="images per inference when engines are evaluated"
@@ -151,7 +152,7 @@ def main(args: argparse.Namespace) -> None:
     bench = Bench(args)
     print(bench.machine_line(), flush=True)
     bench.build()
-    parts = [
+    parts: list[Callable[[], None]] = [
         *(partial(bench.throughput, precision) for precision in PRECISIONS),
         bench.latency,
         *([] if args.without_evaluation else [bench.evaluations]),
@@ -486,7 +487,7 @@ class Bench:
             ratio = figures.ratio(f"w32 {precision} images/s", ort)
             rows.append(Row(f"W32 {precision} throughput / ONNX Runtime fp32's", ratio, goal, amx))
         for precision, goal in (("fp32", 0.95), ("bf16", 0.9), ("int8", 0.8)):
-            share = figures.mean(f"w32 {precision} of limit")
+            share = figures.median(f"w32 {precision} of limit")
             rows.append(
                 Row(f"W32 {precision} of the matrix-product peak", share, goal, native[precision])
             )
@@ -504,8 +505,8 @@ class Bench:
         best = max((ratio for ratio in small if ratio), default=None)
         rows.append(Row(f"{name} best evaluation / mmpose's", best, 6.0, real and amx))
         for precision in PRECISIONS:
-            persons = figures.mean(f"w32 {precision} evaluation persons/s")
-            images = figures.mean(f"w32 {precision} images/s")
+            persons = figures.median(f"w32 {precision} evaluation persons/s")
+            images = figures.median(f"w32 {precision} images/s")
             ratio = 2 * persons / images if persons and images else None
             rows.append(
                 Row(f"W32 {precision} evaluation / its engine throughput", ratio, 0.85, True)
@@ -515,7 +516,7 @@ class Bench:
             f"make report: {REPORT_SECONDS} s / seconds",
             f"make report again: {AGAIN_SECONDS} s / seconds",
         ):
-            rows.append(Row(name, figures.mean(name), 1.0, True))
+            rows.append(Row(name, figures.median(name), 1.0, True))
         return rows
 
 

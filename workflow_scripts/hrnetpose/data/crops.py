@@ -48,7 +48,9 @@ def write_instances(path: Path, table: Mapping[str, Any]) -> None:
         table: `COLUMNS`: `id` and `image_id` [N], `box` [N, 4] corners, `box_score` [N], `center`
             and `scale` [N, 2], `boxes_from` (`gt` or `det`); in the order of the crops.
     """
-    columns = {name: np.asarray(table[name], kind.split()[0]) for name, kind in COLUMNS.items()}
+    columns: dict[str, Any] = {
+        name: np.asarray(table[name], kind.split()[0]) for name, kind in COLUMNS.items()
+    }
     with files.atomic_path(path) as temporary:
         np.savez(temporary, **columns)
 

@@ -204,7 +204,7 @@ def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Ca
 
 
 def _openvino_product(channels: int, kernel: int, side: int, quantized: bool) -> Any:
-    """Returns weights [channels, inner] times pixels [inner, side^2], inner = kernel^2 x channels."""
+    """Returns weights [channels, n] times pixels [n, side^2], where n is kernel^2 x channels."""
     import openvino
     from openvino import opset13 as op
 
