@@ -118,6 +118,10 @@ def test_a_session_runs_on_bound_buffers(
         kept = first.copy()
         second = bound(crops[4:8])
 
+        again, phases = bound.run_in_phases(crops[4:8])
+
+    assert np.array_equal(again, second)
+    assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
     assert graphs.relative_error(second, expected[4:8]) < 1e-5
     assert graphs.relative_error(first, expected[:4]) < 1e-5
     assert np.array_equal(first, kept), "a result does not belong to the caller"
@@ -193,6 +197,19 @@ def test_pytorch_keeps_batches_in_flight(
         assert graphs.relative_error(np.concatenate(found), expected) < 1e-5
         assert graphs.relative_error(opened.infer(crops[:4]), expected[:4]) < 1e-5
         assert opened.device_times(crops[:4], 3) == [4e-3] * 3
+
+
+def test_pytorch_tells_the_parts_of_an_inference_apart(
+    on_stand_in: tuple[Callable[..., Any], TorchCuda], crops: Any, expected: Any
+) -> None:
+    open_it, stand_in = on_stand_in
+    with open_it() as opened:
+        stand_in.calls.clear()
+        found, phases = opened.infer_in_phases(crops[:4])
+
+    assert stand_in.calls == ["synchronize", "synchronize", "record", "wait"]
+    assert graphs.relative_error(found, expected[:4]) < 1e-5
+    assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
 
 
 def test_pytorch_launches_a_batch_as_one_cuda_graph(

@@ -477,6 +477,20 @@ def test_device_time_has_no_copies_in_it(
         assert device.calls == ["shape 4", *["execute"] * 5, "synchronize stream"]
 
 
+def test_the_parts_of_an_inference_are_told_apart(
+    build: Build, device: stand_in_cuda.Device, crops: Any
+) -> None:
+    with engines.open_engine(build(), threads=1)[0] as opened:
+        expected = opened.infer(crops[:BATCH])
+        device.calls.clear()
+        found, phases = opened.infer_in_phases(crops[:BATCH])
+
+        wait = "synchronize stream"
+        assert device.calls == ["copy in", wait, "execute", wait, "copy out", "synchronize event"]
+        assert np.array_equal(found, expected)
+        assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
+
+
 def test_a_batch_within_the_profile_need_not_be_full(
     build: Build, device: stand_in_cuda.Device, crops: Any, expected: Any
 ) -> None:

@@ -59,6 +59,7 @@ def test_weights_are_shared_by_a_batch_and_kept_by_the_cache(
 
 def test_the_peak_is_that_of_the_fastest_precision_in_use() -> None:
     assert limit.precision_of({"int8": 3, "bf16": 90}, "bf16") == "int8"
+    assert limit.precision_of({"fp8": 3, "fp16": 90}, "fp16") == "fp8"
     assert limit.precision_of({"fp32": 40}, "fp32") == "fp32"
     assert limit.precision_of({}, "unknown") == "unknown"
 
@@ -78,3 +79,14 @@ def test_a_gpu_without_a_library_has_no_limit() -> None:
     found = limit.measure("fp16", "NVIDIA H100", threads=2)
 
     assert found.flops is None or "PyTorch" in found.measured_with
+
+
+def test_a_precision_that_is_not_known_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of TensorRT in ONNX Runtime, which does not say what it runs."""
+    monkeypatch.setattr(limit, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(limit, "_cuda_bandwidth", lambda: 1e12)
+
+    found = limit.measure("unknown", "NVIDIA H100", threads=2)
+
+    assert (found.flops, found.bandwidth) == (None, 1e12)
+    assert found.measured_with == "not available: the executed precision is unknown"
