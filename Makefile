@@ -28,7 +28,7 @@ report: $(VENV)/run.stamp
 	@echo "report: $(CURDIR)/results/report.html"
 
 test: $(VENV)/develop.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slurm: $(VENV)/develop.stamp $(VENV)/cluster.stamp
 	$(BIN)/python -m pytest -s tests/slurm

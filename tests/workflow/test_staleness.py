@@ -331,7 +331,7 @@ CROP_USERS = {
 }
 CUTTERS = {"make_crops", "benchmark_engine"}
 IMAGE_USERS = CUTTERS | {"check_calibration", "fetch_calibration", "write_report"}
-COCO_USERS = IMAGE_USERS | {"list_persons", "score_accuracy"}
+COCO_USERS = IMAGE_USERS | {"list_persons", "score_accuracy", "quantize_int8"}
 DECODING = {"predict_keypoints", "benchmark_engine", "measure_parity", "quantize_int8"}
 SCORING = {"score_accuracy", "quantize_int8"}
 MMPOSE = {"export_onnx", "reference_heatmaps"}
@@ -376,7 +376,9 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/reference.py": set(),
     "hrnetpose/resources.py": set(),
     "hrnetpose/stage.py": ALL - {"fetch_file"},
-    "hrnetpose/data/__init__.py": COCO_USERS | {"draw_sample", "extract_annotations"},
+    "hrnetpose/data/__init__.py": COCO_USERS
+    | CROP_USERS
+    | {"draw_sample", "extract_annotations"},
     "hrnetpose/data/archives.py": IMAGE_USERS | {"extract_annotations"},
     "hrnetpose/data/calibration.py": {"fetch_calibration"},
     "hrnetpose/data/coco.py": COCO_USERS,
