@@ -72,16 +72,14 @@ def test_ap_is_that_of_mmpose(project: Project, real: Path, annotations: str) ->
 
 # The original model in PyTorch needs minutes for 2880 crops: `pytest -m slow`.
 @pytest.mark.parametrize("variant", ["fp32", pytest.param("pytorch", marks=pytest.mark.slow)])
-def test_ap_on_detected_boxes_is_that_of_mmpose(
-    project: Project, real: Path, variant: str
-) -> None:
+def test_ap_on_detected_boxes_is_that_of_mmpose(project: Project, real: Path, variant: str) -> None:
     name = "person_keypoints_val2017_with_detections"
     content = overlay(real, name)
     boxes = real / "annotations/COCO_val2017_detections_AP_H_56_person.json"
     content["datasets"][name]["detections"] = str(boxes)
     content["protocols"] = {"boxes": ["det"], "flip": [True]}
     # Without a reference of the same name nothing is compared, and one variant is enough.
-    content["variants"] |= {name: None for name in ("pytorch", "fp32", "fp16", "bf16", "ort")}
+    content["variants"] |= dict.fromkeys(("pytorch", "fp32", "fp16", "bf16", "ort"))
     backend = "pytorch" if variant == "pytorch" else "openvino"
     content["variants"][variant] = {"backend": backend, "precision": "fp32"}
     target = f"results/{variant}_accuracy.json"

@@ -376,9 +376,7 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/reference.py": set(),
     "hrnetpose/resources.py": set(),
     "hrnetpose/stage.py": ALL - {"fetch_file"},
-    "hrnetpose/data/__init__.py": COCO_USERS
-    | CROP_USERS
-    | {"draw_sample", "extract_annotations"},
+    "hrnetpose/data/__init__.py": COCO_USERS | CROP_USERS | {"draw_sample", "extract_annotations"},
     "hrnetpose/data/archives.py": IMAGE_USERS | {"extract_annotations"},
     "hrnetpose/data/calibration.py": {"fetch_calibration"},
     "hrnetpose/data/coco.py": COCO_USERS,
