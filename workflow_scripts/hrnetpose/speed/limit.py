@@ -173,8 +173,9 @@ def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Ca
 
     A product is written as a convolution, whose kernels are those of the engines; for its plain
     fp32 product OpenVINO has others, which are slower on some CPUs.  Larger kernels have a longer
-    inner dimension (their area times the channels) and come closer to the peak than 1x1.  Operations
-    are counted as a model's are: with those on the border's zeros, which kernels may leave out.
+    inner dimension (their area times the channels) and come closer to the peak than 1x1.
+    Operations are counted as a model's are: with those on the border's zeros, which kernels may
+    leave out.
     """
     import openvino
 
