@@ -176,6 +176,16 @@ class Codec(_Part):
         return 3 if self.heatmap_type == "combined" else 1
 
 
+class Evaluation(_Part):
+    """How the model's config has predictions scored: keys and defaults of mmpose's CocoMetric."""
+
+    score_mode: Literal["bbox", "bbox_keypoint"] = "bbox_keypoint"
+    keypoint_score_thr: float = 0.2
+    nms_mode: Literal["oks_nms", "soft_oks_nms", "none"] = "oks_nms"
+    nms_thr: float = 0.9
+    use_area: bool = True
+
+
 class Tensor(_Part):
     """A tensor of the ONNX graph; a string is a dynamic dimension."""
 
@@ -202,6 +212,7 @@ class ModelCard(Artifact):
     codec: Codec
     flip_shift: bool = Field(description="the flipped heatmaps are moved by a pixel (mmpose)")
     keypoints: Keypoints
+    evaluation: Evaluation = Evaluation()
     parameters: int
     macs: int
     versions: dict[str, str]
