@@ -38,6 +38,13 @@ SHARED = (
 )
 VARIANTS = list(PLAN.config.variants)
 SCORED = [variant for variant in VARIANTS if PLAN.trained(variant)]
+PERSON_LISTS = [
+    f"build/datasets/{PLAN.config.dataset}/persons_{boxes}.json"
+    for boxes in PLAN.config.protocols.boxes
+]
+AUDITS = [
+    f"build/datasets/{PLAN.config.dataset}/{audited}.json" for audited in PLAN.audits()
+]
 SCRIPTS = Path(os.path.relpath(Path(workflow.basedir) / "workflow_scripts"))
 
 
@@ -120,8 +127,9 @@ def contents_of(path):
 
 
 def option(flag, value):
-    """Returns a flag and its value for a command line; nothing if there is no value."""
-    return [flag, str(value)] if value or value == 0 else []
+    """Returns a flag and its value or values for a command line; nothing if there is none."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [flag, *map(str, values)] if value or value == 0 else []
 
 
 def calibration_crops(kind, suffix):
@@ -181,11 +189,24 @@ def subset_persons(wildcards):
     return f"build/datasets/{wildcards.dataset}/persons_{boxes}.npz"
 
 
-def listed_annotations(wildcards):
-    """Returns the annotations that persons are listed from."""
-    if wildcards.listed == "calibration":
+def audited_annotations(wildcards):
+    """Returns the annotations that an audit reads."""
+    if wildcards.audited == "calibration_audit":
         return PLAN.calibration(wildcards.dataset).annotations
     return PLAN.annotations(wildcards.dataset)
+
+
+def audited_images(wildcards):
+    """Returns their images."""
+    if wildcards.audited == "calibration_audit":
+        return PLAN.calibration(wildcards.dataset).images
+    return PLAN.images(wildcards.dataset)
+
+
+def listed_annotations(wildcards):
+    """Returns the audited annotations that persons are listed from."""
+    audited = "calibration_audit" if wildcards.listed == "calibration" else "audit"
+    return f"build/datasets/{wildcards.dataset}/{audited}.npz"
 
 
 def listed_detections(wildcards):
@@ -249,6 +270,7 @@ wildcard_constraints:
     split="train|val",
     crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
     subset="gt|det|calibration|benchmark",
+    audited="audit|calibration_audit",
     listed="gt|det|calibration",
     boxes="gt|det",
     precision="fp32|fp16|bf16|int8-fp16",

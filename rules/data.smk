@@ -119,6 +119,36 @@ rule fetch_calibration:
         " --annotations {output.annotations:q} --manifest {output.manifest:q} --log {log:q}"
 
 
+rule audit_dataset:
+    """Reads annotations once, checks their images, and says what was found."""
+    input:
+        code=code("audit_dataset"),
+        annotations=audited_annotations,
+        images=lambda wildcards: images_in(audited_images(wildcards)),
+    output:
+        table="build/datasets/{dataset}/{audited}.npz",
+        audit="build/datasets/{dataset}/{audited}.json",
+    log:
+        "logs/audit_dataset/{dataset}_{audited}.log",
+    conda:
+        "../envs/engines.yaml"
+    threads: 2
+    resources:
+        mem_mb=memory_of_json,
+        runtime=more(60),
+        gpu=0,
+    params:
+        contents=lambda wildcards: contents_of(audited_images(wildcards)),
+        keypoints=option("--keypoints", PLAN.keypoints),
+        category=lambda wildcards: option(
+            "--category", PLAN.config.datasets[wildcards.dataset].category
+        ),
+    shell:
+        "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
+        " {params.keypoints:q} {params.category:q} --threads {threads} --output {output.table:q}"
+        " --audit {output.audit:q} --log {log:q}"
+
+
 rule list_persons:
     """Lists the persons of a dataset: the annotated boxes, or a detector's."""
     input:
@@ -126,14 +156,15 @@ rule list_persons:
         annotations=listed_annotations,
         detections=listed_detections,
     output:
-        "build/datasets/{dataset}/persons_{listed}.npz",
+        table="build/datasets/{dataset}/persons_{listed}.npz",
+        summary="build/datasets/{dataset}/persons_{listed}.json",
     log:
         "logs/list_persons/{dataset}_{listed}.log",
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of_json,
+        mem_mb=more(4000),
         runtime=more(30),
         gpu=0,
     params:
@@ -146,7 +177,7 @@ rule list_persons:
         ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} {params.detections:q}"
-        " --output {output:q} --log {log:q}"
+        " --output {output.table:q} --summary {output.summary:q} --log {log:q}"
 
 
 rule make_crops:
@@ -187,9 +218,9 @@ rule check_calibration:
     """Lists what int8 and fp8 are calibrated on; stops where it is also evaluated."""
     input:
         code=code("check_calibration"),
-        annotations=lambda wildcards: PLAN.calibration(wildcards.dataset).annotations,
+        annotations="build/datasets/{dataset}/calibration_audit.npz",
         images=lambda wildcards: images_in(PLAN.calibration(wildcards.dataset).images),
-        evaluated_annotations=lambda wildcards: PLAN.annotations(wildcards.dataset),
+        evaluated_annotations="build/datasets/{dataset}/audit.npz",
         evaluated_images=lambda wildcards: images_in(PLAN.images(wildcards.dataset)),
     output:
         "build/datasets/{dataset}/calibration.json",
@@ -199,7 +230,7 @@ rule check_calibration:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of_json,
+        mem_mb=more(2000),
         runtime=more(60),
         gpu=0,
     params:

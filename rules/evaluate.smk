@@ -37,7 +37,9 @@ rule score_accuracy:
     """Gathers the shards, scores them with COCO's evaluation and compares with the reference."""
     input:
         code=code("score_accuracy"),
-        annotations=PLAN.annotations(PLAN.config.dataset),
+        annotations=f"build/datasets/{PLAN.config.dataset}/audit.npz",
+        audit=f"build/datasets/{PLAN.config.dataset}/audit.json",
+        persons=PERSON_LISTS,
         card="build/engines/{variant}/engine.json",
         predictions=lambda wildcards: predictions(wildcards.variant),
         reference=reference_predictions,
@@ -49,7 +51,7 @@ rule score_accuracy:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of_json,
+        mem_mb=more(4000),
         runtime=more(120),
         gpu=0,
     params:
@@ -63,9 +65,9 @@ rule score_accuracy:
             else []
         ),
     shell:
-        "python {input.code[0]:q} --annotations {input.annotations:q} --engine {params.folder:q}"
-        " --dataset {params.dataset:q} --nms {params.nms} --predictions {input.predictions:q}"
-        " {params.reference:q} --output {output:q} --log {log:q}"
+        "python {input.code[0]:q} --annotations {input.annotations:q} --audit {input.audit:q}"
+        " --persons {input.persons:q} --engine {params.folder:q} --dataset {params.dataset:q} --nms {params.nms}"
+        " --predictions {input.predictions:q} {params.reference:q} --output {output:q} --log {log:q}"
 
 
 rule benchmark_engine:

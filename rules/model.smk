@@ -95,7 +95,7 @@ rule quantize_int8:
         calibration=f"build/datasets/{PLAN.config.dataset}/calibration.json",
         crops=calibration_crops("crops", "npy"),
         instances=calibration_crops("instances", "npz"),
-        annotations=lambda wildcards: PLAN.calibration(PLAN.config.dataset).annotations,
+        annotations=f"build/datasets/{PLAN.config.dataset}/calibration_audit.npz",
     output:
         graph="build/models/{model}/{int8}.onnx",
         summary="build/models/{model}/{int8}.json",
@@ -105,7 +105,7 @@ rule quantize_int8:
         "../envs/engines.yaml"
     threads: 2
     resources:
-        mem_mb=memory_of_json,
+        mem_mb=more(6000),
         runtime=more(240),
         gpu=0,
     params:

@@ -22,7 +22,9 @@ rule write_report:
             for variant in VARIANTS
             if PLAN.quantization(variant)
         ],
-        annotations=PLAN.annotations(PLAN.config.dataset),
+        annotations=f"build/datasets/{PLAN.config.dataset}/audit.npz",
+        audits=AUDITS,
+        persons=PERSON_LISTS,
         images=lambda wildcards: images_in(PLAN.images(PLAN.config.dataset)),
         predictions=[path for variant in SCORED for path in predictions(variant)],
     output:
@@ -34,7 +36,7 @@ rule write_report:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of_json,
+        mem_mb=more(4000),
         runtime=more(30),
         gpu=0,
     params:
@@ -47,7 +49,8 @@ rule write_report:
         "python {input.code[0]:q} --engines {params.engines:q} --perf {input.perf:q}"
         " --accuracy {input.accuracy:q} --parity {input.parity:q}"
         " --models {params.models:q}"
-        " --annotations {input.annotations:q} --images {input.images:q}"
+        " --annotations {input.annotations:q} --audits {input.audits:q}"
+        " --persons {input.persons:q} --images {input.images:q}"
         " --predictions {input.predictions:q}"
         " --published {params.published:q} --output {output.page:q}"
         " --summary {output.summary:q} --log {log:q}"

@@ -8,7 +8,6 @@ once with a reference to compare with.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from audit_dataset import audit
 from hrnetpose import files, stage
 from hrnetpose.artifacts import (
     ENGINE_CARD,
@@ -28,8 +28,10 @@ from hrnetpose.artifacts import (
     ExecutedPrecision,
     Keypoints,
     ModelCard,
+    PersonList,
     Tensor,
 )
+from hrnetpose.data import coco
 from hrnetpose.stage import StageError
 
 IMAGES = 5000
@@ -55,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     print("predictions  scored s  per 1000 s  with interval s  peak MB")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        annotations = write_annotations(folder / "annotations.json")
+        annotations = write_annotations(folder)
         for name in ("reference", "variant"):
             card(name).write(folder / name / ENGINE_CARD)
         for count in args.boxes:
@@ -76,7 +78,8 @@ def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, floa
     """Runs the stage; returns its seconds and the most memory that it held, in bytes."""
     command: list[object] = [
         sys.executable, Path(__file__).with_name("score_accuracy.py"),
-        "--annotations", folder / "annotations.json", "--engine", folder / "variant",
+        "--annotations", folder / "audit.npz", "--audit", folder / "audit.json",
+        "--persons", folder / "persons.json", "--engine", folder / "variant",
         "--dataset", "drawn", "--nms", nms, "--predictions", folder / "variant.npz", *reference,
         "--output", folder / "accuracy.json",
     ]  # fmt: skip
@@ -89,8 +92,8 @@ def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, floa
     return time.perf_counter() - start, usage.ru_maxrss * 1024.0
 
 
-def write_annotations(path: Path) -> list[dict[str, Any]]:
-    """Writes COCO annotations and returns the persons."""
+def write_annotations(folder: Path) -> list[dict[str, Any]]:
+    """Writes annotated persons as the audit does, and returns them as COCO has them."""
     generator = np.random.default_rng(0)
     persons = []
     for number in range(PERSONS):
@@ -118,7 +121,12 @@ def write_annotations(path: Path) -> list[dict[str, Any]]:
     ]
     categories = [{"id": 1, "name": "person"}]
     content = {"images": images, "annotations": persons, "categories": categories}
-    files.write_text(path, json.dumps(content))
+    found = coco.parse(content, folder / "annotations.json")
+    found.write(folder / "audit.npz")
+    audit(found, NONE, []).write(folder / "audit.json")
+    PersonList(boxes="det", images=IMAGES, persons=PERSONS, findings=[]).write(
+        folder / "persons.json"
+    )
     return persons
 
 

@@ -25,6 +25,7 @@ from hrnetpose import engines, files, stage
 from hrnetpose.artifacts import ModelCard
 from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
+from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.engines.base import Crops
 from hrnetpose.pose import evaluation, predict, score
@@ -134,8 +135,8 @@ def evaluate(args: argparse.Namespace) -> Found:
         list(engine.stream(_batches(np.asarray(crop_files.read(args.crops)), engine.batch)))
         with Monitor(card.device) as watched:
             start = time.perf_counter()
-            content = coco.read(args.annotations)
-            images = coco.ground_truth(content, args.annotations)
+            annotations = coco.read(args.annotations).ordered(model.keypoints.names)
+            images = ground_truth(annotations)
             store = ImageStore(args.images)
             boxes, centers, scales = cutting.geometry(images, model.crop)
             crops = cutting.cut_all(images, store, model.crop, args.threads)
@@ -160,9 +161,7 @@ def evaluate(args: argparse.Namespace) -> Found:
                 areas=scales.prod(axis=1),
             )
             sigmas = model.keypoints.oks_sigmas()
-            matches = evaluation.match(
-                score.truths(content), score.detections(predictions, sigmas), sigmas
-            )
+            matches = evaluation.match(annotations, score.detections(predictions, sigmas), sigmas)
             ap = evaluation.accumulate(matches).AP
             seconds = time.perf_counter() - start
     return {

@@ -37,8 +37,9 @@ from hrnetpose.artifacts import (
     Validity,
     WarmUp,
 )
-from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
+from hrnetpose.data import cutting
+from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 from hrnetpose.engines.base import Crops, Engine
@@ -72,7 +73,7 @@ class Benchmark:
     crops: Crops
     threads: int
     limits: timing.Limits
-    images: list[coco.Image]
+    images: list[Image]
     store: ImageStore | None
 
     def open(self, batch: int, streams: int | None) -> Engine:
@@ -334,7 +335,7 @@ def end_to_end(benchmark: Benchmark, engine: Engine, seconds: float) -> float | 
     _, centers, scales = cutting.geometry(images, model.crop)
     start = time.perf_counter()
 
-    def supply() -> Iterator[coco.Image]:
+    def supply() -> Iterator[Image]:
         while time.perf_counter() - start < seconds:
             yield from images
 

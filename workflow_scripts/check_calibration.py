@@ -1,10 +1,8 @@
 """Declare what int8 is calibrated on, and refuse images that are also evaluated.
 
-Images are the same if they have the same id or the same encoded bytes.
-
-    python workflow_scripts/check_calibration.py --annotations person_keypoints_train2017.json \\
-        --images train2017 --evaluated-annotations person_keypoints_val2017.json \\
-        --evaluated-images val2017.zip --output calibration.json
+    python workflow_scripts/check_calibration.py --annotations calibration_audit.npz \\
+        --images train2017 --evaluated-annotations audit.npz --evaluated-images val2017.zip \\
+        --output calibration.json
 """
 
 import argparse
@@ -12,16 +10,17 @@ from pathlib import Path
 
 from hrnetpose import stage
 from hrnetpose.artifacts import CalibrationImage, CalibrationSet
-from hrnetpose.data import coco, overlap
+from hrnetpose.data import overlap
+from hrnetpose.data.annotations import Annotations, ground_truth
 from hrnetpose.data.images import ImageStore
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument("--annotations", type=Path, required=True, help="those of the calibration")
+    command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
-    command.add_argument("--evaluated-annotations", type=Path, required=True, help="of the dataset")
+    command.add_argument("--evaluated-annotations", type=Path, required=True, help="likewise")
     command.add_argument("--evaluated-images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--output", type=Path, required=True, help="the calibration set (JSON)")
     return command
@@ -29,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    images = coco.ground_truth(coco.read(args.annotations), args.annotations)
-    evaluated = coco.ground_truth(coco.read(args.evaluated_annotations), args.evaluated_annotations)
+    images = ground_truth(Annotations.read(args.annotations))
+    evaluated = ground_truth(Annotations.read(args.evaluated_annotations))
     digests = overlap.refuse(
         images, ImageStore(args.images), evaluated, ImageStore(args.evaluated_images)
     )

@@ -1,42 +1,49 @@
 """List the persons of a dataset: the annotated boxes, or a detector's.
 
-Annotations are read and checked once; the jobs that cut the persons out read only this table.
-
-    python workflow_scripts/list_persons.py --annotations person_keypoints_val2017.json \\
-        --output persons.npz
+    python workflow_scripts/list_persons.py --annotations audit.npz --output persons.npz \\
+        --summary persons.json
 """
 
 import argparse
 import logging
 from pathlib import Path
+from typing import Literal
 
 from hrnetpose import stage
-from hrnetpose.data import coco
+from hrnetpose.artifacts import Finding, PersonList
+from hrnetpose.data import detections
+from hrnetpose.data.annotations import Annotations, ground_truth
 from hrnetpose.data.persons import Persons
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument(
-        "--annotations", type=Path, required=True, help="COCO keypoint annotations"
-    )
+    command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
     command.add_argument("--detections", type=Path, help="a detector's boxes instead of the true")
     command.add_argument("--minimum-score", type=float, default=0.0, help="of detected boxes")
     command.add_argument("--output", type=Path, required=True, help="the table (.npz)")
+    command.add_argument("--summary", type=Path, required=True, help="what was found (JSON)")
     return command
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    annotations = coco.read(args.annotations)
+    annotations = Annotations.read(args.annotations)
+    boxes: Literal["gt", "det"] = "det" if args.detections else "gt"
+    findings: list[Finding] = []
     if args.detections:
-        images = coco.detections(args.detections, annotations, args.minimum_score)
+        images, findings = detections.read(args.detections, annotations, args.minimum_score)
     else:
-        images = coco.ground_truth(annotations, args.annotations)
-    persons = Persons.of(images, "det" if args.detections else "gt")
+        images = ground_truth(annotations)
+    persons = Persons.of(images, boxes)
     logging.info("%d images, %d persons", len(persons.image_id), len(persons.id))
+    for finding in findings:
+        logging.warning("%s", finding.text)
     persons.write(args.output)
+    PersonList(
+        boxes=boxes, images=len(persons.image_id), persons=len(persons.id), findings=findings
+    ).write(args.summary)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ With `--ap-drop`, layers that cost too much AP on the calibration persons stay i
 
     python workflow_scripts/quantize_int8.py --model simplified.onnx --card model.json \\
         --crops crops.npy --instances instances.npz --calibration calibration.json \\
-        --annotations person_keypoints_train2017.json --ap-drop 0.005 \\
+        --annotations calibration_audit.npz --ap-drop 0.005 \\
         --output int8.onnx --summary int8.json
 """
 
@@ -19,11 +19,10 @@ import onnx
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts import CalibrationSet, ModelCard, Quantization
-from hrnetpose.data import coco
 from hrnetpose.data import crops as crop_files
+from hrnetpose.data.annotations import Annotations
 from hrnetpose.model import graphs, quantize, sensitivity
 from hrnetpose.pose import decode, evaluation, score
-from hrnetpose.pose.evaluation import Truths
 from hrnetpose.pose.score import Predictions
 from hrnetpose.stage import StageError
 
@@ -37,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--calibration", type=Path, required=True, help="the set (JSON)")
     command.add_argument("--ap-drop", type=float, help="the loss of AP allowed on the set")
     command.add_argument("--instances", type=Path, help="for --ap-drop: which crop is whose (.npz)")
-    command.add_argument("--annotations", type=Path, help="for --ap-drop: of the set")
+    command.add_argument("--annotations", type=Path, help="for --ap-drop: of audit_dataset (.npz)")
     command.add_argument(
         "--symmetric", action="store_true", help="activations have the zero point 0 (TensorRT)"
     )
@@ -58,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     if args.ap_drop is not None:
         if args.annotations is None or args.instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
-        truths = score.truths(coco.read(args.annotations))
+        truths = Annotations.read(args.annotations).ordered(card.keypoints.names)
         instances = crop_files.read_instances(args.instances, len(crops))
         chosen, found = sensitivity.select(
             graph,
@@ -88,7 +87,7 @@ def average_precision(
     graph: onnx.ModelProto,
     crops: npt.NDArray[np.uint8],
     instances: dict[str, npt.NDArray[Any]],
-    truths: Truths,
+    truths: Annotations,
     card: ModelCard,
 ) -> float:
     """Returns the AP of a graph with ground-truth boxes and without flip test.

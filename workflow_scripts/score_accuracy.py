@@ -1,13 +1,14 @@
 """Score predicted keypoints with COCO's evaluation and compare them with the reference's.
 
-    python workflow_scripts/score_accuracy.py --annotations person_keypoints_val2017.json \\
+    python workflow_scripts/score_accuracy.py --annotations audit.npz --audit audit.json \\
         --engine build/engines/bf16 --dataset coco_val2017 --predictions predictions.npz \\
         --reference pytorch reference_predictions.npz --output bf16_accuracy.json
 """
 
 import argparse
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,21 @@ from hrnetpose import files, stage
 from hrnetpose.artifacts import (
     ENGINE_CARD,
     Accuracy,
+    Audit,
     Delta,
     EngineCard,
     EngineReference,
+    Finding,
     JointError,
     KeypointView,
     ModelCard,
+    PersonList,
     Protocol,
     ProtocolResult,
 )
-from hrnetpose.data import coco
+from hrnetpose.data.annotations import Annotations
 from hrnetpose.pose import bootstrap, evaluation, joints, score
-from hrnetpose.pose.evaluation import Detections, Matches, Truths
+from hrnetpose.pose.evaluation import Detections, Matches
 from hrnetpose.pose.score import Predictions
 from hrnetpose.stage import StageError
 
@@ -51,8 +55,14 @@ class Scored:
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
+    command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
+    command.add_argument("--audit", type=Path, required=True, help="what was found in them (JSON)")
     command.add_argument(
-        "--annotations", type=Path, required=True, help="COCO keypoint annotations"
+        "--persons",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="of list_persons, each box set (JSON)",
     )
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
     command.add_argument("--dataset", required=True, help="what the dataset is called")
@@ -70,11 +80,15 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     card = EngineCard.read(args.engine / ENGINE_CARD)
-    truths = score.truths(coco.read(args.annotations))
+    truths = Annotations.read(args.annotations).ordered(card.model.keypoints.names)
+    listed = [finding for path in args.persons for finding in PersonList.read(path).findings]
+    findings = [*Audit.read(args.audit).findings, *truths.findings, *listed]
+    for finding in findings:
+        logging.warning("%s", finding.text)
     name, *paths = args.reference or [None]
     reference = {
         other.protocol.label: other
-        for other in scored([Path(path) for path in paths], card.model, truths, args)
+        for other in scored([Path(path) for path in paths], card.model, truths, findings, args)
     }
     results = [
         ProtocolResult(
@@ -85,17 +99,22 @@ def main(args: argparse.Namespace) -> None:
             images=one.images,
             keypoints=keypoint_view(one, truths, card.model),
         )
-        for one in scored(args.predictions, card.model, truths, args)
+        for one in scored(args.predictions, card.model, truths, findings, args)
     ]
     Accuracy(
         **dict(results[0]),
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
         protocols=results,
+        findings=findings,
     ).write(args.output)
 
 
 def scored(
-    paths: list[Path], model: ModelCard, truths: Truths, args: argparse.Namespace
+    paths: list[Path],
+    model: ModelCard,
+    truths: Annotations,
+    findings: Sequence[Finding],
+    args: argparse.Namespace,
 ) -> Iterator[Scored]:
     """Yields each box set with and without flip test, scored.
 
@@ -103,6 +122,7 @@ def scored(
         paths: the shards of all box sets, in order.
         model: says how keypoints were decoded.
         truths: the annotated persons.
+        findings: what labels tell of the data.
         args: the command line.
     """
     columns = ("id", "image_id", "box", "box_score", "scale")
@@ -120,6 +140,8 @@ def scored(
                 "again"
             )
         instances, images = len(table["id"]), len(np.unique(table["image_id"]))
+        subset = [f"{images} images", f"{instances} persons"]
+        subset += [f.label for f in findings if f.label and f.boxes in (None, boxes)]
         for number, flip in enumerate(parts[0]["flip"]):
             predictions = Predictions(
                 ids=table["id"],
@@ -133,7 +155,7 @@ def scored(
             sigmas = model.keypoints.oks_sigmas()
             detections = score.detections(predictions, sigmas, soft=args.nms == "soft")
             yield Scored(
-                protocol=protocol(boxes, bool(flip), model, args, images, instances),
+                protocol=protocol(boxes, bool(flip), model, args, subset),
                 predictions=predictions,
                 detections=detections,
                 matches=evaluation.match(truths, detections, sigmas),
@@ -158,11 +180,11 @@ def predicted(keypoints: int) -> dict[str, str]:
 
 
 def protocol(
-    boxes: Any, flip: bool, model: ModelCard, args: argparse.Namespace, images: int, instances: int
+    boxes: Any, flip: bool, model: ModelCard, args: argparse.Namespace, parts: Sequence[str]
 ) -> Protocol:
     """Names what a figure was measured under."""
     decode = model.codec.label
-    subset = f"{args.dataset} ({images} images, {instances} persons)"
+    subset = f"{args.dataset} ({', '.join(parts)})"
     soft = ", soft NMS" if args.nms == "soft" else ""
     flipped = "flip test" if flip else "no flip"
     return Protocol(
@@ -197,7 +219,7 @@ def delta(one: Scored, other: Scored | None, reference: str | None) -> Delta | N
     )
 
 
-def keypoint_view(one: Scored, truths: Truths, model: ModelCard) -> KeypointView | None:
+def keypoint_view(one: Scored, truths: Annotations, model: ModelCard) -> KeypointView | None:
     """Looks at the keypoints themselves; only ground-truth boxes say whose they are."""
     if one.protocol.boxes != "gt":
         return None
@@ -209,7 +231,8 @@ def keypoint_view(one: Scored, truths: Truths, model: ModelCard) -> KeypointView
     mean_share, _ = joints.mean_and_median(share)
     labelled = (truths.keypoints[persons, :, 2] > 0).sum(axis=0)
     sigmas = model.keypoints.oks_sigmas()
-    by_visible = joints.ap_by_visible_keypoints(truths, one.detections, sigmas)
+    bins = joints.visibility_bins(len(sigmas))
+    by_visible = joints.ap_by_visible_keypoints(truths, one.detections, sigmas, bins)
     return KeypointView(
         mean_oks=joints.mean_oks(predicted, truths, persons, sigmas),
         pck={
@@ -226,8 +249,7 @@ def keypoint_view(one: Scored, truths: Truths, model: ModelCard) -> KeypointView
             for k, name in enumerate(model.keypoints.names)
         },
         ap_by_visible_keypoints={
-            f"{fewest}-{most}": ap
-            for (fewest, most), ap in zip(joints.VISIBILITY_BINS, by_visible, strict=True)
+            f"{fewest}-{most}": ap for (fewest, most), ap in zip(bins, by_visible, strict=True)
         },
     )
 

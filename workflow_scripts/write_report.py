@@ -3,7 +3,8 @@
     python workflow_scripts/write_report.py --engines build/engines/fp32 \\
         --perf results/fp32_perf.json --accuracy results/fp32_accuracy.json \\
         --models build/models/sample \\
-        --annotations val.json --images val.zip --predictions build/predictions/fp32/*.npz \\
+        --annotations audit.npz --audits audit.json --persons persons_gt.json \\
+        --images val.zip --predictions build/predictions/fp32/*.npz \\
         --output report.html --summary summary.txt
 """
 
@@ -20,13 +21,15 @@ from hrnetpose.artifacts import (
     ENGINE_CARD,
     ENGINE_FILE,
     Accuracy,
+    Audit,
     EngineCard,
     ModelCard,
     Parity,
     Perf,
+    PersonList,
     Quantization,
 )
-from hrnetpose.data import coco
+from hrnetpose.data.annotations import Annotations, Image, ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.report import drawing, page, table
 from hrnetpose.report.page import Picture, Stage
@@ -45,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
     command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
     command.add_argument("--models", type=Path, nargs="+", required=True, help="model folders")
-    command.add_argument("--annotations", type=Path, required=True, help="COCO annotations")
+    command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
+    command.add_argument("--audits", type=Path, nargs="+", required=True, help="of datasets (JSON)")
+    command.add_argument("--persons", type=Path, nargs="+", required=True, help="lists (JSON)")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--predictions", type=Path, nargs="*", default=[], help="in VARIANT/*.npz")
     command.add_argument(
@@ -71,8 +76,20 @@ def main(args: argparse.Namespace) -> None:
     pictures = []
     if args.predictions:
         pictures = drawn(rows, args.predictions, args.annotations, args.images)
-    files.write_text(args.output, page.render(rows, models, stages, pictures))
-    files.write_text(args.summary, table.as_text(rows))
+    warnings = found_in_data(args.audits, args.persons, rows)
+    files.write_text(args.output, page.render(rows, models, stages, pictures, warnings))
+    files.write_text(args.summary, table.as_text(rows, warnings))
+
+
+def found_in_data(audits: list[Path], persons: list[Path], rows: list[Row]) -> list[str]:
+    """Returns what was found in the datasets, each sentence once."""
+    found = []
+    for path in audits:
+        prefix = "calibration: " if path.name.startswith("calibration") else ""
+        found += [f"{prefix}{finding.text}" for finding in Audit.read(path).findings]
+    found += [finding.text for path in persons for finding in PersonList.read(path).findings]
+    found += [finding.text for row in rows if row.accuracy for finding in row.accuracy.findings]
+    return list(dict.fromkeys(found))
 
 
 def joined(
@@ -176,22 +193,17 @@ def drawn(
     rows: list[Row], predictions: list[Path], annotations: Path, images: Path
 ) -> list[Picture]:
     """Draws some images: true persons, those of the first variant, those of the fastest."""
-    content = coco.read(annotations)
+    truths = Annotations.read(annotations)
     scored = [row for row in rows if row.accuracy]
     shown = list({row.name: row for row in (scored[0], table.fastest(scored))}.values())
     persons = {row.name: _predicted(predictions, row.name) for row in shown}
     store = ImageStore(images)
     pictures = []
-    for image in _spread(coco.ground_truth(content, annotations), PICTURES):
+    for image in _spread(ground_truth(truths), PICTURES):
         pixels = store.decode(image.file_name, image.width, image.height)
         info = shown[0].engine.model.keypoints
-        true = np.array(
-            [
-                np.array(entry["keypoints"], float).reshape(-1, 3)
-                for entry in content["annotations"]
-                if entry["image_id"] == image.id and sum(entry.get("keypoints", [])[2::3]) > 0
-            ]
-        )
+        here = truths.ordered(info.names)
+        true = here.keypoints[here.image_ids[here.images] == image.id]
         panels = [("annotated", drawing.data_url(drawing.skeletons(pixels, true, info)))]
         for row in shown:
             found = persons[row.name].get(image.id, np.zeros((0, len(info.names), 3)))
@@ -225,7 +237,7 @@ def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[n
     return {image: np.array(persons) for image, persons in found.items()}
 
 
-def _spread(images: list[coco.Image], count: int) -> list[coco.Image]:
+def _spread(images: list[Image], count: int) -> list[Image]:
     """Picks images from all over the dataset."""
     return [
         images[index] for index in np.unique(np.linspace(0, len(images) - 1, count).astype(int))

@@ -223,6 +223,42 @@ class ModelCard(Artifact):
         return self.weights_sha256 is not None
 
 
+class Finding(_Part):
+    """Something in the data of a run that its user should know."""
+
+    kind: str
+    count: int = Field(description="how many entries it is about")
+    text: str = Field(description="one sentence")
+    label: str | None = Field(None, description="what a figure's label says, if it changes figures")
+    boxes: Literal["gt", "det"] | None = Field(None, description="if it is about one box set alone")
+
+
+class Audit(Artifact):
+    """`build/datasets/{dataset}/audit.json`: what was found in a dataset.
+
+    `calibration_audit.json` is the same for the images that int8 is calibrated on.
+    """
+
+    annotations_sha256: Sha256
+    category: str
+    keypoints: list[str] = Field(description="as the annotations name them; empty if they do not")
+    number_of_keypoints: int
+    images: int = Field(description="listed")
+    images_with_persons: int
+    persons: int = Field(description="annotations of the category that have keypoints")
+    evaluated: int = Field(description="of them, those that are cut out by their annotated boxes")
+    findings: list[Finding]
+
+
+class PersonList(Artifact):
+    """`build/datasets/{dataset}/persons_{listed}.json`: whose boxes are cut out."""
+
+    boxes: Literal["gt", "det"]
+    images: int
+    persons: int
+    findings: list[Finding]
+
+
 class CalibrationImage(_Part):
     """An image that int8 is calibrated on."""
 
@@ -234,7 +270,7 @@ class CalibrationImage(_Part):
 class CalibrationSet(Artifact):
     """`build/datasets/{dataset}/calibration.json`: what int8 is calibrated on.
 
-    None of the images is among those that are evaluated, by id or by content.
+    None of the images is among those that are evaluated.
     """
 
     images: list[CalibrationImage]
@@ -392,6 +428,7 @@ class Accuracy(Artifact):
     keypoints: KeypointView | None
     engine: EngineReference
     protocols: list[ProtocolResult]
+    findings: list[Finding] = Field([], description="what was found in the dataset")
 
 
 class KeypointShift(_Part):

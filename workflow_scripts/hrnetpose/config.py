@@ -144,6 +144,8 @@ class Dataset(_Section):
     """Boxes of a person detector in COCO's result format, for `boxes: det`."""
     detection_score: float = Field(0.0, ge=0, le=1)
     """Detected boxes with a lower score are left out, as mmpose's `bbox_score_thr` does."""
+    category: Text | None = None
+    """The category to evaluate, by name; by default the one with the model's keypoints."""
     calibration: Calibration | None = None
     """What int8 and fp8 are calibrated on."""
 

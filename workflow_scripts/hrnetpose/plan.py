@@ -37,6 +37,7 @@ class Plan(Resources):
         crops: model -> name of the crop geometry, for example `256x192`.
         configs: model -> its config file and those it inherits from, if they are the user's.
         gpus: variant -> how many GPUs its engine needs.
+        keypoints: names of the models' keypoints, if they can be known without running a config.
         notes: what the user should know before anything runs.
     """
 
@@ -45,6 +46,7 @@ class Plan(Resources):
     crops: dict[str, str]
     configs: dict[str, list[str]]
     gpus: dict[str, int]
+    keypoints: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def variant(self, name: str) -> Variant:
@@ -117,10 +119,18 @@ class Plan(Resources):
         boxes = self.detections(dataset)
         if boxes and "det" in self.config.protocols.boxes:
             found.append(boxes)
-        if any(v.precision in config.CALIBRATED for v in self.config.variants.values()):
+        if self.calibrates():
             calibration = self.calibration(dataset)
             found += [calibration.images, calibration.annotations]
         return found
+
+    def calibrates(self) -> bool:
+        """Tells whether a variant needs calibration images."""
+        return any(v.precision in config.CALIBRATED for v in self.config.variants.values())
+
+    def audits(self) -> list[str]:
+        """Returns the audits of this run's images."""
+        return ["audit", *(["calibration_audit"] if self.calibrates() else [])]
 
     def limits(self) -> str:
         """Returns the limits of each variant as JSON."""

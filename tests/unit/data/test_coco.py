@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnetpose.data import coco
-from hrnetpose.data.coco import Image
+from hrnetpose.data import coco, detections
+from hrnetpose.data.annotations import Annotations, Image, ground_truth
 from hrnetpose.stage import StageError
 
 Content = dict[str, Any]
@@ -118,12 +118,16 @@ def or_nobody(persons: Callable[[], list[Image]]) -> Persons:
     return by_id(images)
 
 
+def parsed(content: Content) -> Annotations:
+    return coco.parse(content, Path("annotations.json"))
+
+
 @settings(max_examples=60)
 @given(content=annotations())
 def test_the_persons_and_their_boxes_are_those_of_mmpose(
     mmpose_persons: Callable[..., Persons], content: Content
 ) -> None:
-    ours = or_nobody(lambda: coco.ground_truth(content, Path("annotations.json")))
+    ours = or_nobody(lambda: ground_truth(parsed(content)))
 
     assert ours == mmpose_persons(content)
 
@@ -132,12 +136,13 @@ def test_the_real_persons_and_their_boxes_are_those_of_mmpose(
     mmpose_persons: Callable[..., Persons], real: Path
 ) -> None:
     path = real / "annotations" / "person_keypoints_val2017.json"
-    content = coco.read(path)
+    annotations = coco.read(path)
 
-    ours = by_id(coco.ground_truth(content, path))
+    ours = by_id(ground_truth(annotations))
 
     assert len(ours) == 399
-    assert ours == mmpose_persons(content)
+    assert ours == mmpose_persons(json.loads(path.read_bytes()))
+    assert [finding.kind for finding in annotations.findings] == []
 
 
 SCORES = st.sampled_from([0.1, 0.3, float(np.float32(0.3)), 0.30000001, 0.5, 1.0])
@@ -159,7 +164,7 @@ DETECTIONS = st.lists(
 def detected(tmp_path: Path, content: Content, boxes: object, minimum: float = 0.0) -> list[Image]:
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(boxes))
-    return coco.detections(path, content, minimum)
+    return detections.read(path, parsed(content), minimum)[0]
 
 
 @settings(max_examples=60)
@@ -174,7 +179,9 @@ def test_the_detected_boxes_are_those_of_mmpose(
         "images": [
             {"id": n, "file_name": f"{n}.jpg", "width": WIDTH, "height": HEIGHT} for n in (2, 3, 1)
         ],
-        "annotations": [],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [2, 2, 2]}
+        ],
         "categories": [{"id": 1, "name": "person"}],
     }
     folder = tmp_path_factory.getbasetemp()
@@ -187,12 +194,14 @@ def test_the_detected_boxes_are_those_of_mmpose(
 def test_the_real_detected_boxes_are_those_of_mmpose(
     mmpose_persons: Callable[..., Persons], real: Path
 ) -> None:
-    content = coco.read(real / "annotations" / "person_keypoints_val2017_with_detections.json")
+    annotations = real / "annotations" / "person_keypoints_val2017_with_detections.json"
     path = real / "annotations" / "COCO_val2017_detections_AP_H_56_person.json"
 
-    ours = by_id(coco.detections(path, content))
+    images, _ = detections.read(path, coco.read(annotations))
+    ours = by_id(images)
 
     assert len(ours) == 1440
+    content = json.loads(annotations.read_bytes())
     assert ours == mmpose_persons(content, json.loads(path.read_bytes()))
 
 
@@ -219,7 +228,7 @@ def content() -> Content:
 def read(content: object, tmp_path: Path) -> list[Image]:
     path = tmp_path / "annotations.json"
     path.write_text(json.dumps(content))
-    return coco.ground_truth(coco.read(path), path)
+    return ground_truth(coco.read(path))
 
 
 def refusal(content: object, tmp_path: Path) -> str:
@@ -258,7 +267,7 @@ def test_json_of_another_kind_is_refused(tmp_path: Path, other: object) -> None:
     assert "expected a JSON object" in refusal(other, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("key", ["images", "annotations"])
 def test_a_missing_list_is_named(content: Content, tmp_path: Path, key: str) -> None:
     del content[key]
     assert refusal(content, tmp_path).startswith(f"`{key}` is missing")
@@ -271,8 +280,7 @@ def test_a_missing_list_is_named(content: Content, tmp_path: Path, key: str) -> 
     ("key", "name"),
     [
         ("images", "id"), ("images", "file_name"), ("images", "width"), ("images", "height"),
-        ("annotations", "id"), ("annotations", "image_id"), ("annotations", "bbox"),
-        ("categories", "id"),
+        ("annotations", "id"), ("annotations", "image_id"),
     ],
 )  # fmt: skip
 def test_a_missing_key_is_named_with_its_place(
@@ -281,6 +289,11 @@ def test_a_missing_key_is_named_with_its_place(
     del content[key][-1][name]
 
     assert refusal(content, tmp_path) == f"{key}[{len(content[key]) - 1}] lacks `{name}`"
+
+
+def told(content: Content, *names: str) -> list[str]:
+    """The kinds of what was found."""
+    return [finding.kind for finding in parsed(content).ordered(names).findings]
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -305,21 +318,24 @@ def test_an_entry_that_is_no_object_is_named_with_its_place(
         ("annotations", "id", "9"),
         ("annotations", "id", None),
         ("annotations", "image_id", [10]),
-        ("annotations", "bbox", [1, 2, 3]),
-        ("annotations", "bbox", None),
-        ("annotations", "bbox", "1234"),
-        ("annotations", "bbox", {"x": 1}),
-        ("annotations", "bbox", [1, 2, "wide", 4]),
-        ("annotations", "bbox", [1, 2, math.inf, 4]),
-        ("annotations", "bbox", [1, 2, math.nan, 4]),
         ("annotations", "keypoints", [1, 2]),
-        ("annotations", "keypoints", []),
-        ("annotations", "keypoints", None),
         ("annotations", "keypoints", 7),
         ("annotations", "keypoints", ["x", 1, 2]),
         ("annotations", "keypoints", [math.nan, 1, 2]),
+        ("annotations", "keypoints", ["5", "6", "2"] * 3),
+        ("annotations", "keypoints", [[5, 6]] * 3),
+        ("annotations", "keypoints", [[5, 6, 2], [5, 6]]),
+        ("annotations", "keypoints", [5, None, 2] * 3),
+        ("annotations", "keypoints", [5, 6, None] * 3),
+        ("annotations", "keypoints", [True, 6, 2] * 3),
+        ("annotations", "keypoints", {"nose": [5, 6, 2]}),
+        ("annotations", "keypoints", [5, 6, 2] * 2),
+        ("annotations", "keypoints", [10**400, 6, 2] * 3),
         ("annotations", "num_keypoints", "3"),
-        ("annotations", "num_keypoints", None),
+        ("annotations", "iscrowd", "no"),
+        ("annotations", "category_id", "person"),
+        ("images", "id", True),
+        ("images", "width", 0),
     ],
 )
 def test_a_malformed_value_is_named_with_its_place(
@@ -331,14 +347,6 @@ def test_a_malformed_value_is_named_with_its_place(
 
     assert said.startswith(f"{key}[1]")
     assert name in said
-
-
-def test_an_annotation_of_an_unknown_image_is_named(content: Content, tmp_path: Path) -> None:
-    content["annotations"][2]["image_id"] = 99
-
-    said = refusal(content, tmp_path)
-
-    assert said == "annotations[2] (id 5): image_id 99 is not among the images"
 
 
 @pytest.mark.parametrize("key", ["images", "annotations"])
@@ -362,6 +370,251 @@ def test_annotations_with_nobody_to_evaluate_are_refused(content: Content, tmp_p
     assert refusal(content, tmp_path).startswith("no person with labelled keypoints")
 
 
+POINTS = ("nose", "left_eye", "right_eye")
+SCATTERED = [10, 11, 2, 20, 21, 1, 30, 31, 2]
+
+
+def named(content: Content, *names: str) -> Content:
+    """The category names its keypoints."""
+    content["categories"][0]["keypoints"] = list(names)
+    for entry in content["annotations"]:
+        entry["keypoints"] = SCATTERED
+    return content
+
+
+@pytest.mark.parametrize(
+    "names", [POINTS, ("Nose", "left eye", "RIGHT-EYE"), (" NOSE ", "leftEye", "right__eye")]
+)
+def test_names_are_compared_without_regard_to_spelling(
+    content: Content, names: tuple[str, ...]
+) -> None:
+    assert told(named(content, *names), *POINTS) == ["no_area"]
+
+
+def test_keypoints_in_another_order_are_matched_by_name(content: Content) -> None:
+    annotations = parsed(named(content, "right_eye", "nose", "left_eye")).ordered(POINTS)
+
+    assert annotations.keypoints[0].tolist() == [[20, 21, 1], [30, 31, 2], [10, 11, 2]]
+    assert annotations.findings[-1].kind == "reordered"
+
+
+@pytest.mark.parametrize("names", [(), ("0", "1", "2")])
+def test_keypoints_without_names_are_taken_in_order_and_told(
+    content: Content, names: tuple[str, ...]
+) -> None:
+    assert told(named(content, *names), *POINTS)[-1] == "unnamed"
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("nose", "LEye", "REye"), "lacks left_eye, right_eye, and has LEye, REye"),
+        (("thumb", "palm", "wrist"), "lacks nose, left_eye, right_eye, and has thumb, palm, wrist"),
+    ],
+)
+def test_other_keypoints_than_the_model_s_are_refused(
+    content: Content, names: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(StageError, match=f"category 'person' has other keypoints .* {says}"):
+        parsed(named(content, *names)).ordered(POINTS)
+
+
+@pytest.mark.parametrize("names", [POINTS, ()])
+def test_another_number_of_keypoints_is_refused(content: Content, names: tuple[str, ...]) -> None:
+    with pytest.raises(StageError, match="has 3 keypoints, but the model has 4"):
+        parsed(named(content, *names)).ordered([*POINTS, "mouth"])
+
+
+def test_names_that_are_not_as_many_as_the_keypoints_are_refused(content: Content) -> None:
+    with pytest.raises(StageError, match=r"annotations\[0\].* has 3 keypoints.* 'person' has 2"):
+        parsed(named(content, "nose", "mouth"))
+
+
+def test_a_name_that_is_there_twice_is_refused(content: Content) -> None:
+    with pytest.raises(StageError, match="names keypoint 'lefteye' twice"):
+        parsed(named(content, "nose", "left_eye", "left eye"))
+
+
+@pytest.fixture
+def several(content: Content) -> Content:
+    """Persons of three keypoints, and skis of two, as CVAT exports them."""
+    named(content, *POINTS)
+    content["categories"].append({"id": 7, "name": "skis", "keypoints": ["tip", "tail"]})
+    content["annotations"].append(
+        {"id": 50, "image_id": 10, "category_id": 7, "bbox": [1, 2, 30, 40],
+         "keypoints": [5, 6, 2] * 2}
+    )  # fmt: skip
+    return content
+
+
+def test_of_several_categories_the_one_with_the_model_s_keypoints_is_taken(
+    several: Content,
+) -> None:
+    persons = coco.parse(several, Path("a.json"), POINTS)
+    skis = coco.parse(several, Path("a.json"), ("tail", "tip"))
+
+    assert (persons.category_name, sorted(persons.ids)) == ("person", [2, 4, 5, 9])
+    assert (skis.category_name, skis.category, skis.ids.tolist()) == ("skis", 7, [50])
+    assert "1 other categories have keypoints, and are left out: skis" in [
+        finding.text for finding in persons.findings
+    ]
+
+
+def test_the_configuration_may_name_the_category(several: Content) -> None:
+    assert coco.parse(several, Path("a.json"), category="Skis").category == 7
+    with pytest.raises(StageError, match="no keypoints of a category 'dog'"):
+        coco.parse(several, Path("a.json"), category="dog")
+
+
+@pytest.mark.parametrize("names", [(), ("wrist", "thumb")])
+def test_categories_of_which_none_or_several_fit_are_listed(
+    several: Content, names: tuple[str, ...]
+) -> None:
+    listed = r"'person' \(3 keypoints, 4 annotations\), 'skis' \(2 keypoints, 1 annotations\)"
+    with pytest.raises(StageError, match=listed):
+        coco.parse(several, Path("a.json"), names)
+
+
+@pytest.mark.parametrize("area", [0, None, math.nan, math.inf, -5, "123.4", [], True])
+def test_an_area_that_is_none_is_estimated_and_told(content: Content, area: object) -> None:
+    content["annotations"][2]["area"] = area
+    annotations = parsed(content)
+
+    assert annotations.areas[2] == 0.53 * 30 * 40
+    finding = next(f for f in annotations.findings if f.kind == "no_area")
+    assert (finding.count, finding.label) == (4, "4 areas estimated")
+    assert "annotations[0] (id 9): None" in finding.text
+
+
+def test_areas_of_boxes_are_told(content: Content) -> None:
+    for entry in content["annotations"]:
+        entry["area"] = 30 * 40.0
+    assert told(content, *POINTS) == ["area_of_box", "unnamed"]
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 0, 0], [], None, [1, 2, 3], [1, 2, math.nan, 4], ["1", "2", "3", "4"],
+            [500, 500, 9, 9], [1, 2, -3, 4], {"x": 1}],
+    ids=repr,
+)  # fmt: skip
+def test_persons_without_a_usable_box_count_as_missed_and_are_told(
+    content: Content, box: object
+) -> None:
+    content["annotations"][1]["bbox"] = box
+    annotations = parsed(content)
+
+    assert annotations.evaluated.tolist() == [True, False, True, True]
+    assert not annotations.ignored.any()
+    finding = next(f for f in annotations.findings if f.kind == "no_box")
+    assert (finding.count, finding.boxes) == (1, "gt")
+    assert finding.label == "1 persons without a box count as missed"
+    assert "annotations[1] (id 2)" in finding.text
+
+
+def test_a_box_that_is_left_out_is_one_too(content: Content) -> None:
+    del content["annotations"][1]["bbox"]
+    assert told(content, *POINTS) == ["no_box", "no_area", "unnamed"]
+
+
+def test_persons_that_cocoeval_leaves_out_or_cannot_find_are_told(content: Content) -> None:
+    content["annotations"][0]["num_keypoints"] = 0
+    content["annotations"][1] |= {"keypoints": [5, 6, 0] * 3, "num_keypoints": 0}
+    annotations = parsed(content)
+
+    assert annotations.ignored.tolist() == [True, True, False, False]
+    kinds = {finding.kind: finding for finding in annotations.findings}
+    assert kinds["no_count"].label == "1 persons with num_keypoints 0 left out"
+    assert kinds["not_labelled"].count == 1
+
+
+def test_persons_beyond_the_twenty_of_an_image_are_told(content: Content) -> None:
+    first = content["annotations"][0]
+    content["annotations"] = [{**first, "id": number} for number in range(23)]
+    content["annotations"] += [{**first, "id": number, "iscrowd": 1} for number in range(23, 30)]
+
+    finding = next(f for f in parsed(content).findings if f.kind == "crowded")
+
+    assert finding.label == "3 persons beyond 20 on an image count as missed"
+
+
+def test_what_is_not_labelled_may_be_null(content: Content) -> None:
+    for entry in content["annotations"]:
+        entry["keypoints"] = [5, 6, 2, None, math.nan, 0, None, None, None]
+
+    found = parsed(content)
+
+    assert found.keypoints[0].tolist() == [[5, 6, 2], [0, 0, 0], [0, 0, 0]]
+
+
+def test_other_spellings_are_read(content: Content) -> None:
+    expected = parsed(content)
+    for entry in content["annotations"]:
+        entry["keypoints"] = [[5, 6, 2.0]] * 3
+        entry["num_keypoints"] = None
+        entry["image_id"] = float(entry["image_id"])
+    for entry in content["images"]:
+        entry["width"] = float(entry["width"])
+    content["annotations"] += [
+        {"id": 77, "image_id": 10, "category_id": 3, "keypoints": []},
+        {"id": 9, "image_id": "?", "segmentation": []},
+        {"id": 79, "image_id": 99, "category_id": 1, "keypoints": [5, 6, 2] * 3},
+    ]
+    del content["categories"]
+
+    found = parsed(content)
+
+    for name in ("image_ids", "ids", "images", "keypoints", "boxes", "areas", "evaluated"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert [finding.kind for finding in found.findings] == ["elsewhere", "no_area"]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "kind"),
+    [
+        ([[10, 5, 50, 40], [30, 20, 60, 45], [40, 1, 63, 47]], "boxes_corners"),
+        ([[0.1, 0.2, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]], "boxes_fractions"),
+        ([[10, 5, 30, 40], [30, 20, 30, 25], [40, 1, 20, 47]], None),
+    ],
+)
+def test_boxes_of_another_form_are_told(
+    content: Content, tmp_path: Path, boxes: list[list[float]], kind: str | None
+) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([detection(bbox=box) for box in boxes]))
+    _, found = detections.read(path, parsed(content))
+    assert [finding.kind for finding in found] == ([kind] if kind else [])
+
+    content["annotations"] = [
+        {**content["annotations"][0], "id": number, "bbox": box, "area": 500}
+        for number, box in enumerate(boxes)
+    ]
+    assert [finding.kind for finding in parsed(content).findings] == ([kind] if kind else [])
+
+
+def test_the_table_is_read_back(content: Content, tmp_path: Path) -> None:
+    content["images"][0]["file_name"] = "Ж/人 1.jpg"
+    annotations = parsed(named(content, *POINTS))
+    annotations.write(tmp_path / "audit.npz")
+
+    found = Annotations.read(tmp_path / "audit.npz")
+
+    for name, value in vars(annotations).items():
+        if name != "findings":
+            np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+
+
+def test_boxes_are_those_of_the_persons_category(content: Content, tmp_path: Path) -> None:
+    for entry in [*content["annotations"], *content["categories"]]:
+        entry["id" if "name" in entry else "category_id"] = 2
+    boxes = [detection(category_id=1), detection(category_id=2, score=0.25)]
+
+    found = detected(tmp_path, content, boxes)
+
+    assert [person.score for image in found for person in image.persons] == [0.25]
+    with pytest.raises(StageError, match=r"categories found: 0 \(1 boxes\), 1 \(1 boxes\)"):
+        detected(tmp_path, content, [detection(category_id=0), detection(category_id=1)])
+
+
 def detection(**changes: object) -> Content:
     return {"image_id": 10, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, **changes}
 
@@ -381,7 +634,7 @@ def test_a_missing_file_of_boxes_is_answered_with_what_to_do(
     content: Content, tmp_path: Path
 ) -> None:
     with pytest.raises(StageError, match=r"boxes\.json: there is no such file .*boxes: \[gt\]"):
-        coco.detections(tmp_path / "boxes.json", content)
+        detections.read(tmp_path / "boxes.json", parsed(content))
 
 
 @pytest.mark.parametrize(
@@ -417,4 +670,4 @@ def test_truncated_boxes_are_refused(content: Content, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps([detection()])[:-5])
 
     with pytest.raises(StageError, match=r"boxes\.json: not JSON"):
-        coco.detections(tmp_path / "boxes.json", content)
+        detections.read(tmp_path / "boxes.json", parsed(content))

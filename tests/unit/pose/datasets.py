@@ -3,11 +3,17 @@
 import contextlib
 import copy
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from hrnetpose.artifacts import Metrics
+from hrnetpose.data import coco
+from hrnetpose.data.annotations import Annotations
+from hrnetpose.pose import evaluation, score
 
 SIGMAS = [0.026, 0.05, 0.079, 0.107]
 FIGURES = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
@@ -98,6 +104,8 @@ def judged(dataset: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(dataset)
+        for entry in truth.dataset["annotations"]:
+            entry["id"] += 1  # COCOeval takes a match with annotation 0 for none
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(SIGMAS)
@@ -110,3 +118,14 @@ def judged(dataset: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
 def stats(dataset: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
     """pycocotools' ten figures, -1 where there is no person."""
     return judged(dataset, results).stats.tolist()
+
+
+def truths_of(dataset: dict[str, Any]) -> Annotations:
+    """The annotated persons, as the evaluation takes them."""
+    return coco.parse(dataset, Path("drawn.json"))
+
+
+def evaluate(dataset: dict[str, Any], results: list[dict[str, Any]]) -> Metrics:
+    """This project's ten figures."""
+    matches = evaluation.match(truths_of(dataset), score.from_coco(results), SIGMAS)
+    return evaluation.accumulate(matches)

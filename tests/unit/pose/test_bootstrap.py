@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from hrnetpose.pose import bootstrap, evaluation, score
 from hrnetpose.pose.evaluation import Matches
-from unit.pose.datasets import SIGMAS, drawn
+from unit.pose.datasets import SIGMAS, drawn, truths_of
 
 
 def matches(seed: int, images: int = 30, noise: float = 1.0, truth_seed: int = 0) -> Matches:
     """Of a variant that is the worse the more noise it has, always on the same persons."""
     dataset, results = drawn(truth_seed, images, extras=False)
     generator = np.random.default_rng(seed)
-    truths, found = score.truths(dataset), score.from_coco(results)
+    truths, found = truths_of(dataset), score.from_coco(results)
     found.keypoints[:] += generator.normal(0, noise, found.keypoints.shape)
     return evaluation.match(truths, found, SIGMAS)
 

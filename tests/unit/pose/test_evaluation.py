@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hrnetpose.artifacts import Metrics
 from hrnetpose.pose import evaluation, oks, score
-from unit.pose.datasets import FIGURES, SIGMAS, drawn, judged, stats
+from unit.pose.datasets import FIGURES, SIGMAS, drawn, evaluate, judged, stats, truths_of
 
 datasets = st.fixed_dictionaries(
     {
@@ -30,7 +30,7 @@ def figures(metrics: Metrics) -> list[float]:
 
 
 def matched(dataset: dict[str, Any], results: list[dict[str, Any]]) -> evaluation.Matches:
-    return evaluation.match(score.truths(dataset), score.from_coco(results), SIGMAS)
+    return evaluation.match(truths_of(dataset), score.from_coco(results), SIGMAS)
 
 
 @given(options=datasets, extras=st.booleans())
@@ -41,10 +41,26 @@ def test_the_ten_figures_are_cocoeval_s(options: dict[str, Any], extras: bool) -
         return
     untouched = copy.deepcopy((dataset, results))
 
-    ours = score.evaluate(dataset, results, SIGMAS)
+    ours = evaluate(dataset, results)
 
     np.testing.assert_allclose(figures(ours), stats(dataset, results), rtol=0, atol=1e-12)
     assert (dataset, results) == untouched
+
+
+@given(options=datasets, order=st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_ids_of_annotations_change_no_figure(options: dict[str, Any], order: Any) -> None:
+    dataset, results = drawn(**options)
+    if not (results and dataset["annotations"]):
+        return
+    before = evaluate(dataset, results)
+    ids = list(range(len(dataset["annotations"])))
+    order.shuffle(ids)
+
+    for entry, number in zip(dataset["annotations"], ids, strict=True):
+        entry["id"] = number
+
+    assert evaluate(dataset, results) == before
 
 
 @given(options=datasets, weight_seed=st.integers(0, 2**32 - 1))
@@ -64,7 +80,7 @@ def test_weights_count_an_image_as_often_as_it_would_be_there(
     for place, (image, weight) in enumerate(zip(ids, weights, strict=True)):
         for number in range(weight):
             new = {"image_id": 10 * place + number}
-            repeated["images"].append({"id": new["image_id"]})
+            repeated["images"].append({**dataset["images"][0], "id": new["image_id"]})
             for entry in dataset["annotations"]:
                 if entry["image_id"] == image:
                     number_of_all = len(repeated["annotations"]) + 1
@@ -88,7 +104,7 @@ def test_oks_is_cocoeval_s_to_the_last_bit(options: dict[str, Any]) -> None:
     theirs = judged(dataset, results).ious
     if not dataset["annotations"]:
         return
-    truths, found = score.truths(dataset), score.from_coco(results)
+    truths, found = truths_of(dataset), score.from_coco(results)
     for number, image in enumerate(truths.image_ids):
         rows = np.flatnonzero(found.image_ids == image)
         rows = rows[np.argsort(-found.scores[rows], kind="stable")][:20]
@@ -142,7 +158,7 @@ def test_matches_are_compact_and_sorted() -> None:
 
 def test_no_predictions() -> None:
     dataset, _ = drawn(seed=5, images=4, extras=False)
-    metrics = score.evaluate(dataset, [], SIGMAS)
+    metrics = evaluate(dataset, [])
     assert metrics.AP == metrics.AR == 0
 
 
@@ -150,7 +166,7 @@ def test_a_broken_engine_has_no_ap() -> None:
     dataset, results = drawn(seed=6, images=4, extras=False)
     for result in results:
         result["keypoints"] = [float("nan")] * len(result["keypoints"])
-    assert score.evaluate(dataset, results, SIGMAS).AP == 0
+    assert evaluate(dataset, results).AP == 0
 
 
 def test_one_keypoint_that_is_nowhere_is_one_that_is_wrong() -> None:
@@ -165,4 +181,4 @@ def test_an_unknown_image_is_named() -> None:
     dataset, results = drawn(seed=7, images=3)
     results.append({**results[0], "image_id": 777})
     with pytest.raises(ValueError, match="777"):
-        score.evaluate(dataset, results, SIGMAS)
+        evaluate(dataset, results)

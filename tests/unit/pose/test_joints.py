@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hrnetpose.pose import evaluation, joints, oks, score
-from unit.pose.datasets import SIGMAS, drawn
+from unit.pose.datasets import SIGMAS, drawn, truths_of
 
 TRUTH = np.array(
     [
@@ -61,7 +61,7 @@ def test_mean_and_median_by_joint() -> None:
 
 def test_mean_oks_is_one_for_perfect_predictions_and_that_of_the_pairs_for_others() -> None:
     dataset, _ = drawn(seed=1, images=6)
-    truths = score.truths(dataset)
+    truths = truths_of(dataset)
     rows = np.flatnonzero(~truths.ignored)
     perfect = truths.keypoints[rows, :, :2]
     assert joints.mean_oks(perfect, truths, rows, SIGMAS) == 1
@@ -80,7 +80,7 @@ def test_mean_oks_is_one_for_perfect_predictions_and_that_of_the_pairs_for_other
 
 def test_ap_by_visible_keypoints_ignores_the_others() -> None:
     dataset, results = drawn(seed=2, images=40, extras=False)
-    truths, found = score.truths(dataset), score.from_coco(results)
+    truths, found = truths_of(dataset), score.from_coco(results)
     everybody, nobody = joints.ap_by_visible_keypoints(truths, found, SIGMAS, [(1, 4), (5, 9)])
     few, most = joints.ap_by_visible_keypoints(truths, found, SIGMAS, [(1, 2), (3, 4)])
 
@@ -102,6 +102,13 @@ def test_a_bin_is_cocoeval_s_with_the_others_ignored() -> None:
             entry["num_keypoints"] = 0
     expected = stats(dataset, results)[0]
     found = joints.ap_by_visible_keypoints(
-        score.truths(dataset), score.from_coco(results), SIGMAS, [(1, 2)]
+        truths_of(dataset), score.from_coco(results), SIGMAS, [(1, 2)]
     )
     assert found == [pytest.approx(expected, abs=1e-12)]
+
+
+def test_bins_are_coco_s_for_its_keypoints_and_cover_any_other_number() -> None:
+    assert joints.visibility_bins(17) == [(1, 5), (6, 10), (11, 17)]
+    for count in range(1, 200):
+        bins = joints.visibility_bins(count)
+        assert [n for low, high in bins for n in range(low, high + 1)] == list(range(1, count + 1))

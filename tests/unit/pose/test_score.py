@@ -4,13 +4,11 @@ import importlib
 from typing import Any
 
 import numpy as np
-import pytest
 
 from hrnetpose.model.mmpose import import_mmpose
 from hrnetpose.pose import evaluation, score
 from hrnetpose.pose.score import Predictions
-from hrnetpose.stage import StageError
-from unit.pose.datasets import SIGMAS, drawn
+from unit.pose.datasets import SIGMAS, drawn, truths_of
 
 
 def predictions(seed: int = 0, count: int = 60) -> Predictions:
@@ -96,43 +94,9 @@ def test_the_order_of_shards_does_not_matter() -> None:
     assert score.to_coco(shuffled, SIGMAS, 1) == score.to_coco(found, SIGMAS, 1)
 
 
-def test_person_category() -> None:
-    dataset, _ = drawn(seed=0, images=3)
-    assert score.person_category(dataset) == 1
-    dataset["annotations"][0]["category_id"] = 5
-    with pytest.raises(StageError, match="1, 5"):
-        score.person_category(dataset)
-    with pytest.raises(StageError, match="none"):
-        score.person_category({"annotations": [{"id": 1}]})
-
-
-def test_what_small_tools_leave_out_is_filled_in() -> None:
-    dataset, _ = drawn(seed=1, images=8)
-    expected = score.truths(dataset)
-    for entry in dataset["annotations"]:
-        del entry["num_keypoints"], entry["category_id"]
-        if not entry["iscrowd"]:
-            del entry["iscrowd"]
-        entry["area"] = entry["bbox"][2] * entry["bbox"][3] * 0.53
-    filled = score.truths(dataset)
-    for entry in dataset["annotations"]:
-        del entry["area"]
-    np.testing.assert_array_equal(score.truths(dataset).areas, filled.areas)
-    np.testing.assert_array_equal(filled.ignored, expected.ignored)
-    np.testing.assert_array_equal(filled.crowds, expected.crowds)
-
-
-def test_annotations_on_other_images_are_left_out() -> None:
-    dataset, _ = drawn(seed=1, images=8)
-    some = {**dataset, "images": dataset["images"][:4]}
-    truths = score.truths(some)
-    ids = {entry["id"] for entry in some["images"]}
-    assert len(truths.ids) == sum(a["image_id"] in ids for a in dataset["annotations"])
-
-
 def test_truths_are_in_the_order_of_the_file() -> None:
     dataset, results = drawn(seed=2, images=8)
-    truths = score.truths(dataset)
+    truths = truths_of(dataset)
     assert truths.ids.tolist() == [entry["id"] for entry in dataset["annotations"]]
     found = score.from_coco(results)
     matches = evaluation.match(truths, found, SIGMAS)

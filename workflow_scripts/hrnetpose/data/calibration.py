@@ -16,6 +16,7 @@ from typing import Any
 from hrnetpose import files
 from hrnetpose.artifacts import FetchedImage, FetchedImages
 from hrnetpose.data import coco, fetch
+from hrnetpose.data.annotations import Image, ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.progress import Progress
 from hrnetpose.data.transfer import Patience
@@ -27,18 +28,18 @@ FAILURES = 2 * CONNECTIONS
 """Images that cannot be had before the others are not asked for any more."""
 
 
-def choose(content: dict[str, Any], path: Path, count: int) -> list[coco.Image]:
+def choose(content: dict[str, Any], path: Path, count: int) -> list[Image]:
     """Returns so many of the images that hold persons with keypoints, or all if there are fewer.
 
     The order is that of the hashes of their ids: all over the dataset, and a larger number only
     adds images.
 
     Args:
-        content: annotations, as `coco.read` returns them.
+        content: annotations, as `coco.load` returns them.
         path: where they came from, for messages.
         count: how many.
     """
-    images = coco.ground_truth(content, path)
+    images = ground_truth(coco.parse(content, path))
     images.sort(key=lambda image: hashlib.sha256(str(image.id).encode()).digest())
     return sorted(images[:count], key=lambda image: image.id)
 
@@ -68,7 +69,7 @@ def bring(
     Raises:
         StageError: the annotations are not as they should be, or an image cannot be had.
     """
-    content = coco.read(pool)
+    content = coco.load(pool)
     images = choose(content, pool, count)
     urls = _urls(content, pool, images)
     folder = archive.with_name(f".{archive.stem}.partial")
@@ -92,7 +93,7 @@ def bring(
         shutil.rmtree(folder)
 
 
-def _urls(content: dict[str, Any], path: Path, images: list[coco.Image]) -> dict[int, str]:
+def _urls(content: dict[str, Any], path: Path, images: list[Image]) -> dict[int, str]:
     """Returns where each image is, by id; file names and URLs are as little trusted as images."""
     entries = {entry["id"]: entry for entry in content["images"]}
     found = {}
@@ -111,11 +112,11 @@ def _urls(content: dict[str, Any], path: Path, images: list[coco.Image]) -> dict
 
 
 def _fetch_all(
-    images: list[coco.Image], urls: dict[int, str], folder: Path, patience: Patience
+    images: list[Image], urls: dict[int, str], folder: Path, patience: Patience
 ) -> list[FetchedImage]:
     store = ImageStore(folder)
 
-    def one(image: coco.Image) -> FetchedImage:
+    def one(image: Image) -> FetchedImage:
         path = folder / image.file_name
         if not path.is_file():
             fetch.fetch([urls[image.id]], path, patience=patience, quiet=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hrnetpose.artifacts import Crop
 from hrnetpose.data import crops as crop_files
-from hrnetpose.data.coco import Image
+from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
 
 Floats = npt.NDArray[np.float32]

@@ -1,7 +1,8 @@
 """Images from a folder, or from a zip that is read in place."""
 
+import os
 import threading
-import zipfile
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -13,15 +14,20 @@ from hrnetpose.stage import StageError
 
 LARGEST_IMAGE = 1 << 28
 """Bytes of an encoded image; it is read into memory."""
+REDUCED = 8
+"""What `check` divides sides by: a JPEG is then decoded in a fifth of the time."""
 
 
 class ImageStore:
     """Finds and decodes images by the file name that annotations give them.
 
+    The name may be relative to a folder further in (COCO's zips hold `val2017/NAME`, exports
+    `images/NAME`) or further out (`val2017/NAME` with the images of the folder `val2017`).
+
     Safe to use from several threads.
 
     Args:
-        path: a folder, or a zip whose members may be in a folder of their own (as COCO's are).
+        path: a folder or a zip.
 
     Raises:
         StageError: `path` is neither, or `archives.open_zip` refuses the zip.
@@ -30,24 +36,12 @@ class ImageStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._members: dict[str, zipfile.ZipInfo] | None = None
+        self._zip = None
         if path.is_dir():
             return
         if not path.exists():
             raise StageError(f"{path}: there is no such folder or zip of images")
         self._zip = archives.open_zip(path)
-        self._members = {}
-        self._ambiguous: set[str] = set()
-        for member in self._zip.infolist():
-            if not member.is_dir():
-                self._members[member.filename] = member
-        # COCO's val2017.zip holds val2017/000000000139.jpg.
-        short: dict[str, zipfile.ZipInfo] = {}
-        for inside, member in self._members.items():
-            name = PurePosixPath(inside).name
-            if name not in self._members and short.setdefault(name, member) is not member:
-                self._ambiguous.add(name)
-        self._members |= short
 
     def read(self, name: str) -> bytes:
         """Returns the encoded image.
@@ -55,23 +49,83 @@ class ImageStore:
         Raises:
             StageError: it is not there, or its zip member is damaged.
         """
-        if self._members is None:
-            file = self.path / name
-            if not file.resolve().is_relative_to(self.path.resolve()):
-                raise StageError(f"{self.path}: image {name!r} is outside this folder")
+        found = self.find(name)
+        if self._zip is None:
+            file = self.path / found
             try:
                 return file.read_bytes()
             except OSError as error:
                 raise StageError(f"{file}: image cannot be read: {error.strerror}") from error
-        if name not in self._members:
-            raise StageError(f"{self.path}: holds no image {name}")
-        if name in self._ambiguous:
-            raise StageError(f"{self.path}: holds several images {name}, in different folders")
-        member = self._members[name]
+        member = self._zip.getinfo(found)
         if member.file_size > LARGEST_IMAGE:
             raise StageError(f"{self.path}: image {name} has {member.file_size} bytes: no image")
         with self._lock, archives.reading(self.path, f"image {name}"):
             return self._zip.read(member)
+
+    def find(self, name: str) -> str:
+        """Returns where in the folder or zip an image is.
+
+        The name is checked, not where a link of the folder's owner leads.
+
+        Raises:
+            StageError: it is not there, there are several, or the name leads out of the folder.
+        """
+        parts = PurePosixPath(name.replace("\\", "/")).parts  # written on Windows
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            raise StageError(f"{self.path}: image {name!r} is outside this folder")
+        inside = name if self._has(name) else "/".join(parts)
+        if self._has(inside):
+            return inside
+        further_in = self._inner.get(inside, [])
+        if len(further_in) > 1:
+            raise StageError(
+                f"{self.path}: holds several images {name}, in different folders: "
+                f"{', '.join(further_in[:3])}"
+            )
+        if further_in:
+            return further_in[0]
+        outer = Path(os.path.abspath(self.path.with_suffix("") if self._zip else self.path)).parts
+        for count in range(1, len(parts)):
+            rest = "/".join(parts[count:])
+            if outer[-count:] == parts[:count] and self._has(rest):
+                return rest
+        raise StageError(f"{self.path}: holds no image {name}")
+
+    def _has(self, name: str) -> bool:
+        if self._zip is None:
+            return (self.path / name).is_file()
+        return name in self._zip.NameToInfo and not name.endswith("/")
+
+    @cached_property
+    def _inner(self) -> dict[str, list[str]]:
+        """What images are called from each folder on the way to them, from the second on."""
+        found: dict[str, list[str]] = {}
+        for name in self._names():
+            parts = name.split("/")
+            for start in range(1, len(parts)):
+                found.setdefault("/".join(parts[start:]), []).append(name)
+        return found
+
+    def _names(self) -> list[str]:
+        if self._zip is not None:
+            return [member.filename for member in self._zip.infolist() if not member.is_dir()]
+        return [
+            os.path.relpath(os.path.join(folder, name), self.path)
+            for folder, _, names in os.walk(self.path)
+            for name in names
+        ]
+
+    def check(self, name: str, width: int, height: int) -> None:
+        """Looks at an image as `decode` does, at an eighth of its size.
+
+        Raises:
+            StageError: it is missing, damaged, or not of the annotated size, give or take 7 pixels.
+        """
+        content = self.read(name)
+        image = _decoded(content, cv2.IMREAD_REDUCED_COLOR_8)
+        expected = (-(-height // REDUCED), -(-width // REDUCED))
+        if image is None or _truncated_jpeg(content) or image.shape[:2] != expected:
+            self.decode(name, width, height)  # which says what is wrong
 
     def decode(self, name: str, width: int, height: int) -> npt.NDArray[np.uint8]:
         """Decodes an image.
@@ -83,11 +137,7 @@ class ImageStore:
             StageError: it is missing, damaged, or not of the annotated size.
         """
         content = self.read(name)
-        encoded = np.frombuffer(content, np.uint8)
-        try:
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        except cv2.error:  # empty, or of an absurd size
-            image = None
+        image = _decoded(content, cv2.IMREAD_COLOR)
         if image is None or _truncated_jpeg(content):
             raise StageError(f"{self.path}: image {name} is damaged: it cannot be decoded whole")
         if image.shape[:2] != (height, width):
@@ -96,6 +146,13 @@ class ImageStore:
                 f"annotation says {width}x{height} (width x height)"
             )
         return image
+
+
+def _decoded(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), how)
+    except cv2.error:  # empty, or of an absurd size
+        return None
 
 
 def _truncated_jpeg(content: bytes) -> bool:

@@ -3,12 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 
-from hrnetpose.data.coco import Image
+import cv2
+import numpy as np
+
+from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.stage import StageError
 
 NAMED = 5
 """How many of the images in question an error names."""
+THUMBNAIL = (32, 32)
+ALIKE = 8.0
+"""Mean difference of grey levels, of 255, up to which two thumbnails show the same picture."""
 
 
 def refuse(
@@ -19,7 +25,8 @@ def refuse(
 ) -> list[str]:
     """Makes sure that two sets of images have none in common.
 
-    Images are the same if they have the same id or the same encoded bytes.
+    Images are the same if they have the same encoded bytes, or the same id and file name and show
+    the same picture, encoded again.  An id alone says nothing: many files are numbered from 1.
 
     Args:
         calibration: the images that int8 is calibrated on.
@@ -33,22 +40,41 @@ def refuse(
     Raises:
         StageError: some are in both, with the first of them; or an image cannot be read.
     """
-    ids = {image.id for image in evaluated}
-    same_id = [f"{image.file_name} (id {image.id})" for image in calibration if image.id in ids]
-    _refuse(calibration_store, "id", same_id)
     contents = {_digest(evaluated_store, image): image.file_name for image in evaluated}
     digests = [_digest(calibration_store, image) for image in calibration]
-    same_content = [
+    same = [
         f"{image.file_name} (the same as {contents[digest]})"
         for image, digest in zip(calibration, digests, strict=True)
         if digest in contents
     ]
-    _refuse(calibration_store, "content", same_content)
+    _refuse(calibration_store, "content", same)
+    named = {(image.id, image.file_name): image for image in evaluated}
+    again = [
+        f"{image.file_name} (id {image.id})"
+        for image in calibration
+        if (other := named.get((image.id, image.file_name)))
+        and _show_the_same(image, calibration_store, other, evaluated_store)
+    ]
+    _refuse(calibration_store, "name and picture", again)
     return digests
 
 
 def _digest(store: ImageStore, image: Image) -> str:
     return hashlib.sha256(store.read(image.file_name)).hexdigest()
+
+
+def _show_the_same(one: Image, store: ImageStore, other: Image, other_store: ImageStore) -> bool:
+    thumbnails = [
+        cv2.resize(
+            cv2.cvtColor(
+                found.decode(image.file_name, image.width, image.height), cv2.COLOR_BGR2GRAY
+            ),
+            THUMBNAIL,
+            interpolation=cv2.INTER_AREA,
+        ).astype(np.float32)
+        for image, found in ((one, store), (other, other_store))
+    ]
+    return float(np.abs(thumbnails[0] - thumbnails[1]).mean()) <= ALIKE
 
 
 def _refuse(store: ImageStore, what: str, offenders: list[str]) -> None:

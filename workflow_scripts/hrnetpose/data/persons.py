@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import files
-from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.annotations import Image, Person
 from hrnetpose.stage import StageError
 
 _COLUMNS = {

@@ -1,8 +1,8 @@
 """COCO's keypoint evaluation in two steps: match once, then take the figures of any resample.
 
-The figures equal those of pycocotools' COCOeval (iouType "keypoints").  `match` pairs predictions
-with annotated persons, image by image; `accumulate` draws precision over recall from the pairs,
-with each image counted as often as asked.
+The figures equal those of pycocotools' COCOeval (iouType "keypoints") where ids start at 1.
+`match` pairs predictions with annotated persons, image by image; `accumulate` draws precision over
+recall from the pairs, with each image counted as often as asked.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose.artifacts import Metrics
+from hrnetpose.data.annotations import MOST_PERSONS, Annotations
 from hrnetpose.pose import oks
 from hrnetpose.pose.oks import Doubles
 
@@ -23,35 +24,9 @@ Counts = npt.NDArray[np.int64]
 THRESHOLDS: Doubles = np.linspace(0.5, 0.95, 10)
 RECALLS: Doubles = np.linspace(0.0, 1.0, 101)
 AREAS = {"all": (0.0, 1e5**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e5**2)}
-MAX_DETECTIONS = 20
 
 # A prediction's fate at a threshold.
 FALSE, TRUE, IGNORED = 0, 1, -1
-
-
-@dataclass(frozen=True)
-class Truths:
-    """The annotated persons of a dataset, G in all, on I images.
-
-    Attributes:
-        image_ids: int64 [I], all images to evaluate on, rising.
-        ids: int64 [G].
-        images: intp [G], indices into `image_ids`.
-        keypoints: float64 [G, K, 3], x, y in pixels and the visibility, 0 if not labelled.
-        boxes: float64 [G, 4], x, y, width, height in pixels.
-        areas: float64 [G] in square pixels.
-        crowds: bool [G], that stand for many persons, and can be matched many times.
-        ignored: bool [G], that need not be found: crowds and persons without keypoints.
-    """
-
-    image_ids: Counts
-    ids: Counts
-    images: Indices
-    keypoints: Doubles
-    boxes: Doubles
-    areas: Doubles
-    crowds: Booleans
-    ignored: Booleans
 
 
 @dataclass(frozen=True)
@@ -90,15 +65,16 @@ class Matches:
     fates: npt.NDArray[np.int8]
 
 
-def match(truths: Truths, detections: Detections, sigmas: npt.ArrayLike) -> Matches:
+def match(truths: Annotations, detections: Detections, sigmas: npt.ArrayLike) -> Matches:
     """Matches the best 20 predictions of each image with its annotated persons.
 
     Predictions choose in the order of their scores, at each threshold and for each range of areas:
     each the person with the highest OKS that is still free; one that is to be ignored only if
     there is no other.
 
-    A match with the annotation whose id is 0 counts as none, as in COCOeval.  A keypoint that is
-    NaN is infinitely far away, while COCOeval lets it match whatever comes last.
+    Two things differ from COCOeval: ids change nothing, while there a match with the annotation
+    whose id is 0 counts as none; and a keypoint that is NaN is infinitely far away, while there it
+    matches whatever comes last.
 
     Args:
         truths: the annotated persons.
@@ -133,7 +109,6 @@ def match(truths: Truths, detections: Detections, sigmas: npt.ArrayLike) -> Matc
             np.stack(similarities, axis=1),
             out_of_range[:, there],
             truths.crowds[there],
-            truths.ids[there] != 0,
             fates[:, :, here],
         )
     count = len(truths.image_ids)
@@ -152,7 +127,7 @@ def _best_of_each_image(images: Indices, scores: Doubles) -> Indices:
     """Returns the predictions that count, by image, then by falling score."""
     order = np.lexsort((-scores, images))
     first = np.searchsorted(images[order], images[order])
-    return order[np.arange(len(order)) - first < MAX_DETECTIONS]
+    return order[np.arange(len(order)) - first < MOST_PERSONS]
 
 
 def _outside(areas: Doubles, ranges: Doubles) -> Booleans:
@@ -179,7 +154,6 @@ def _match_image(
     similarities: Doubles,
     ignored: Booleans,
     crowds: Booleans,
-    counted: Booleans,
     fates: npt.NDArray[np.int8],
 ) -> None:
     """Settles the fates of one image's predictions, in place.
@@ -188,7 +162,6 @@ def _match_image(
         similarities: float64 [D, G], predictions by falling score.
         ignored: bool [A, G].
         crowds: bool [G].
-        counted: bool [G], false for the id that COCOeval takes for none.
         fates: int8 [A, T, D], what becomes of each prediction that is not matched.
     """
     areas, thresholds = np.ogrid[: fates.shape[0], : fates.shape[1]]
@@ -200,8 +173,7 @@ def _match_image(
         possible = np.where(wanted.any(axis=2, keepdims=True), wanted, possible)
         chosen = np.where(possible, similarities[rank], -1).argmax(axis=2)
         matched = possible.any(axis=2)
-        fate = np.where(counted[chosen], TRUE, fates[:, :, rank])
-        fate = np.where(ignored[areas, chosen], IGNORED, fate)
+        fate = np.where(ignored[areas, chosen], IGNORED, TRUE)
         fates[:, :, rank] = np.where(matched, fate, fates[:, :, rank])
         free[areas, thresholds, chosen] &= ~matched | crowds[chosen]
 

@@ -7,19 +7,19 @@ is the keypoints alone.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from hrnetpose.data.annotations import Annotations
 from hrnetpose.pose import evaluation, oks
-from hrnetpose.pose.evaluation import Detections, Truths
+from hrnetpose.pose.evaluation import Detections
 from hrnetpose.pose.oks import Doubles
 
 Indices = npt.NDArray[np.intp]
 
 PCK_FRACTIONS = (0.05, 0.1, 0.2)
-# Labelled keypoints of a person: few, some, most.
-VISIBILITY_BINS = ((1, 5), (6, 10), (11, 17))
 
 
 def pairs(
@@ -37,7 +37,9 @@ def pairs(
     return truths, predictions
 
 
-def mean_oks(predicted: Doubles, truths: Truths, rows: Indices, sigmas: npt.ArrayLike) -> float:
+def mean_oks(
+    predicted: Doubles, truths: Annotations, rows: Indices, sigmas: npt.ArrayLike
+) -> float:
     """Returns the mean OKS of predictions with the persons that they belong to.
 
     Args:
@@ -110,11 +112,17 @@ def mean_and_median(distance: Doubles) -> tuple[Doubles, Doubles]:
     return _over_persons(np.nanmean, distance), _over_persons(np.nanmedian, distance)
 
 
+def visibility_bins(keypoints: int) -> list[tuple[int, int]]:
+    """Returns ranges of labelled keypoints of a person: few, some, most; COCO's 5, 10 and 17."""
+    ends = [round(keypoints * share / 17) for share in (0, 5, 10, 17)]
+    return [(low + 1, high) for low, high in pairwise(ends) if low < high]
+
+
 def ap_by_visible_keypoints(
-    truths: Truths,
+    truths: Annotations,
     detections: Detections,
     sigmas: npt.ArrayLike,
-    bins: Sequence[tuple[int, int]] = VISIBILITY_BINS,
+    bins: Sequence[tuple[int, int]],
 ) -> list[float | None]:
     """Returns the AP of the persons with so many labelled keypoints.
 

@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import Metrics
-from hrnetpose.pose import evaluation
-from hrnetpose.pose.evaluation import Detections, Truths
+from hrnetpose.pose.evaluation import Detections
 from hrnetpose.pose.nms import Indices, nms, soft_nms
-from hrnetpose.stage import StageError
 
 KEYPOINT_SCORE_THRESHOLD = 0.2
 OKS_NMS_THRESHOLD = 0.9
@@ -130,70 +127,6 @@ def _sizes(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
 
 
-def person_category(annotations: dict[str, Any]) -> int:
-    """Returns the id of the category that has keypoints.
-
-    Raises:
-        StageError: no annotation has keypoints, or those of several categories have.
-    """
-    categories = {
-        entry.get("category_id", 1) for entry in annotations["annotations"] if "keypoints" in entry
-    }
-    if len(categories) != 1:
-        found = ", ".join(map(str, sorted(categories))) or "none"
-        raise StageError(
-            f"the categories with keypoints are: {found}; expected one, since AP is taken over one"
-        )
-    return categories.pop()
-
-
-def truths(annotations: dict[str, Any]) -> Truths:
-    """Returns the annotated persons, with what small annotation tools leave out filled in.
-
-    Args:
-        annotations: COCO annotations; they are not changed.  `num_keypoints`, `iscrowd` and `area`
-            may be missing; the area is then 0.53 of the box, COCO's mean.
-
-    Raises:
-        StageError: no annotation has keypoints, or those of several categories have.
-    """
-    person_category(annotations)
-    image_ids = np.unique(np.array([entry["id"] for entry in annotations["images"]], np.int64))
-    known = set(image_ids.tolist())
-    persons = [
-        entry
-        for entry in annotations["annotations"]
-        if "keypoints" in entry and entry["image_id"] in known
-    ]
-    keypoints = _triples(persons)
-    boxes = np.array([entry["bbox"] for entry in persons], np.float64).reshape(-1, 4)
-    labelled = (keypoints[..., 2] > 0).sum(axis=1).tolist()
-    guessed = (boxes[:, 2] * boxes[:, 3] * 0.53).tolist()
-    crowds = np.array([bool(entry.get("iscrowd")) for entry in persons], bool)
-    without = [
-        entry.get("num_keypoints", count) == 0
-        for entry, count in zip(persons, labelled, strict=True)
-    ]
-    areas = [entry.get("area", area) for entry, area in zip(persons, guessed, strict=True)]
-    images = np.array([entry["image_id"] for entry in persons], np.int64)
-    return Truths(
-        image_ids=image_ids,
-        ids=np.array([entry["id"] for entry in persons], np.int64),
-        images=np.searchsorted(image_ids, images),
-        keypoints=keypoints,
-        boxes=boxes,
-        areas=np.array(areas, np.float64),
-        crowds=crowds,
-        ignored=crowds | np.array(without, bool),
-    )
-
-
-def _triples(entries: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
-    """Their keypoints [N, K, 3]."""
-    flat = np.array([entry["keypoints"] for entry in entries], np.float64)
-    return flat.reshape(len(entries), flat.shape[-1] // 3, 3)
-
-
 def from_coco(results: list[dict[str, Any]]) -> Detections:
     """Returns COCO results as the evaluation takes them.
 
@@ -201,7 +134,8 @@ def from_coco(results: list[dict[str, Any]]) -> Detections:
         results: all of the category that is evaluated; a result's size is that of its `bbox`, or
             else that of the rectangle around its keypoints.
     """
-    keypoints = _triples(results)[..., :2]
+    flat = np.array([entry["keypoints"] for entry in results], np.float64)
+    keypoints = flat.reshape(len(results), flat.shape[-1] // 3, 3)[..., :2]
     sizes = [
         entry["bbox"][2:] if "bbox" in entry else np.ptp(points, axis=0).tolist()
         for entry, points in zip(results, keypoints, strict=True)
@@ -212,20 +146,3 @@ def from_coco(results: list[dict[str, Any]]) -> Detections:
         scores=np.array([entry["score"] for entry in results], np.float64),
         areas=np.array([width * height for width, height in sizes], np.float64),
     )
-
-
-def evaluate(
-    annotations: dict[str, Any], results: list[dict[str, Any]], sigmas: npt.ArrayLike
-) -> Metrics:
-    """Returns the figures of COCO's keypoint evaluation.
-
-    Args:
-        annotations: COCO annotations; they are not changed.
-        results: COCO results.
-        sigmas: the OKS constants, one per keypoint.
-
-    Raises:
-        StageError: no annotation has keypoints, or those of several categories have.
-        ValueError: a result is on an image that is not annotated.
-    """
-    return evaluation.accumulate(evaluation.match(truths(annotations), from_coco(results), sigmas))

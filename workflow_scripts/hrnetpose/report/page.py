@@ -39,8 +39,9 @@ def render(
     models: Sequence[ModelCard],
     stages: Sequence[Stage],
     pictures: Sequence[Picture],
+    warnings: Sequence[str] = (),
 ) -> str:
-    """Returns the page."""
+    """Returns the page; `warnings` say what was found in the data."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -59,6 +60,7 @@ def render(
         models=models,
         stages=stages,
         pictures=pictures,
+        warnings=warnings,
         most_fps=table.fastest(rows).perf.throughput.fps,
         host=rows[0].perf.host,
         versions=dict(sorted({k: v for row in rows for k, v in row.perf.versions.items()}.items())),

@@ -95,8 +95,8 @@ def published(figures: dict[str, float] | None) -> str:
     )
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    """Returns the summary for a terminal."""
+def as_text(rows: Sequence[Row], warnings: Sequence[str] = ()) -> str:
+    """Returns the summary for a terminal; `warnings` say what was found in the data."""
     header = (
         "variant",
         "backend",
@@ -138,15 +138,16 @@ def as_text(rows: Sequence[Row]) -> str:
 
     rule = "  ".join("-" * width for width in widths)
     table = [format_line(header), rule, *map(format_line, lines)]
-    return "\n".join([*table, *_notes(rows)]) + "\n"
+    return "\n".join([*table, *_notes(rows, warnings)]) + "\n"
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
     """Returns what must be known of figures, a paragraph for each kind."""
     invalid = [f"  {row.name}: {'; '.join(row.perf.invalid)}" for row in rows if row.perf.invalid]
     verdicts = [f"  {row.name}: {row.verdict}" for row in rows if row.verdict]
     protocols = [f"  {letter}: {label}" for label, letter in labels(rows).items()]
     return [
+        *(["", "found in the data:", *(f"  {text}" for text in warnings)] if warnings else []),
         *(
             ["", "AP of different protocols, which do not compare:", *protocols]
             if protocols

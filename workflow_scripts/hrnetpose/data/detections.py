@@ -1,0 +1,106 @@
+"""Boxes of a person detector, in COCO's result format."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnetpose.artifacts import Finding
+from hrnetpose.data import findings
+from hrnetpose.data.annotations import Annotations, Image, Person, with_persons
+from hrnetpose.data.values import four_numbers, is_number, shown, whole
+from hrnetpose.stage import StageError
+
+
+def read(
+    path: Path, annotations: Annotations, minimum_score: float = 0.0
+) -> tuple[list[Image], list[Finding]]:
+    """Returns the images on which a detector found persons, with its boxes.
+
+    Boxes are taken as they are, not clipped, and numbered in the order of the file, as mmpose's
+    CocoDataset does.  Boxes on images that are not annotated are left out.
+
+    Args:
+        path: boxes in COCO's result format, [{image_id, category_id, bbox, score}, ...].
+        annotations: say which images there are, and which category the persons are.
+        minimum_score: boxes with a lower score are left out.
+
+    Raises:
+        StageError: the file is missing, malformed, or has no box on the annotated images.
+    """
+    entries = _load(path)
+    places = {number: place for place, number in enumerate(annotations.image_ids.tolist())}
+    persons: dict[int, list[Person]] = {}
+    categories: Counter[int] = Counter()
+    boxes, on_images = [], []
+    number = elsewhere = 0
+    for index, entry in enumerate(entries):
+        where = f"{path}: detection {index}"
+        missing = [n for n in ("image_id", "category_id", "bbox", "score") if n not in entry]
+        if missing:
+            raise StageError(f"{where} lacks `{missing[0]}`")
+        category = whole(entry, "category_id", where)
+        categories[category] += 1
+        if category != annotations.category:
+            continue
+        number += 1
+        image = whole(entry, "image_id", where)
+        if image not in places:
+            elsewhere += 1
+            continue
+        given = four_numbers(entry["bbox"])
+        if given is None:
+            raise StageError(
+                f"{where}: bbox is {shown(entry['bbox'])}; expected four finite numbers"
+            )
+        score = entry["score"]
+        if not is_number(score) or not abs(score) < 1e38:
+            raise StageError(f"{where}: score is {shown(score)}; expected a number")
+        boxes.append(given)
+        on_images.append(places[image])
+        if np.float32(score) < np.float32(minimum_score):
+            continue
+        box = np.array(given, np.float32)
+        box[2:] += box[:2]
+        persons.setdefault(image, []).append(Person(number - 1, image, box, float(score)))
+    if not persons:
+        wanted = f"category {annotations.category}, {annotations.category_name!r}"
+        seen = ", ".join(f"{kind} ({count} boxes)" for kind, count in sorted(categories.items()))
+        raise StageError(
+            f"{path}: no person box on the annotated images: {wanted} has {number}, of which "
+            f"{elsewhere} are on other images and {len(boxes)} have a score below {minimum_score}; "
+            f"categories found: {seen or 'none'}"
+        )
+    told = [
+        findings.finding(
+            "boxes_elsewhere",
+            elsewhere,
+            "{} detected boxes are on images that are not annotated: left out",
+            boxes="det",
+        ),
+        findings.finding(
+            "boxes_of_others",
+            len(entries) - number,
+            f"{{}} detected boxes are of other categories than {annotations.category}: left out",
+            boxes="det",
+        ),
+        *findings.of_boxes(boxes, annotations.sizes[on_images], "det"),
+    ]
+    return with_persons(annotations, persons), [one for one in told if one.count]
+
+
+def _load(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StageError(
+            f"{path}: there is no such file of detected boxes; put it there, or evaluate with "
+            "`protocols: {boxes: [gt]}`"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise StageError(f"{path}: not JSON ({error}); fetch or write it again") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise StageError(f"{path}: expected a list of detections in COCO's result format")
+    return entries
