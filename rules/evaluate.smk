@@ -11,6 +11,8 @@ rule predict_keypoints:
         code=engine_code("predict_keypoints"),
         engine="build/engines/{variant}/engine.bin",
         card="build/engines/{variant}/engine.json",
+        # To stop before hours are spent; predictions do not depend on it.
+        audit=ancient(f"build/datasets/{PLAN.config.dataset}/audit.json"),
         crops=evaluated_crops("crops", "npy"),
         instances=evaluated_crops("instances", "npz"),
     output:
@@ -28,8 +30,8 @@ rule predict_keypoints:
         folder=subpath(input.engine, parent=True),
         flip=[int(flip) for flip in PLAN.config.protocols.flip],
     shell:
-        "python {input.code[0]:q} --engine {params.folder:q} --crops {input.crops:q}"
-        " --instances {input.instances:q} --flip {params.flip} --threads {threads}"
+        "python {input.code[0]:q} --engine {params.folder:q} --audit {input.audit:q}"
+        " --crops {input.crops:q} --instances {input.instances:q} --flip {params.flip} --threads {threads}"
         " --output {output:q} --log {log:q}"
 
 

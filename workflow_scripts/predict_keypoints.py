@@ -1,7 +1,7 @@
 """Run an engine over crops, plain and mirrored, and decode keypoints for both protocols.
 
-    python workflow_scripts/predict_keypoints.py --engine build/engines/bf16 --crops crops.npy \\
-        --instances instances.npz --output predictions.npz
+    python workflow_scripts/predict_keypoints.py --engine build/engines/bf16 --audit audit.json \\
+        --crops crops.npy --instances instances.npz --output predictions.npz
 """
 
 import argparse
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import engines, files, stage
+from hrnetpose.artifacts import Audit
 from hrnetpose.data import crops as crop_files
+from hrnetpose.data.keypoint_names import match_names
 from hrnetpose.pose import predict
 from hrnetpose.stage import StageError
 
@@ -20,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
+    command.add_argument("--audit", type=Path, required=True, help="of the dataset (JSON)")
     command.add_argument("--crops", type=Path, required=True, help="uint8 crops (.npy)")
     command.add_argument("--instances", type=Path, required=True, help="which crop is whose (.npz)")
     command.add_argument(
@@ -38,13 +41,17 @@ def main(args: argparse.Namespace) -> None:
     crops = crop_files.read(args.crops)
     instances = crop_files.read_instances(args.instances, len(crops))
     engine, card = engines.open_engine(args.engine, args.threads)
+    audit = Audit.read(args.audit)
+    names = card.model.keypoints.names
+    if isinstance(reason := match_names(audit.keypoints, audit.number_of_keypoints, names), str):
+        raise StageError(f"{args.audit}: category {audit.category!r} {reason}")
     size = (card.model.crop.height, card.model.crop.width)
     if crops.shape[1:3] != size:
         raise StageError(
             f"{args.crops}: crops are {crops.shape[1]}x{crops.shape[2]}, but {args.engine} takes "
             f"{size[0]}x{size[1]}"
         )
-    joints = len(card.model.keypoints.names)
+    joints = len(names)
     positions = np.zeros((len(args.flip), len(crops), joints, 2), np.float32)
     scores = np.zeros((len(args.flip), len(crops), joints), np.float32)
     with engine:

@@ -12,6 +12,7 @@ import pytest
 
 from hrnetpose.artifacts import FetchedImages
 from hrnetpose.data import calibration, coco
+from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.transfer import Patience
 from hrnetpose.stage import StageError
@@ -114,8 +115,8 @@ def test_several_are_fetched_at_a_time(place: Place, server: Server) -> None:
 def test_what_is_fetched_is_a_dataset(place: Place) -> None:
     manifest = place.bring(5)
 
-    content = coco.read(place.annotations)
-    images = coco.ground_truth(content, place.annotations)
+    content = coco.load(place.annotations)
+    images = ground_truth(coco.parse(content, place.annotations))
     assert [image.id for image in images] == [image.id for image in manifest.images]
     store = ImageStore(place.archive)
     for image in images:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hrnetpose import files
 from hrnetpose.artifacts import Crop
 from hrnetpose.data import coco, crops, cutting
-from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.annotations import Image, Person, ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 from hrnetpose.stage import StageError
@@ -150,7 +150,7 @@ def test_real_crops_are_those_of_mmpose(
     mmpose: SimpleNamespace, real: Path, tmp_path: Path
 ) -> None:
     path = real / "annotations" / "person_keypoints_val2017.json"
-    images = Persons.of(coco.ground_truth(coco.read(path), path), "gt").first(40)
+    images = Persons.of(ground_truth(coco.read(path)), "gt").first(40)
 
     assert_same_as_mmpose(mmpose, images, real / "images" / "val2017", PLAIN, tmp_path)
 

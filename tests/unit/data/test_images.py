@@ -189,12 +189,70 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, png: bytes, na
     assert "is outside this folder" in refusal(ImageStore(tmp_path / "images"), name)
 
 
-def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path, png: bytes) -> None:
-    (tmp_path / "secret.png").write_bytes(png)
+def test_a_folder_of_links_is_one_of_images(tmp_path: Path, png: bytes) -> None:
+    """As DVC, caches and subsets make them: the name is checked, not where a link leads."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "9f86d0").write_bytes(png)
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "images" / "a.png").symlink_to(tmp_path / "cache" / "9f86d0")
+    (tmp_path / "images" / "b.png").symlink_to(tmp_path / "cache" / "gone")
+    opened = ImageStore(tmp_path / "images")
 
-    assert "is outside this folder" in refusal(ImageStore(tmp_path / "images"), "a.png")
+    assert opened.read("a.png") == png
+    assert "holds no image b.png" in refusal(opened, "b.png")
+
+
+def places(tmp_path: Path, form: str, *names: str) -> ImageStore:
+    """A folder or a zip `val` that holds files of these names; their content is their name."""
+    if form == "folder":
+        for name in names:
+            file = tmp_path / "val" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(name)
+        return ImageStore(tmp_path / "val")
+    with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return ImageStore(tmp_path / "val.zip")
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize(
+    ("holds", "name", "found"),
+    [
+        ("images/a.jpg", "a.jpg", "images/a.jpg"),  # the root of an export
+        ("export/images/train/a.jpg", "train/a.jpg", "export/images/train/a.jpg"),
+        ("a.jpg", "val/a.jpg", "a.jpg"),  # the annotations were made one folder further out
+        ("cam1/a.jpg", "val/cam1/a.jpg", "cam1/a.jpg"),
+        ("images/a.jpg", "images\\a.jpg", "images/a.jpg"),  # written on Windows
+        ("a\\b.jpg", "a\\b.jpg", "a\\b.jpg"),
+        ("./a.jpg".removeprefix("./"), "./a.jpg", "a.jpg"),
+    ],
+)
+def test_a_name_may_be_relative_to_another_folder(
+    tmp_path: Path, form: str, holds: str, name: str, found: str
+) -> None:
+    assert places(tmp_path, form, holds).read(name) == found.encode()
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_no_other_image_is_taken_for_it(tmp_path: Path, form: str) -> None:
+    opened = places(tmp_path, form, "cam1/a.jpg", "cam2/a.jpg", "cam2/b.jpg")
+
+    assert "holds several images a.jpg, in different folders" in refusal(opened, "a.jpg")
+    assert "holds no image" in refusal(opened, "cam1/b.jpg")
+    assert "holds no image" in refusal(opened, "train/b.jpg")
+    assert opened.read("cam2/a.jpg") == b"cam2/a.jpg"
+
+
+def test_a_check_finds_what_decoding_finds(store: Make, image: Pixels, jpeg: bytes) -> None:
+    other = cv2.imencode(".jpg", cv2.resize(image, (WIDTH + 9, HEIGHT)))[1].tobytes()
+    opened = store({"whole.jpg": jpeg, "cut.jpg": jpeg[:-9], "other.jpg": other, "text.jpg": b"?"})
+
+    opened.check("whole.jpg", WIDTH, HEIGHT)
+    for name in ("cut.jpg", "other.jpg", "text.jpg", "missing.jpg"):
+        with pytest.raises(StageError, match=name):
+            opened.check(name, WIDTH, HEIGHT)
 
 
 def test_a_folder_that_is_a_link_is_a_folder(tmp_path: Path, png: bytes) -> None:

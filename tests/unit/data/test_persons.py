@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.annotations import Image, Person
 from hrnetpose.data.persons import Persons
 from hrnetpose.stage import StageError
 

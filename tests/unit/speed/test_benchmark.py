@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from hrnetpose import files
 from hrnetpose.artifacts import EngineCard, Perf
-from hrnetpose.data.coco import Image, Person
+from hrnetpose.data.annotations import Image, Person
 from hrnetpose.data.persons import Persons
 
 RunStage = Callable[..., None]
