@@ -158,7 +158,7 @@ def _choose_category(
                 persons=len(members),
             )
         )
-    known = f"categories with keypoints: {', '.join(map(str, found))}"
+    known = f"categories with keypoints: {listed(found)}"
     fitting = found
     if wanted is not None:
         fitting = [one for one in found if spelling(one.name) == spelling(wanted)]
