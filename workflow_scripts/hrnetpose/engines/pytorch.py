@@ -1,6 +1,7 @@
 """PyTorch: the original model of mmpose, the reference that other engines are held against.
 
-The engine file holds the checkpoint's tensors and the model's description, nothing executable.
+The engine file holds the checkpoint's tensors and the model's description, nothing executable; the
+modules that its classes come from are named in it, with the hashes of their files.
 """
 
 import io
@@ -26,6 +27,7 @@ from hrnetpose.engines.base import (
     Phases,
     in_order,
     majority,
+    rebuild,
 )
 from hrnetpose.stage import StageError
 
@@ -67,19 +69,19 @@ class PyTorchEngine(Engine):
     def __enter__(self) -> Self:
         import torch
 
-        from hrnetpose.model import mmpose
+        from hrnetpose.model import mmpose, modules
 
         torch.set_num_threads(self._threads)
         try:
             content = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise StageError(f"{self._file}: PyTorch cannot load it: {error}") from error
-        estimator = mmpose.import_mmpose().registry.MODELS.build(content["model"])
+        mmpose.import_mmpose()  # its placeholders first
+        modules.require(content["modules"], self._file, rebuild(self._file.parent))
+        estimator = mmpose.build(content["model"], str(self._file))
         estimator.load_state_dict(content["state_dict"], strict=True)
         self._dtype = getattr(torch, _DTYPES[self._card.requested])
-        self._estimator = estimator.eval().to(
-            self._device, self._dtype, memory_format=torch.channels_last
-        )
+        self._estimator = estimator.to(self._device, self._dtype, memory_format=torch.channels_last)
         self._heatmaps = mmpose.heatmaps
         model = self._card.model
         self._mean = torch.tensor(model.mean, device=self._device).view(1, 3, 1, 1)
@@ -256,13 +258,16 @@ def build(request: BuildRequest, output: Path) -> None:
 
     config = mmpose.read_config(request.card.config)
     estimator = mmpose.build_model(config, request.weights)
-    description = config.model.to_dict()
-    description["backbone"].pop("init_cfg", None)
+    content = {
+        "model": mmpose.describe(config),
+        "modules": mmpose.modules_of(config, estimator),
+        "state_dict": estimator.state_dict(),
+    }
     # Into memory first: in a file, torch writes the file's own name into it.
-    content = io.BytesIO()
-    torch.save({"model": description, "state_dict": estimator.state_dict()}, content)
+    saved = io.BytesIO()
+    torch.save(content, saved)
     with files.atomic_path(output) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(saved.getbuffer())
 
 
 def lacking(options: Mapping[str, Any]) -> str | None:
