@@ -34,9 +34,10 @@ _LONGEST_PREFIX = 8
 """In parts of a name, such as the two of `module.model.`."""
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|teacher|shadow)([._]|$)")
 _OF_TRAINING = re.compile(
-    r"(^|\.)(loss(es)?|loss_\w+|\w+_loss(es)?|criterion\w*|num_batches_tracked)(\.|$)"
+    r"(^|\.)(loss(es)?|loss_\w+|\w+_loss(es)?|criterion\w*|(\w+_)?metrics?|num_batches_tracked)(\.|$)"
     r"|^(steps|n_averaged|num_updates|decay|epoch|global_step)$"
 )
+_SIZES = re.compile(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)")
 _SIGNATURES = {
     b"version https://git-lfs": "a pointer of Git LFS; run `git lfs pull` where it comes from",
     b"\x89HDF": "a file of HDF5, as Keras writes it",
@@ -80,9 +81,9 @@ def load(model: torch.nn.Module, path: Path, config: str) -> None:
             for name, value in chosen.values.items()
             if isinstance(value, Values | torch.Tensor)
         }
-    for name in own.keys() & chosen.values.keys():
-        value = chosen.values[name]
+    for name in (name for name in own if name in chosen.values):
         if name not in state:
+            value = chosen.values[name]
             raise StageError(f"{path}: {name} is {_kind_of_value(value)}; expected a dense tensor")
         if own[name].is_floating_point() and state[name].dtype not in _FLOATS:
             raise StageError(
@@ -94,18 +95,18 @@ def load(model: torch.nn.Module, path: Path, config: str) -> None:
         # mmpose's own hooks rename what older checkpoints call otherwise, as keypoint_head.*
         keys = model.load_state_dict(state, strict=False)
     except Exception as error:
-        raise StageError(_misfit(path, config, own, state)) from error
+        raise StageError(_misfit(path, config, str(error))) from error
     unexpected = [*keys.unexpected_keys, *chosen.others]
     training = [name for name in unexpected if _is_of_training(name, own)]
     unknown = sorted(set(unexpected) - set(training))
     if keys.missing_keys or unknown:
         raise StageError(_difference(path, config, len(own), keys.missing_keys, unknown))
     _check_finite(model, path)
-    logging.info("%s: weights from %s", path, chosen)
+    logging.info("%s: weights from %s", path, chosen.place)
     stored = sorted({_dtype(value) for name, value in state.items() if name in own})
     logging.info("stored as %s", ", ".join(stored))
-    if chosen.alternatives:
-        logging.info("other weights of this model in it: %s", ", ".join(chosen.alternatives))
+    if chosen.copies:
+        logging.info("other weights of this model in it: %s", ", ".join(map(str, chosen.copies)))
     if training:
         logging.info("left out, of training: %s (first: %s)", len(training), training[0])
 
@@ -234,31 +235,42 @@ def _kind_of_json(path: Path) -> str:
 # --- state dicts ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where in a checkpoint there may be weights of the model.
+
+    Attributes:
+        key: of the state dict; empty if the checkpoint is one.
+        prefix: what its names have before the model's.
+        state: the state dict.
+        hits: how many of its names are the model's.
+    """
+
+    key: str
+    prefix: str
+    state: dict[Any, Any]
+    hits: int
+
+    def __str__(self) -> str:
+        place = f"`{_shorten(self.key)}`" if self.key else "the file itself"
+        return f"{place}, names after `{_shorten(self.prefix)}`" if self.prefix else place
+
+
 @dataclass
 class _Chosen:
     """A state dict.
 
     Attributes:
-        key: where it is in the checkpoint; empty if it is the checkpoint.
-        prefix: what all its names have before the model's.
+        place: where it was found.
         values: name, without the prefix -> value.
         others: names without the prefix that others have.
-        alternatives: other weights of the same model.
+        copies: other weights of the same model.
     """
 
-    key: str
-    prefix: str
+    place: _Place
     values: dict[str, Any]
     others: list[str]
-    alternatives: list[str]
-
-    def __str__(self) -> str:
-        return _place(self.key, self.prefix)
-
-
-def _place(key: str, prefix: str) -> str:
-    place = f"`{key}`" if key else "the file itself"
-    return f"{place}, names after `{prefix}`" if prefix else place
+    copies: list[_Place]
 
 
 def _choose(content: Any, own: Collection[str], path: Path) -> _Chosen:
@@ -270,43 +282,44 @@ def _choose(content: Any, own: Collection[str], path: Path) -> _Chosen:
     Raises:
         StageError: there is none, or there are several and no telling which is meant.
     """
-    found = [
-        (hits, key, prefix, state)
+    places = [
+        _Place(key, prefix, state, hits)
         for key, state in _state_dicts(content)
         for prefix, hits in _prefixes(state, own).items()
     ]
-    best = max((hits for hits, *_ in found), default=0)
-    if not best and (model := _whole_model(content)):
+    best = max((place.hits for place in places), default=0)
+    if not best and (whole := _whole_model(content)):
         raise StageError(
-            f"{path}: {model} is a whole pickled model, and reading it would run its code; where "
+            f"{path}: {whole} is a whole pickled model, and reading it would run its code; where "
             "it was trained, save `model.state_dict()` with torch.save instead"
         )
-    if not found:
+    if not places:
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else ""
-        raise StageError(
-            f"{path}: no `state_dict` of tensors in it"
-            + (f", only {_shorten(keys)}" if keys else "")
-            + f"; {_EXPECTED}"
-        )
-    if not best:  # of another model: the largest one is shown
-        found = [max(found, key=lambda one: len(one[3]))]
-    full = [one for one in found if one[0] == best]
-    plain = [one for one in full if not _AVERAGED.search(one[1] + "." + one[2])] or full
-    named = [one for one in plain if one[1] == "state_dict"] if len(plain) > 1 else plain
-    if len(named) != 1:
-        places = " and ".join(_place(key, prefix) for _, key, prefix, _ in plain)
-        raise StageError(
-            f"{path}: weights of this model are in {places}; save the one that is meant as "
-            "`state_dict`"
-        )
-    _, key, prefix, state = named[0]
-    names = [name for name in state if isinstance(name, str)]
+        found = f", only {_shorten(keys)}" if keys else ""
+        raise StageError(f"{path}: no `state_dict` of tensors in it{found}; {_EXPECTED}")
+    if not best:  # of another model: the largest one is compared
+        places = [max(places, key=lambda place: len(place.state))]
+    equal = [place for place in places if place.hits == best]
+    meant = [place for place in equal if not _AVERAGED.search(f"{place.key}.{place.prefix}")]
+    meant = meant or equal
+    if len(meant) > 1:
+        named = [place for place in meant if place.key == "state_dict"]
+        if len(named) != 1:
+            raise StageError(
+                f"{path}: weights of this model are in {' and '.join(map(str, meant))}; save the "
+                "one that is meant as `state_dict`"
+            )
+        meant = named
+    [chosen] = meant
+    copies = [place for place in equal if place is not chosen]
+    beside = tuple(p.prefix for p in copies if p.state is chosen.state and p.prefix)
+    names = [n for n in chosen.state if isinstance(n, str) and not n.startswith(beside)]
+    prefix = chosen.prefix
     return _Chosen(
-        key=key,
-        prefix=prefix,
-        values={n.removeprefix(prefix): state[n] for n in names if n.startswith(prefix)},
+        place=chosen,
+        values={n.removeprefix(prefix): chosen.state[n] for n in names if n.startswith(prefix)},
         others=[n for n in names if not n.startswith(prefix)],
-        alternatives=[_place(one[1], one[2]) for one in full if one is not named[0]],
+        copies=copies,
     )
 
 
@@ -412,19 +425,14 @@ def _check_finite(model: torch.nn.Module, path: Path) -> None:
         )
 
 
-def _misfit(
-    path: Path, config: str, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
-) -> str:
-    """Says why a state dict cannot be loaded."""
-    wrong = [n for n in own if n in state and own[n].shape != state[n].shape]
+def _misfit(path: Path, config: str, error: str) -> str:
+    """Says why a state dict cannot be loaded, from what PyTorch says of it."""
+    wrong = _SIZES.findall(error)
     if not wrong:
-        return f"{path}: does not belong to {config}: a tensor cannot be loaded; {_EXPECTED}"
-    name = wrong[0]
-    others = f"; so are the shapes of {len(wrong) - 1} other tensors" if len(wrong) > 1 else ""
-    return (
-        f"{path}: does not belong to {config}: {name} is {list(state[name].shape)}, expected "
-        f"{list(own[name].shape)}{others}"
-    )
+        return f"{path}: does not belong to {config}: its tensors cannot be loaded"
+    name, found, expected = wrong[0]
+    others = f", and {len(wrong) - 1} other tensors have other shapes" if len(wrong) > 1 else ""
+    return f"{path}: does not belong to {config}: {name} is {found}, expected {expected}{others}"
 
 
 def _difference(

@@ -89,7 +89,7 @@ def _parts(module: ModuleType) -> set[str]:
 
 def _is_own(name: str) -> bool:
     file = getattr(sys.modules.get(name), "__file__", None)
-    return bool(file) and not _is_installed(Path(file))
+    return file is not None and not _is_installed(Path(file))
 
 
 def _is_installed(file: Path) -> bool:

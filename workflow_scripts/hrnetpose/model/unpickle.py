@@ -10,6 +10,7 @@ of `torch.serialization`: a zip (since PyTorch 1.6), and before it a sequence of
 storages behind them.
 """
 
+import io
 import pickletools
 import zipfile
 from collections.abc import Callable, Sequence
@@ -136,8 +137,7 @@ def read_zip(archive: zipfile.ZipFile, folder: str) -> Checkpoint:
         raise ValueError("the byte order is not little-endian")
     if archive.getinfo(f"{folder}data.pkl").file_size > _LARGEST_PICKLE:
         raise ValueError("data.pkl is larger than 1 GiB")
-    with archive.open(f"{folder}data.pkl") as file:
-        content = _Machine().run(file)
+    content = _Machine().run(io.BytesIO(record("data.pkl")))
     return Checkpoint(content, lambda key: record(f"data/{key}"))
 
 
