@@ -69,12 +69,12 @@ def require(modules: Mapping[str, str], engine: Path, remedy: str) -> None:
                 f"{engine}: module {name} ({spec.origin}) is not the one with which it was built; "
                 f"build it again: {remedy}"
             )
+    # Only now is any of them run.
+    for name in modules:
         try:
             importlib.import_module(name)
         except Exception as error:  # it is code of the user's own
-            raise StageError(
-                f"{engine}: module {name} ({spec.origin}) cannot be imported: {error}"
-            ) from error
+            raise StageError(f"{engine}: module {name} cannot be imported: {error}") from error
 
 
 def _parts(module: ModuleType) -> set[str]:

@@ -322,6 +322,8 @@ def _with_items(target: Any, items: list[Any]) -> Any:
 
 def _make(function: Any, arguments: Sequence[Any]) -> Any:
     """Returns what stands for the result of a call."""
+    if isinstance(function, StandIn):  # which may be callable where it was saved
+        return StandIn(function.name)
     if not isinstance(function, Name):
         raise ValueError("a call of what is no function")
     match function.name, arguments:
