@@ -461,6 +461,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "npz": (lambda: zipped(a_d_npy=b"", b_d_npy=b""), "arrays of NumPy"),
     "zip": (lambda: zipped(best__w_d_pth=b"x"), "a zip with 'best/w.pth' in it; unpack it"),
     "docx": (lambda: zipped(word__document_d_xml=b"x"), "a zip of other files"),
+    "tar, cut off": (lambda: tarred("w.pth")[:700], "a tar archive; unpack it"),
     "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(90), "a 7z archive"),
     "gzip": (lambda: gzip.compress(b"x"), "compressed by gzip"),
     "tar": (lambda: tarred("w.pth"), "a tar archive; unpack it"),

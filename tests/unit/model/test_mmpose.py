@@ -48,16 +48,36 @@ def test_a_bare_state_dict_is_a_checkpoint_too(
     assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
 
 
+def named_as_in_2020(state: dict[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    return {prefix + n.replace("head.", "keypoint_head.", 1): v for n, v in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
 def test_the_names_of_2020_are_understood(
-    config: Any, state: dict[str, torch.Tensor], tmp_path: Path
+    config: Any, state: dict[str, torch.Tensor], tmp_path: Path, prefix: str
 ) -> None:
-    old = {name.replace("head.", "keypoint_head.", 1): value for name, value in state.items()}
-    assert "keypoint_head.final_layer.weight" in old
+    old = named_as_in_2020(state, prefix)
+    assert f"{prefix}keypoint_head.final_layer.weight" in old
     torch.save({"state_dict": old}, tmp_path / "old.pth")
 
     model = mmpose.build_model(config, tmp_path / "old.pth")
 
     assert all(torch.equal(model.state_dict()[name], state[name]) for name in state)
+
+
+def test_under_the_names_of_2020_another_number_of_keypoints_is_refused(
+    config: Any, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    old = named_as_in_2020(state)
+    old["keypoint_head.final_layer.bias"] = torch.zeros(16)
+    torch.save({"state_dict": old}, tmp_path / "old.pth")
+
+    said = refusal(config, tmp_path / "old.pth")
+
+    assert (
+        f"does not belong to {config.filename}: head.final_layer.bias is [16], expected [17]"
+        in said
+    )
 
 
 def test_without_a_checkpoint_the_weights_follow_from_the_seed(config: Any) -> None:

@@ -283,12 +283,18 @@ def test_a_program_is_refused_and_nothing_of_it_done(
     assert torch._utils._rebuild_tensor_v2.__code__ != 1
 
 
+WEIGHTS = tensor(storage(FLOATS))
+OF_PYTHON_2 = b"ccollections\nOrderedDict\n]](U\x080.weight" + WEIGHTS + b"ea\x85R."
+"""An OrderedDict made from a list of pairs."""
+
+
+@pytest.mark.parametrize("program", [entry(WEIGHTS), OF_PYTHON_2])
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
 def test_a_program_of_weights_is_taken(
-    tmp_path: Path, write: Callable[[Path, bytes], None]
+    tmp_path: Path, write: Callable[[Path, bytes], None], program: bytes
 ) -> None:
     """So that the programs above fail for what is wrong in them."""
-    write(tmp_path / "w.pth", entry(tensor(storage(FLOATS))))
+    write(tmp_path / "w.pth", program)
     target = nn.Sequential(nn.Linear(2, 3, bias=False))
 
     checkpoint.load(target, tmp_path / "w.pth", "model.py")

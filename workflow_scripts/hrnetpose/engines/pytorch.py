@@ -1,7 +1,7 @@
 """PyTorch: the original model of mmpose, the reference that other engines are held against.
 
 The engine file holds the checkpoint's tensors and the model's description, nothing executable; the
-modules that its classes come from are named in it, with the hashes of their files.
+engine card names the modules that its classes come from, with the hashes of their files.
 """
 
 import io
@@ -77,7 +77,7 @@ class PyTorchEngine(Engine):
         except Exception as error:
             raise StageError(f"{self._file}: PyTorch cannot load it: {error}") from error
         mmpose.import_mmpose()  # its placeholders first
-        modules.require(content["modules"], self._file, rebuild(self._file.parent))
+        modules.require(self._card.modules, self._file, rebuild(self._file.parent))
         estimator = mmpose.build(content["model"], str(self._file))
         estimator.load_state_dict(content["state_dict"], strict=True)
         self._dtype = getattr(torch, _DTYPES[self._card.requested])
@@ -250,24 +250,25 @@ class _Slot:
         return self._result
 
 
-def build(request: BuildRequest, output: Path) -> None:
-    """Loads the checkpoint strictly and writes it with the description of its model."""
+def build(request: BuildRequest, output: Path) -> dict[str, str]:
+    """Loads the checkpoint strictly and writes it with the description of its model.
+
+    Returns:
+        The modules that the model is made of beside mmpose's, with the SHA-256 of their files.
+    """
     import torch
 
     from hrnetpose.model import mmpose
 
     config = mmpose.read_config(request.card.config)
     estimator = mmpose.build_model(config, request.weights)
-    content = {
-        "model": mmpose.describe(config),
-        "modules": mmpose.modules_of(config, estimator),
-        "state_dict": estimator.state_dict(),
-    }
     # Into memory first: in a file, torch writes the file's own name into it.
-    saved = io.BytesIO()
-    torch.save(content, saved)
+    content = io.BytesIO()
+    description = mmpose.describe(config)
+    torch.save({"model": description, "state_dict": estimator.state_dict()}, content)
     with files.atomic_path(output) as temporary:
-        temporary.write_bytes(saved.getbuffer())
+        temporary.write_bytes(content.getbuffer())
+    return mmpose.modules_of(config, estimator)
 
 
 def lacking(options: Mapping[str, Any]) -> str | None:

@@ -146,7 +146,8 @@ def _open(path: Path) -> Iterator[Checkpoint]:
         elif _is_safetensors(head, path):
             yield _parse(path, lambda: Checkpoint(_read_safetensors(path), lambda name: b""))
         else:
-            raise StageError(f"{path}: {_kind(head, path)}; {_EXPECTED}")
+            kind = _parse(path, lambda: _kind(head, path))
+            raise StageError(f"{path}: {kind}; {_EXPECTED}")
 
 
 def _parse(path: Path, read: Callable[[], _T]) -> _T:

@@ -207,10 +207,7 @@ def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
     Raises:
         StageError: the model cannot be built, or the checkpoint is not for it.
     """
-    import torch
-
-    torch.manual_seed(seed)
-    model = build(describe(config), config.filename)
+    model = build(describe(config), config.filename, seed)
     if weights is not None:
         checkpoint.load(model, weights, config.filename)
     return model
@@ -224,19 +221,23 @@ def describe(config: Any) -> dict[str, Any]:
     return description
 
 
-def build(description: dict[str, Any], source: str) -> Any:
+def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
     """Builds a pose estimator with initial weights, in evaluation mode.
 
     Args:
         description: what `describe` returned.
         source: the file it comes from, for messages.
+        seed: what the weights are drawn from.
 
     Raises:
         StageError: mmpose cannot build it.
     """
+    import torch
+
     mmpose = import_mmpose()
     if str(description["backbone"].get("type")).startswith("mmpretrain."):
         _import_mmpretrain(source)
+    torch.manual_seed(seed)
     try:
         return mmpose.registry.MODELS.build(description).eval()
     except Exception as error:
