@@ -442,10 +442,10 @@ def _difference(
     """Says which names are missing and which are too many, alike ones side by side."""
     parts = []
     if missing:
-        parts.append(f"{len(missing)} of the model's {count} tensors are missing, as {missing[0]}")
+        parts.append(f"missing {len(missing)} of the model's {count} tensors, first {missing[0]}")
     if unexpected:
         alike = difflib.get_close_matches(missing[0], unexpected, 1, 0) if missing else unexpected
-        parts.append(f"{len(unexpected)} are not of the model, as {_shorten(alike[0])}")
+        parts.append(f"not of the model: {len(unexpected)}, first {_shorten(alike[0])}")
     return f"{path}: does not belong to {config}: {'; '.join(parts)}"
 
 
