@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     )
     engine = args.output / ENGINE_FILE
     start = time.perf_counter()
-    backend.build(request, engine)
+    modules = backend.build(request, engine)
     seconds = time.perf_counter() - start
     card = EngineCard(
         variant=args.variant,
@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
         graph=None if backend.original else str(args.graph),
         graph_sha256=None if backend.original else files.sha256(args.graph),
         built_for=backend.surroundings(args.batch, args.options),
+        modules=dict(modules or {}),
         build_seconds=round(seconds, 3),
         versions=backend.versions(),
         model=model,

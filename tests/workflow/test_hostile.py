@@ -211,6 +211,29 @@ def damaged_zip(content: bytes, chance: random.Random) -> bytes:
     return output.getvalue()
 
 
+def damaged_checkpoint(content: bytes, chance: random.Random) -> bytes:
+    """Changes a checkpoint: its bytes, or the program in it, which no checksum guards then."""
+    import io
+
+    if chance.random() < 0.3:
+        return damaged_bytes(content, chance)
+    output = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(output, "w") as damaged:
+        for name in whole.namelist():
+            data = whole.read(name)
+            damaged.writestr(
+                name, damaged_bytes(data, chance) if name.endswith("data.pkl") else data
+            )
+    return output.getvalue()
+
+
+def damaged_old_checkpoint(content: bytes, chance: random.Random) -> bytes:
+    """Changes a checkpoint in the format without a zip, mostly at its front, the program."""
+    if chance.random() < 0.3:
+        return damaged_bytes(content, chance)
+    return damaged_bytes(content[:20_000], chance) + content[20_000:]
+
+
 # --- the files and who reads them -----------------------------------------------------------------
 
 
@@ -287,10 +310,13 @@ def parity(folder: Path) -> None:
         folder / "out/parity.json")  # fmt: skip
 
 
-def checkpoint(folder: Path) -> None:
-    from hrnetpose.model import mmpose
+def checkpoint(name: str) -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        from hrnetpose.model import mmpose
 
-    mmpose.build_model(mmpose.read_config(str(folder / "model.py")), folder / "model.pth")
+        mmpose.build_model(mmpose.read_config(str(folder / "model.py")), folder / name)
+
+    return read
 
 
 def crop_of_config(folder: Path) -> None:
@@ -316,7 +342,9 @@ TARGETS = {
     "images": Target("val.zip", damaged_zip, 150, make_crops),
     "onnx": Target("model.onnx", damaged_onnx, 200, simplify, ("simplified",)),
     "onnx of an engine": Target("model.onnx", damaged_onnx, 100, build_engine, ("engine",)),
-    "checkpoint": Target("model.pth", damaged_bytes, 100, checkpoint),
+    "checkpoint": Target("model.pth", damaged_checkpoint, 100, checkpoint("model.pth")),
+    "old checkpoint": Target("old.pth", damaged_old_checkpoint, 100, checkpoint("old.pth")),
+    "safetensors": Target("model.st", damaged_bytes, 30, checkpoint("model.st")),
     "model card": Target("model.json", damaged_json, 100, simplify, ("model.onnx", "simplified")),
     "engine card": Target("engine/engine.json", damaged_json, 150, predict, ("engine", "crops")),
     "engine": Target("engine/engine.bin", damaged_bytes, 20, predict),
@@ -386,6 +414,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 def tiny_model(folder: Path) -> None:
     """One convolution, its card, and a checkpoint of a small HRNet."""
     import torch
+    from safetensors.torch import save_file
 
     from hrnetpose.model import mmpose
 
@@ -412,7 +441,13 @@ def tiny_model(folder: Path) -> None:
     ).write(folder / "model.json")  # fmt: skip
     (folder / "model.py").write_text(TINY_CONFIG)
     network = mmpose.build_model(mmpose.read_config(str(folder / "model.py")), None)
-    torch.save({"state_dict": network.state_dict()}, folder / "model.pth")
+    content = {
+        "meta": {"sigmas": np.ones(3), "path": Path("x")},
+        "state_dict": network.state_dict(),
+    }
+    torch.save(content, folder / "model.pth")
+    torch.save(content, folder / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(network.state_dict(), folder / "model.st")
 
 
 # --- running them ---------------------------------------------------------------------------------

@@ -336,6 +336,7 @@ class EngineCard(Artifact):
     graph: str | None = Field(None, description="the ONNX file it was built from")
     graph_sha256: Sha256 | None
     built_for: dict[str, str] = Field({}, description="where it runs; checked before it is loaded")
+    modules: dict[str, Sha256] = Field({}, description="imported before it is opened, by file")
     build_seconds: float
     versions: dict[str, str]
     model: ModelCard

@@ -197,3 +197,37 @@ def test_a_model_that_cannot_run_is_refused_and_leaves_no_file(tiny: Path, tmp_p
     with pytest.raises(StageError, match=r"config\.py: cannot be exported to ONNX"):
         export.export(config, network, output)
     assert list(output.parent.iterdir()) == []
+
+
+def test_a_model_of_more_than_2_gib_is_refused_and_leaves_no_file(
+    tiny: Path, network: Any, tmp_path: Path
+) -> None:
+    config = mmpose.read_config(str(tiny / "config.py"))
+    with torch.device("meta"):  # which has no values, so it takes no memory
+        large = torch.nn.Sequential(torch.nn.Linear(23_200, 23_200), torch.nn.BatchNorm1d(1))
+
+    with pytest.raises(StageError, match=r"config\.py: the model's weights are 2\.01 GiB in fp32"):
+        export.export(config, export.HeatmapNetwork(large), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("more", "written"), [(0, True), (-1, False)])
+def test_the_limit_counts_every_weight_and_statistic(
+    tiny: Path,
+    network: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: int,
+    written: bool,
+) -> None:
+    config = mmpose.read_config(str(tiny / "config.py"))
+    size = sum(value.nbytes for value in network.state_dict().values())
+    monkeypatch.setattr(export, "LARGEST", size + more)
+
+    if written:
+        export.export(config, network, tmp_path / "model.onnx")
+    else:
+        with pytest.raises(StageError, match="take a smaller model"):
+            export.export(config, network, tmp_path / "model.onnx")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"] * written

@@ -148,7 +148,8 @@ class Backend:
             precision, the precision is an option of the backend and not a property of the graph.
         packages: the Python packages that it needs.
         options: the model of its options.
-        build: writes the engine file.
+        build: writes the engine file; returns the modules that its model is made of, with the
+            SHA-256 of their files, where opening it has to import them.
         open: opens an engine folder with so many threads.
         device: names the device that it runs on with these options.
         lacking: says in words what this machine lacks to run it with these options; None: nothing.
@@ -166,7 +167,7 @@ class Backend:
     graphs: Mapping[Precision, Graph]
     packages: tuple[str, ...]
     options: type[Options]
-    build: Callable[[BuildRequest, Path], None]
+    build: Callable[[BuildRequest, Path], Mapping[str, str] | None]
     open: Callable[[Path, EngineCard, int], Engine]
     device: Callable[[Mapping[str, Any]], str]
     lacking: Callable[[Mapping[str, Any]], str | None] = _nothing

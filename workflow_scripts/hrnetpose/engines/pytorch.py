@@ -1,6 +1,7 @@
 """PyTorch: the original model of mmpose, the reference that other engines are held against.
 
-The engine file holds the checkpoint's tensors and the model's description, nothing executable.
+The engine file holds the checkpoint's tensors and the model's description, nothing executable; the
+engine card names the modules that its classes come from, with the hashes of their files.
 """
 
 import io
@@ -26,6 +27,7 @@ from hrnetpose.engines.base import (
     Phases,
     in_order,
     majority,
+    rebuild,
 )
 from hrnetpose.stage import StageError
 
@@ -67,19 +69,19 @@ class PyTorchEngine(Engine):
     def __enter__(self) -> Self:
         import torch
 
-        from hrnetpose.model import mmpose
+        from hrnetpose.model import mmpose, modules
 
         torch.set_num_threads(self._threads)
         try:
             content = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise StageError(f"{self._file}: PyTorch cannot load it: {error}") from error
-        estimator = mmpose.import_mmpose().registry.MODELS.build(content["model"])
+        mmpose.import_mmpose()  # its placeholders first
+        modules.require(self._card.modules, self._file, rebuild(self._file.parent))
+        estimator = mmpose.build(content["model"], str(self._file))
         estimator.load_state_dict(content["state_dict"], strict=True)
         self._dtype = getattr(torch, _DTYPES[self._card.requested])
-        self._estimator = estimator.eval().to(
-            self._device, self._dtype, memory_format=torch.channels_last
-        )
+        self._estimator = estimator.to(self._device, self._dtype, memory_format=torch.channels_last)
         self._heatmaps = mmpose.heatmaps
         model = self._card.model
         self._mean = torch.tensor(model.mean, device=self._device).view(1, 3, 1, 1)
@@ -248,21 +250,25 @@ class _Slot:
         return self._result
 
 
-def build(request: BuildRequest, output: Path) -> None:
-    """Loads the checkpoint strictly and writes it with the description of its model."""
+def build(request: BuildRequest, output: Path) -> dict[str, str]:
+    """Loads the checkpoint strictly and writes it with the description of its model.
+
+    Returns:
+        The modules that the model is made of beside mmpose's, with the SHA-256 of their files.
+    """
     import torch
 
     from hrnetpose.model import mmpose
 
     config = mmpose.read_config(request.card.config)
     estimator = mmpose.build_model(config, request.weights)
-    description = config.model.to_dict()
-    description["backbone"].pop("init_cfg", None)
     # Into memory first: in a file, torch writes the file's own name into it.
     content = io.BytesIO()
+    description = mmpose.describe(config)
     torch.save({"model": description, "state_dict": estimator.state_dict()}, content)
     with files.atomic_path(output) as temporary:
         temporary.write_bytes(content.getbuffer())
+    return mmpose.modules_of(config, estimator)
 
 
 def lacking(options: Mapping[str, Any]) -> str | None:

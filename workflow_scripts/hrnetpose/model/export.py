@@ -17,6 +17,8 @@ from hrnetpose.stage import StageError
 OPSET = 17
 INPUT = "input"
 OUTPUT = "heatmaps"
+LARGEST = (1 << 31) - (1 << 24)
+"""Bytes of weights: an ONNX file ends at 2 GiB, and the graph takes a little of it."""
 
 
 class HeatmapNetwork(torch.nn.Module):
@@ -37,8 +39,15 @@ def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
     """Writes an ONNX graph with a dynamic batch and checks it.
 
     Raises:
-        StageError: the model cannot be traced, or the graph is not valid ONNX.
+        StageError: the model is too large for a file of ONNX, cannot be traced, or the graph is not
+            valid ONNX.
     """
+    size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    if size > LARGEST:
+        raise StageError(
+            f"{config.filename}: the model's weights are {size / 2**30:.2f} GiB in fp32, and an "
+            f"ONNX file holds {LARGEST / 2**30:.2f} GiB of them; take a smaller model"
+        )
     width, height = config.model.head.decoder.input_size
     example = torch.zeros(2, 3, height, width)
     with files.atomic_path(output) as temporary:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts import Crop, Keypoints
-from hrnetpose.model import config_file
+from hrnetpose.model import checkpoint, config_file, modules
 from hrnetpose.stage import StageError
 
 # What mmpose and mmpretrain import -> the module that tells whether it is really there.  mmcv-lite
@@ -103,6 +103,8 @@ def import_mmpose() -> types.ModuleType:
     if not any(isinstance(finder, _PlaceholderFinder) for finder in sys.meta_path):
         missing = [name for name, probe in _NEVER_CALLED.items() if not _installed(probe)]
         sys.meta_path.insert(0, _PlaceholderFinder(missing))
+        # The backport that mmpretrain asks for has been part of Python since 3.8.
+        sys.modules.setdefault("importlib_metadata", importlib.metadata)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -128,8 +130,6 @@ def _import_mmpretrain(config: str) -> None:
     Raises:
         StageError: it is missing.
     """
-    # The backport that it asks for has been part of Python since 3.8.
-    sys.modules.setdefault("importlib_metadata", importlib.metadata)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -207,22 +207,47 @@ def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
     Raises:
         StageError: the model cannot be built, or the checkpoint is not for it.
     """
+    model = build(describe(config), config.filename, seed)
+    if weights is not None:
+        checkpoint.load(model, weights, config.filename)
+    return model
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """Returns the description of a config's model that `build` takes."""
+    description = config.model.to_dict()
+    # The pretrained backbone would be fetched, only to be overwritten by the checkpoint.
+    description["backbone"].pop("init_cfg", None)
+    return description
+
+
+def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
+    """Builds a pose estimator with initial weights, in evaluation mode.
+
+    Args:
+        description: what `describe` returned.
+        source: the file it comes from, for messages.
+        seed: what the weights are drawn from.
+
+    Raises:
+        StageError: mmpose cannot build it.
+    """
     import torch
 
     mmpose = import_mmpose()
-    description = config.model.to_dict()
     if str(description["backbone"].get("type")).startswith("mmpretrain."):
-        _import_mmpretrain(config.filename)
-    # The pretrained backbone would be fetched, only to be overwritten by the checkpoint.
-    description["backbone"].pop("init_cfg", None)
+        _import_mmpretrain(source)
     torch.manual_seed(seed)
     try:
-        model = mmpose.registry.MODELS.build(description)
+        return mmpose.registry.MODELS.build(description).eval()
     except Exception as error:
-        raise StageError(f"{config.filename}: mmpose cannot build the model: {error}") from error
-    if weights is not None:
-        _load_weights(model, weights, config.filename)
-    return model.eval()
+        raise StageError(f"{source}: mmpose cannot build the model: {error}") from error
+
+
+def modules_of(config: Any, estimator: Any) -> dict[str, str]:
+    """Returns the modules that a model needs beside mmpose, with the SHA-256 of their files."""
+    named = (config.get("custom_imports") or {}).get("imports") or []
+    return modules.used_by(estimator, [named] if isinstance(named, str) else named)
 
 
 def heatmaps(estimator: Any, images: Any) -> Any:
@@ -238,38 +263,6 @@ def heatmaps(estimator: Any, images: Any) -> Any:
     """
     output = estimator(images, None, mode="tensor")
     return output[-1] if isinstance(output, list | tuple) else output
-
-
-def _load_weights(model: Any, weights: Path, config: str) -> None:
-    import torch
-
-    try:
-        # weights_only: nothing in a checkpoint is ever executed.
-        checkpoint = torch.load(weights, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise StageError(f"{weights}: there is no such checkpoint") from error
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise StageError(
-            f"{weights}: not a PyTorch checkpoint that loads with weights_only=True "
-            f"({reason}); fetch it again and compare its sha256"
-        ) from error
-    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    tensors = state.values() if isinstance(state, dict) else []
-    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
-        raise StageError(f"{weights}: no `state_dict` of tensors in it; expected a checkpoint")
-    try:
-        # mmpose's own hook renames what the 2020 checkpoints call keypoint_head.*
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).split("\n")[1:] if line.strip()]
-        raise StageError(
-            f"{weights}: does not belong to {config}: {_shorten(lines[0] if lines else str(error))}"
-        ) from error
-
-
-def _shorten(text: str, limit: int = 160) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def keypoint_info(config: Any) -> Keypoints:

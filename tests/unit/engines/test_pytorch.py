@@ -1,0 +1,164 @@
+"""An engine of PyTorch can be opened by a process that knows nothing of its model's config."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hrnetpose import engines
+from hrnetpose.artifacts import ModelCard
+from hrnetpose.stage import StageError
+from support import TINY_CONFIG
+
+HEAD = TINY_CONFIG.index("    head=dict(")
+BODY = TINY_CONFIG.index("    backbone=dict(")
+RESNET = 'backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),\n'
+VIT = """\
+backbone=dict(
+    type="mmpretrain.VisionTransformer", img_size=(64, 32), patch_size=4, out_type="featmap",
+    with_cls_token=False, arch=dict(
+        embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32)),
+"""
+OWN = "backbone=dict(type='OwnBackbone', channels=32),\n"
+BACKBONE = """\
+from mmpose.registry import MODELS
+from torch import nn
+
+from own_parts.layers import shrink
+
+
+@MODELS.register_module(force=True)
+class OwnBackbone(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.layer = nn.Conv2d(3, channels, 3, padding=1)
+
+    def forward(self, images):
+        return (shrink(self.layer(images)),)
+"""
+LAYERS = """\
+from torch.nn import functional
+
+
+def shrink(features):
+    return functional.avg_pool2d(features, 4)
+"""
+FAMILIES = {"HRNet": "", "ResNet": RESNET, "ViT": VIT, "own": OWN}
+
+
+def config_of(family: str) -> str:
+    """A config in which another backbone stands in the place of HRNet."""
+    if family == "HRNet":
+        return TINY_CONFIG
+    channels = {"ResNet": 64, "ViT": 32, "own": 32}[family]
+    deconvolutions = {"ResNet": "(8, 8, 8)", "ViT": "None", "own": "None"}[family]
+    head = TINY_CONFIG[HEAD:].replace("in_channels=8", f"in_channels={channels}")
+    head = head.replace("deconv_out_channels=None", f"deconv_out_channels={deconvolutions}")
+    if family == "ResNet":
+        head = head.replace("loss=", "deconv_kernel_sizes=(4, 4, 4), loss=")
+    own = 'custom_imports = dict(imports=["own_parts.backbone"])\n' if family == "own" else ""
+    return own + TINY_CONFIG[:BODY] + FAMILIES[family] + head
+
+
+@pytest.fixture(scope="module")
+def built(
+    tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None], model_card: ModelCard
+) -> Path:
+    """A folder with an engine of each family, and the user's own modules in `code`."""
+    folder = tmp_path_factory.mktemp("built")
+    package = folder / "code/own_parts"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "backbone.py").write_text(BACKBONE)
+    (package / "layers.py").write_text(LAYERS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder / "code"))
+        for family in FAMILIES:
+            config, card = folder / f"{family}.py", folder / f"{family}.json"
+            config.write_text(config_of(family))
+            model_card.model_copy(update={"config": str(config)}).write(card)
+            run_stage(
+                "build_engine", "--variant", family, "--backend", "pytorch", "--precision", "fp32",
+                "--graph", "none.onnx", "--card", card, "--batch", 2, "--output", folder / family,
+            )  # fmt: skip
+    forget()
+    return folder
+
+
+def forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own_parts"]:
+        del sys.modules[name]
+
+
+OPEN = """
+    import sys
+    from pathlib import Path
+
+    import numpy as np
+
+    from hrnetpose import engines
+
+    sys.path.insert(0, sys.argv[2])
+    for family in sys.argv[3:]:
+        engine, card = engines.open_engine(Path(sys.argv[1]) / family, 1)
+        with engine:
+            print(family, *engine.infer(np.zeros((2, 64, 32, 3), np.uint8)).shape)
+"""
+
+
+def test_a_fresh_process_opens_the_engine_of_every_family(
+    built: Path, run_python: Callable[..., object]
+) -> None:
+    # Those without modules of their own come first, so that none gets another one's.
+    done = run_python(OPEN, built, built / "code", *FAMILIES)
+
+    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+    shapes = dict(line.split(" ", 1) for line in done.stdout.splitlines())  # type: ignore[attr-defined]
+    assert shapes == dict.fromkeys(FAMILIES, "2 17 16 8")
+
+
+@pytest.fixture
+def code(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the user's own modules, which a fresh import finds."""
+    shutil.copytree(built / "code", tmp_path / "code")
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    forget()
+    return tmp_path / "code/own_parts"
+
+
+def open_own(built: Path) -> str:
+    """Opens the engine; returns what is said against it."""
+    engine, _ = engines.open_engine(built / "own", 1)
+    try:
+        with engine:
+            return ""
+    except StageError as error:
+        return str(error)
+
+
+def test_modules_that_lie_elsewhere_are_the_same(built: Path, code: Path) -> None:
+    assert open_own(built) == ""
+
+
+@pytest.mark.parametrize("name", ["backbone", "layers"])
+def test_a_module_that_was_edited_is_refused(built: Path, code: Path, name: str) -> None:
+    file = code / f"{name}.py"
+    file.write_text(file.read_text() + "# edited\n")
+
+    said = open_own(built)
+
+    assert f"own_parts.{name} ({file}) is not the one with which it was built" in said
+    assert "--forcerun build_engine" in said
+
+
+@pytest.mark.parametrize("name", ["backbone.py", "layers.py", "."])
+def test_a_module_that_is_missing_is_refused(built: Path, code: Path, name: str) -> None:
+    shutil.rmtree(code) if name == "." else (code / name).unlink()
+
+    said = open_own(built)
+
+    assert str(built / "own/engine.bin") in said
+    assert "own_parts" in said
+    assert "is not found; install it, or put its folder on PYTHONPATH" in said
