@@ -185,8 +185,9 @@ class Protocols(_Section):
 
     boxes: list[Literal["gt", "det"]] = Field(["gt"], min_length=1)
     """Where the person boxes come from: `gt`, the annotations; `det`, the detector."""
-    nms: Literal["hard", "soft"] = "hard"
-    """OKS NMS at 0.9: drop predictions that overlap a better one (hard), or lower their scores."""
+    nms: Literal["hard", "soft"] | None = None
+    """OKS NMS: drop predictions that overlap a better one (hard), or lower their scores (soft).
+    null: as the model's config says, which without a word is hard."""
     flip: list[Flag] = Field([False, True], min_length=1)
     """With and without averaging over the mirrored image."""
 
