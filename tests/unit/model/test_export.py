@@ -167,6 +167,7 @@ def test_a_head_without_udps_offsets_is_refused(tiny: Path, network: Any, tmp_pa
     config = changed(
         tiny, tmp_path,
         ('type="MSRAHeatmap"', 'type="UDPHeatmap", heatmap_type="combined"'),
+        ('flip_mode="heatmap"', 'flip_mode="udp_combined"'),
     )  # fmt: skip
 
     with pytest.raises(StageError, match="the head has 17 heatmaps, but its dataset has 17 key"):

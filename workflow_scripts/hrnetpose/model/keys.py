@@ -367,7 +367,9 @@ def check(section: Section, given: Mapping[str, Any], place: str = "") -> list[s
     told = []
     for name, value in given.items():
         key = section.keys.get(name)
-        if key is None and section.others == "refused" and name != "_scope_":
+        if name == "_scope_":  # whose types these are; mmengine adds it to bases of a package
+            continue
+        if key is None and section.others == "refused":
             close = difflib.get_close_matches(name, list(section.keys), n=1)
             raise StageError(
                 f"{prefix}{name} is not known{f' (did you mean {close[0]}?)' if close else ''}; "

@@ -94,19 +94,19 @@ def notes(config: Any) -> list[str]:
             told += keys.check(section, given, place)
     except StageError as error:
         raise StageError(f"{config.filename}: {error}") from error
-    if loader == "test_dataloader" and config.get("val_dataloader"):
-        told += _differences(config)
-    return told
+    return told + _differences(config)
 
 
 def _differences(config: Any) -> list[str]:
     """Says where `val_dataloader` and `val_evaluator` differ from what counts."""
-    tested, validated = (_dataset(config, f"{name}_dataloader") for name in ("test", "val"))
-    differing = [
-        f"val_dataloader.dataset.{key}"
-        for key in ("type", "metainfo", "subset", "pipeline")
-        if tested.get(key) != validated.get(key)
-    ]
+    differing = []
+    if config.get("test_dataloader") and config.get("val_dataloader"):
+        tested, validated = (_dataset(config, f"{name}_dataloader") for name in ("test", "val"))
+        differing = [
+            f"val_dataloader.dataset.{key}"
+            for key in ("type", "metainfo", "subset", "pipeline")
+            if tested.get(key) != validated.get(key)
+        ]
     if config.get("val_evaluator") and evaluation(config) != evaluation(config, "val_evaluator"):
         differing.append("val_evaluator")
     return [
