@@ -45,6 +45,10 @@ class Section:
     keys: Mapping[str, Key]
     others: Literal["refused", "told", "variables"] = "refused"
 
+    def honoured(self) -> list[str]:
+        """Returns the keys that have an effect."""
+        return [name for name, key in self.keys.items() if key.use in ("honoured", "limited")]
+
 
 def _honoured(note: str) -> Key:
     return Key("honoured", note)

@@ -87,7 +87,7 @@ def notes(config: Any) -> list[str]:
         (keys.LOADER, _part(config, loader, default={}), loader),
         (keys.DATASET, _dataset(config, loader), f"{loader}.dataset"),
     ]
-    metric, told = _metric(config)
+    metric, told = _metric(config, _evaluator(config))
     places.append((keys.EVALUATOR, metric, _evaluator(config)))
     try:
         for section, given, place in places:
@@ -104,11 +104,16 @@ def _differences(config: Any) -> list[str]:
         tested, validated = (_dataset(config, f"{name}_dataloader") for name in ("test", "val"))
         differing = [
             f"val_dataloader.dataset.{key}"
-            for key in ("type", "metainfo", "subset", "pipeline")
+            for key in keys.DATASET.honoured()
             if tested.get(key) != validated.get(key)
         ]
-    if config.get("val_evaluator") and evaluation(config) != evaluation(config, "val_evaluator"):
-        differing.append("val_evaluator")
+    if config.get("test_evaluator") and config.get("val_evaluator"):
+        tested, validated = (_metric(config, f"{name}_evaluator")[0] for name in ("test", "val"))
+        differing += [
+            f"val_evaluator.{key}"
+            for key in keys.EVALUATOR.honoured()
+            if tested.get(key) != validated.get(key)
+        ]
     return [
         f"{key} differs from {key.replace('val_', 'test_', 1)}, which counts in mmpose's test"
         for key in differing
@@ -234,13 +239,12 @@ def _evaluator(config: Any) -> str:
     return "test_evaluator" if config.get("test_evaluator") else "val_evaluator"
 
 
-def _metric(config: Any, place: str = "") -> tuple[dict[str, Any], list[str]]:
+def _metric(config: Any, place: str) -> tuple[dict[str, Any], list[str]]:
     """Returns the section of CocoMetric, and what is told when it is another or none.
 
     Raises:
         StageError: there are several.
     """
-    place = place or _evaluator(config)
     given = config.get(place) or []
     if isinstance(given, dict) and "metrics" in given:
         given = given["metrics"]
@@ -260,23 +264,19 @@ def _metric(config: Any, place: str = "") -> tuple[dict[str, Any], list[str]]:
     return dict(found[0]) if found else {}, told
 
 
-def evaluation(config: Any, place: str = "") -> Evaluation:
+def evaluation(config: Any) -> Evaluation:
     """Returns how the config has predictions scored.
-
-    Args:
-        config: what `read_config` returned.
-        place: which evaluator; by default the one that mmpose's test.py takes.
 
     Raises:
         StageError: a value is none that CocoMetric takes.
     """
-    metric, _ = _metric(config, place)
+    metric, _ = _metric(config, _evaluator(config))
     given = {k: v for k, v in metric.items() if k in Evaluation.model_fields and v is not None}
     try:
         return Evaluation(**given)
     except ValidationError as error:
-        where = place or _evaluator(config)
-        raise StageError(f"{config.filename}: {where}: {_first(error)}") from error
+        place = f"{config.filename}: {_evaluator(config)}"
+        raise StageError(f"{place}: {_first(error)}") from error
 
 
 def keypoint_info(config: Any) -> Keypoints:
@@ -330,7 +330,7 @@ def _picked(config: Any, tested: Keypoints, whole: Keypoints) -> Keypoints:
     count = len(whole.names)
     if indices is None:
         indices = list(range(count))
-    known = isinstance(indices, list | tuple) and set(indices) <= set(range(count))
+    known = isinstance(indices, list | tuple) and all(index in range(count) for index in indices)
     if not known or not indices or len(set(indices)) != len(indices):
         raise StageError(
             f"{place} is {indices!r}; expected different numbers from 0 to {count - 1}, the last "
