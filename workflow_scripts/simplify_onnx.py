@@ -10,7 +10,9 @@ import argparse
 import logging
 import math
 import multiprocessing
+import re
 import shutil
+import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
@@ -53,13 +55,16 @@ def main(args: argparse.Namespace) -> None:
             heatmaps = in_own_process(args.model, temporary, images)
             after = len(graphs.read(temporary).graph.node)
         except StageError as problem:
-            reason = str(problem)
+            text = re.sub(r"\[\w+Error\] ", "", str(problem))  # ONNX's own exceptions
+            reason = textwrap.shorten(text, 300, placeholder=" ...")
         # Of the graph that was exported any failure is an error.
         expected = [graphs.run(args.model, batch) for batch in images]
         if not all(np.isfinite(values).all() for values in expected):
             raise StageError(
                 f"{args.model}: its heatmaps are not finite; the checkpoint or the export is broken"
             )
+        if reason is None and [v.shape for v in heatmaps] != [v.shape for v in expected]:
+            reason = f"its heatmaps are {heatmaps[0].shape} instead of {expected[0].shape}"
         if reason is None:
             error = max(map(graphs.relative_error, heatmaps, expected))
             if error > TOLERANCE:

@@ -109,7 +109,8 @@ class Model(_Section):
     """A top-down heatmap model of mmpose."""
 
     config: Text
-    """A config of the mmpose package by name, or the path of a config file."""
+    """A config of the mmpose package by name, or the path of a config file.  It is a program that
+    runs when the model is built: use none that you do not trust (docs/models.md)."""
     weights: Annotated[Sources, Field(min_length=1)] | None
     """The checkpoint: a path, a URL, or a list of them that is tried in order.  null: seeded
     initial weights, for speed only."""
