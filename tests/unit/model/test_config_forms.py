@@ -185,6 +185,46 @@ def test_a_class_that_is_not_there_is_named(tmp_path: Path, old: str, new: str, 
 
 
 @pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("import sys; sys.exit(0)", "it ends the program"),
+        ("assert False", "it stops without a message"),
+        ("model['nope']['x'] = 1", "there is no 'nope'"),
+        ("model.update(nope)", "name 'nope' is not defined"),
+        ("import numpy as np\nnp.zeros(3)", "cannot call what is in them"),
+        ("custom_imports = dict(imports=['no_such'])", "Failed to import no_such"),
+        ("model = dict(", "never closed"),
+        ("_base_ = 'mmpose::nowhere/x.py'", "nowhere/x.py"),
+        ("_base_ = 'mmdet::x/x.py'", "mmdet is not installed"),
+        ("_base_ = './nowhere.py'", "nowhere.py"),
+    ],
+)
+def test_what_a_config_stops_with_is_told_in_words(tmp_path: Path, lines: str, says: str) -> None:
+    path = written(tmp_path, f"{TINY_CONFIG}\n{lines}\n")
+
+    with pytest.raises(StageError, match="cannot be read as an mmpose config") as error:
+        mmpose.read_config(str(path))
+
+    text = str(error.value)
+    assert text.startswith(f"{path}: ")
+    assert says in text
+    assert "\n" not in text
+    assert not re.search(r"[A-Z]\w+(Error|Exit)", text)
+
+
+def test_a_keypoint_set_named_by_its_class(tiny: Path, tmp_path: Path) -> None:
+    text = classes(tmp_path).read_text()
+    path = written(
+        tmp_path,
+        text + "val_dataloader['dataset'].update(type='Mine', metainfo=CocoDataset.METAINFO)\n",
+    )
+
+    plain = mmpose.read_config(str(tiny / "config.py"))
+    expected = settings.keypoint_info(plain)
+    assert settings.keypoint_info(mmpose.read_config(str(path))) == expected
+
+
+@pytest.mark.parametrize(
     ("kind", "name"),
     [
         ("HRNet", "HRNet"),

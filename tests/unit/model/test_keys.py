@@ -73,6 +73,7 @@ def test_the_table_has_no_key_that_nobody_takes(section: keys.Section) -> None:
     # What mmpose or mmengine takes out of a section before a class sees it, or other datasets have.
     elsewhere = {
         "top level": {"custom_imports"},
+        "model.backbone": {"init_cfg"},
         "model.test_cfg": set(section.keys),
         "model.head": {
             "input_transform", "input_index", "align_corners", "extra", "has_final_layer",
@@ -321,6 +322,12 @@ STEP = "val_pipeline[{}].update({})"
         ("val_evaluator = 'CocoMetric'", "val_evaluator is 'CocoMetric'; expected metrics"),
         ("default_scope = 'mmdet'", "default_scope is 'mmdet', which is not supported; expected m"),
         ("model['head'] = None", "model.head.type is None"),
+        ("model['backbone'] = 'HRNet'", "model.backbone is 'HRNet'; expected a section"),
+        ("model['head']['out_channels'] = 21", "the head has 21 heatmaps, but its dataset has 17"),
+        ("val_dataloader = [val_dataloader]", "expected a section, dict(...)"),
+        ("val_dataloader['dataset']['pipeline'] = 7", "config.py: "),
+        ("model['head']['type'] = 3", "model.head.type is 3"),
+        (STEP.format(2, "input_size=64"), "TopdownAffine.input_size is 64; expected (width, hei"),
     ],
 )
 def test_what_would_change_a_figure_is_refused_by_name(read: Read, change: str, says: str) -> None:

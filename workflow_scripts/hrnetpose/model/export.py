@@ -119,7 +119,7 @@ def card(
         std=std,
         crop=crop,
         codec=codec,
-        flip_shift=test_cfg.get("shift_heatmap", False),
+        flip_shift=bool(test_cfg.get("shift_heatmap")),
         keypoints=keypoints,
         evaluation=settings.evaluation(config),
         notes=settings.notes(config),

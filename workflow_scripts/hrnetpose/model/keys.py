@@ -6,6 +6,7 @@ with the page and with the signatures of mmpose's classes.
 """
 
 import difflib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,13 +38,13 @@ class Section:
         place: where, as users write it.
         classes: mmpose's classes that take the keys.
         keys: the table.
-        others: what becomes of other keys: `refused`, `told`, or `variables` without effect.
+        others: what becomes of other keys: `refused`, `told`, `built` by mmpose, or `variables`.
     """
 
     place: str
     classes: tuple[str, ...]
     keys: Mapping[str, Key]
-    others: Literal["refused", "told", "variables"] = "refused"
+    others: Literal["refused", "told", "built", "variables"] = "refused"
 
     def honoured(self) -> list[str]:
         """Returns the keys that have an effect."""
@@ -122,6 +123,15 @@ MODEL = Section(
         "train_cfg": _TRAINING,
         "init_cfg": _none("the checkpoint has all weights"),
     },
+)
+BACKBONE = Section(
+    "model.backbone",
+    (),
+    {
+        "type": _honoured("any of mmpose, or of mmpretrain"),
+        "init_cfg": _none("the checkpoint has all weights"),
+    },
+    others="built",
 )
 PREPROCESSOR = Section(
     "model.data_preprocessor",
@@ -332,6 +342,7 @@ EVALUATOR = Section(
 SECTIONS = (
     TOP,
     MODEL,
+    BACKBONE,
     PREPROCESSOR,
     TEST_CFG,
     HEAD,
@@ -350,6 +361,11 @@ def short(kind: Any) -> str:
         kind: a class, its name, `scope.Name`, or its full path, as configs give it.
     """
     return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
+
+
+def shown(value: object) -> str:
+    """Returns a value as a message shows it."""
+    return textwrap.shorten(repr(value), 100, placeholder=" ...")
 
 
 def check(section: Section, given: Mapping[str, Any], place: str = "") -> list[str]:
@@ -383,15 +399,15 @@ def check(section: Section, given: Mapping[str, Any], place: str = "") -> list[s
             told.append(f"{prefix}{name} has no effect here")
         if key is None or value is None:
             continue
-        shown = short(value) if name == "type" else value
-        if key.use == "limited" and not any(shown == known for known in key.values):
+        found = short(value) if name == "type" else value
+        if key.use == "limited" and not any(found == known for known in key.values):
             expected = " or ".join(map(str, key.values)) or "none"
             raise StageError(
-                f"{prefix}{name} is {value!r}, which is not supported; expected {expected}: "
+                f"{prefix}{name} is {shown(value)}, which is not supported; expected {expected}: "
                 f"{key.note}"
             )
         if key.use == "told":
-            told.append(f"{prefix}{name} is {value!r}, without effect here: {key.note}")
+            told.append(f"{prefix}{name} is {shown(value)}, without effect here: {key.note}")
     return told
 
 
@@ -412,6 +428,7 @@ _USES = {"honoured": "honoured", "limited": "limited", "none": "no effect", "tol
 _OTHERS = {
     "refused": "Other keys are refused.",
     "told": "Other keys are told to have no effect.",
+    "built": "Other keys are honoured: mmpose builds it, and refuses those it does not know.",
     "variables": "Other names are the config's own variables.",
 }
 

@@ -182,7 +182,7 @@ def read_config(config: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = Config.fromfile(str(path)).to_dict()
-    except Exception as error:  # a config is Python code: anything can come out of it
+    except (Exception, SystemExit) as error:  # a config is Python: anything can come out of it
         raise StageError(
             f"{path}: cannot be read as an mmpose config: {settings.said(error)}"
         ) from error
@@ -190,12 +190,15 @@ def read_config(config: str) -> Any:
     model = parsed.get("model")
     if isinstance(model, dict) and parsed.get("data_preprocessor"):
         model.setdefault("data_preprocessor", parsed.data_preprocessor)
-    settings.notes(parsed)
-    settings.normalisation(parsed)
-    settings.crop(parsed)
-    settings.codec(parsed)
-    settings.keypoint_info(parsed)
-    settings.evaluation(parsed)
+    try:
+        settings.check(parsed)
+    except StageError:
+        raise
+    except Exception as error:
+        raise StageError(
+            f"{path}: a key of it has a value of another kind than mmpose takes: "
+            f"{settings.said(error)}"
+        ) from error
     return parsed
 
 

@@ -1,10 +1,11 @@
 """What a model's mmpose config says: normalisation, crops, decoding, keypoints, evaluation.
 
-Every function takes what `mmpose.read_config` returned; that function calls all of them, so each
-raises what it raises when a config is read.
+Every function takes what `mmpose.read_config` returned.  That one calls all of them: what they
+raise comes when a config is read.
 """
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,19 @@ from hrnetpose.stage import StageError
 
 
 def said(error: BaseException) -> str:
-    """Returns what an exception says, without its name."""
-    if isinstance(error, KeyError):
-        return f"there is no {error}"
-    return str(error) or "it stops without a message"
+    """Returns in one line what an exception that a config raised says, without its name."""
+    if isinstance(error, ImportError) and error.__cause__:  # mmengine adds a list of folders
+        error = error.__cause__
+    match error:
+        case KeyError():
+            text = f"there is no {error}"
+        case SystemExit():
+            text = "it ends the program"
+        case RuntimeError() if not str(error):
+            text = "a config that imports modules cannot call what is in them (mmengine)"
+        case _:
+            text = str(error).strip() or "it stops without a message"
+    return textwrap.shorten(text.split("\n")[0], 300, placeholder=" ...")
 
 
 def _part(
@@ -38,7 +48,7 @@ def _part(
         value = default
     if not isinstance(value, kind):
         expected = "a list" if kind is not dict else "a section, dict(...)"
-        raise StageError(f"{config.filename}: {place} is {value!r}; expected {expected}")
+        raise StageError(f"{config.filename}: {place} is {keys.shown(value)}; expected {expected}")
     return value
 
 
@@ -59,6 +69,12 @@ def _dataset(config: Any, loader: str) -> Any:
     return dataset
 
 
+def check(config: Any) -> None:
+    """Raises a StageError for the first thing in a config that is not supported or damaged."""
+    for part in (notes, normalisation, crop, codec, keypoint_info, evaluation):
+        part(config)
+
+
 def notes(config: Any) -> list[str]:
     """Looks every key up that mmpose's test reads.
 
@@ -72,14 +88,16 @@ def notes(config: Any) -> list[str]:
         kind = _part(config, section.place, default={}).get("type")
         supported = section.keys["type"].values
         if keys.short(kind) not in supported:
+            known = ", ".join(map(str, supported))
             raise StageError(
-                f"{config.filename}: {section.place}.type is {kind!r}, which is not supported; "
-                f"supported: top-down heatmap models, that is {', '.join(map(str, supported))}"
+                f"{config.filename}: {section.place}.type is {keys.shown(kind)}, which is not "
+                f"supported; supported: top-down heatmap models, that is {known}"
             )
     loader = _loader(config)
     places = [
         (keys.TOP, config, ""),
         (keys.MODEL, _part(config, "model"), ""),
+        (keys.BACKBONE, _part(config, "model.backbone"), ""),
         (keys.PREPROCESSOR, _part(config, "model.data_preprocessor", default={}), ""),
         (keys.TEST_CFG, _part(config, "model.test_cfg", default={}), ""),
         (keys.HEAD, _part(config, "model.head"), ""),
@@ -133,7 +151,9 @@ def normalisation(config: Any) -> tuple[str, list[float], list[float]]:
         raise StageError(f"{place}: bgr_to_rgb and rgb_to_bgr are both true; expected one")
     mean, std = given.get("mean"), given.get("std")
     if (mean is None) != (std is None):
-        raise StageError(f"{place}: mean is {mean!r} and std is {std!r}; expected both or none")
+        raise StageError(
+            f"{place}: mean is {keys.shown(mean)}, std is {keys.shown(std)}; expected both or none"
+        )
     if mean is None:
         return "RGB" if swaps else "BGR", [0.0] * 3, [1.0] * 3
     for key, values in (("mean", mean), ("std", std)):
@@ -141,7 +161,9 @@ def normalisation(config: Any) -> tuple[str, list[float], list[float]]:
             isinstance(value, int | float) and math.isfinite(value) for value in values
         )
         if not numbers or len(values) not in (1, 3) or (key == "std" and min(values) <= 0):
-            raise StageError(f"{place}.{key} is {values!r}; expected three numbers, std above 0")
+            raise StageError(
+                f"{place}.{key} is {keys.shown(values)}; expected three numbers, std above 0"
+            )
     means, stds = ([float(v) for v in (list(values) * 3)[:3]] for values in (mean, std))
     return "RGB" if swaps else "BGR", means, stds
 
@@ -169,16 +191,17 @@ def crop(config: Any) -> Crop:
         raise StageError(f"{config.filename}: {error}") from error
     size = _size(config, "model.head.decoder.input_size")
     affine = steps.get("TopdownAffine", {})
-    if tuple(affine.get("input_size", size)) != size:
+    where = f"{config.filename}: {place}: TopdownAffine.input_size"
+    cut = _pair(affine["input_size"], where) if "input_size" in affine else size
+    if cut != size:
         raise StageError(
-            f"{config.filename}: {place}: TopdownAffine.input_size is {affine['input_size']!r}, "
-            f"but model.head.decoder.input_size is {size}; expected the same"
+            f"{where} is {cut}, but model.head.decoder.input_size is {size}; expected the same"
         )
     divisor = _part(config, "model.data_preprocessor", default={}).get("pad_size_divisor") or 1
-    if any(side % divisor for side in size):
+    if not isinstance(divisor, int) or any(side % divisor for side in size):
         raise StageError(
-            f"{config.filename}: model.data_preprocessor.pad_size_divisor is {divisor}, which does "
-            f"not divide the input {size}; padding is not supported"
+            f"{config.filename}: model.data_preprocessor.pad_size_divisor is {divisor!r}, which "
+            f"does not divide the input {size}; padding is not supported"
         )
     try:
         return Crop(
@@ -219,20 +242,21 @@ def codec(config: Any) -> Codec:
 
 def _size(config: Any, place: str) -> tuple[int, int]:
     parent, _, key = place.rpartition(".")
-    value = _part(config, parent).get(key)
-    try:
-        width, height = (int(side) for side in value)
-        if min(width, height) > 0:
-            return width, height
-    except (TypeError, ValueError):
-        pass
-    raise StageError(f"{config.filename}: {place} is {value!r}; expected (width, height) in pixels")
+    return _pair(_part(config, parent).get(key), f"{config.filename}: {place}")
+
+
+def _pair(value: Any, place: str) -> tuple[int, int]:
+    """Returns a width and a height; raises a StageError that begins with the place."""
+    whole = isinstance(value, list | tuple) and all(isinstance(side, int) for side in value)
+    if not whole or len(value) != 2 or min(value) < 1:
+        raise StageError(f"{place} is {keys.shown(value)}; expected (width, height) in pixels")
+    return value[0], value[1]
 
 
 def _first(error: ValidationError) -> str:
     """Returns the key, the value and the reason of the first thing that is wrong with a part."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))} is {first['input']!r}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc']))} is {keys.shown(first['input'])}: {first['msg']}"
 
 
 def _evaluator(config: Any) -> str:
@@ -252,7 +276,7 @@ def _metric(config: Any, place: str) -> tuple[dict[str, Any], list[str]]:
     names = [keys.short(metric.get("type")) for metric in metrics if isinstance(metric, dict)]
     if not isinstance(metrics, list | tuple) or len(names) != len(metrics):
         raise StageError(
-            f"{config.filename}: {place} is {given!r}; expected metrics, dict(type=...)"
+            f"{config.filename}: {place} is {keys.shown(given)}; expected metrics, dict(type=...)"
         )
     found = [m for m, name in zip(metrics, names, strict=True) if name == "CocoMetric"]
     if len(found) > 1:
@@ -313,49 +337,64 @@ def keypoint_info(config: Any) -> Keypoints:
         )
     tested = _keypoint_set(metainfo, f"{config.filename}: {loader}.dataset.metainfo")
     given = _part(config, "model").get("metainfo")
-    whole = _keypoint_set(given, f"{config.filename}: model.metainfo") if given else tested
-    return _picked(config, tested, whole)
+    mirrored = _keypoint_set(given, f"{config.filename}: model.metainfo") if given else tested
+    picked = _part(config, "model.test_cfg", default={}).get("output_keypoint_indices")
+    channels = _part(config, "model.head").get("out_channels", len(mirrored.names))
+    width = codec(config).channels
+    if picked is None:
+        picked = list(range(len(mirrored.names)))
+    elif not given and len(tested.names) == len(picked):
+        # The set of all heatmaps is nowhere: mirror partners are those of what comes out.
+        _check_picked(config, picked, channels // width)
+        return tested
+    if channels != len(mirrored.names) * width:
+        raise StageError(
+            f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
+            f"{len(mirrored.names)} keypoints with {width} each"
+        )
+    _check_picked(config, picked, len(mirrored.names))
+    return _pick(config, picked, tested, mirrored)
 
 
-def _picked(config: Any, tested: Keypoints, whole: Keypoints) -> Keypoints:
-    """Returns the set that is tested on, mirrored as the heatmaps are.
+def _check_picked(config: Any, picked: Any, count: int) -> None:
+    """Refuses indices that are not different numbers below a count."""
+    known = isinstance(picked, list | tuple) and all(index in range(count) for index in picked)
+    if not known or not picked or len(set(picked)) != len(picked):
+        raise StageError(
+            f"{config.filename}: model.test_cfg.output_keypoint_indices is {keys.shown(picked)}; "
+            f"expected different numbers from 0 to {count - 1}, the last keypoint of the heatmaps"
+        )
+
+
+def _pick(config: Any, picked: list[int], tested: Keypoints, mirrored: Keypoints) -> Keypoints:
+    """Returns the picked keypoints.
 
     Args:
-        config: has the indices, if there are any.
-        tested: the set of the dataset.
-        whole: the set of the heatmaps.
+        config: is named in messages.
+        picked: which of the heatmaps' keypoints come out.
+        tested: the set of the dataset: of those that come out, or of all.
+        mirrored: the set of the heatmaps.
     """
-    indices = _part(config, "model.test_cfg", default={}).get("output_keypoint_indices")
-    place = f"{config.filename}: model.test_cfg.output_keypoint_indices"
-    count = len(whole.names)
-    if indices is None:
-        indices = list(range(count))
-    known = isinstance(indices, list | tuple) and all(index in range(count) for index in indices)
-    if not known or not indices or len(set(indices)) != len(indices):
-        raise StageError(
-            f"{place} is {indices!r}; expected different numbers from 0 to {count - 1}, the last "
-            "keypoint of the heatmaps"
-        )
-    for index in indices:
-        if whole.flip_indices[index] not in indices:
+    for index in picked:
+        partner = mirrored.flip_indices[index]
+        if partner not in picked:
             raise StageError(
-                f"{place} has {index} ({whole.names[index]}), but not its mirror partner "
-                f"{whole.flip_indices[index]} ({whole.names[whole.flip_indices[index]]}), which "
-                "the flip test needs; give both"
+                f"{config.filename}: model.test_cfg.output_keypoint_indices has {index} "
+                f"({mirrored.names[index]}), but not its mirror partner {partner} "
+                f"({mirrored.names[partner]}), which the flip test needs; give both"
             )
-    if len(tested.names) not in (len(indices), count):
+    if len(tested.names) not in (len(picked), len(mirrored.names)):
         raise StageError(
-            f"{config.filename}: model.metainfo and output_keypoint_indices give {len(indices)} "
+            f"{config.filename}: model.metainfo and output_keypoint_indices give {len(picked)} "
             f"keypoints, but {_loader(config)}.dataset has {len(tested.names)}; expected as many"
         )
-    rows = list(range(len(indices))) if len(tested.names) == len(indices) else list(indices)
+    rows = range(len(picked)) if len(tested.names) == len(picked) else picked
+    new = {row: number for number, row in enumerate(rows)}
     return Keypoints(
         names=[tested.names[row] for row in rows],
-        flip_indices=[indices.index(whole.flip_indices[index]) for index in indices],
+        flip_indices=[picked.index(mirrored.flip_indices[index]) for index in picked],
         sigmas=[tested.sigmas[row] for row in rows] if tested.sigmas else [],
-        skeleton=[
-            (rows.index(a), rows.index(b)) for a, b in tested.skeleton if {a, b} <= set(rows)
-        ],
+        skeleton=[(new[a], new[b]) for a, b in tested.skeleton if a in new and b in new],
     )
 
 
@@ -367,10 +406,14 @@ def _keypoint_set(metainfo: Any, place: str) -> Keypoints:
     Raises:
         StageError: something is missing in it or does not fit; the text begins with `place`.
     """
+    if isinstance(metainfo, str):  # in pure Python style, `CocoDataset.METAINFO`
+        from mmengine.utils import get_object_from_string
+
+        metainfo = get_object_from_string(metainfo) or metainfo
     if isinstance(metainfo, dict) and "from_file" in metainfo:
         metainfo, place = _metainfo_of(metainfo["from_file"], place)
     if not isinstance(metainfo, dict):
-        raise StageError(f"{place} is {metainfo!r}; expected a section, dict(...)")
+        raise StageError(f"{place} is {keys.shown(metainfo)}; expected a section, dict(...)")
     # mmpose asks for all of these.
     for key in ("dataset_name", "keypoint_info", "skeleton_info", "joint_weights", "sigmas"):
         if metainfo.get(key) is None:
@@ -424,5 +467,5 @@ def _metainfo_of(file: Any, place: str) -> tuple[Any, str]:
         raise StageError(f"{place}.from_file: {file}: there is no such file")
     try:
         return Config.fromfile(str(path)).to_dict().get("dataset_info"), f"{path}: dataset_info"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StageError(f"{path}: cannot be read as a keypoint set: {said(error)}") from error
