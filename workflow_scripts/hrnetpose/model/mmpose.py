@@ -220,7 +220,7 @@ def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
 
     mmpose = import_mmpose()
     description = config.model.to_dict()
-    if str(description["backbone"].get("type")).startswith(("mmpretrain.", "mmcls.")):
+    if str(description["backbone"].get("type")).startswith("mmpretrain."):
         _import_mmpretrain(config.filename)
     # The pretrained backbone would be fetched, only to be overwritten by the checkpoint.
     description["backbone"].pop("init_cfg", None)

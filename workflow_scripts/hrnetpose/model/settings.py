@@ -22,6 +22,8 @@ def said(error: BaseException) -> str:
     if isinstance(error, ImportError) and error.__cause__:  # mmengine adds a list of folders
         error = error.__cause__
     match error:
+        case KeyError(args=[str(text)]) if " " in text:
+            pass
         case KeyError():
             text = f"there is no {error}"
         case SystemExit():
@@ -33,22 +35,21 @@ def said(error: BaseException) -> str:
     return textwrap.shorten(text.split("\n")[0], 300, placeholder=" ...")
 
 
-def _part(
-    config: Any, place: str, kind: type | tuple[type, ...] = dict, default: Any = None
-) -> Any:
-    """Returns what a config has at a place such as `model.head`.
+def _part(config: Any, place: str, default: Any = None) -> Any:
+    """Returns the section that a config has at a place such as `model.head`.
 
     Raises:
-        StageError: it is of another kind, or missing without a default.
+        StageError: it is no section, or missing without a default.
     """
     value = config
     for name in place.split("."):
         value = value.get(name) if isinstance(value, dict) or value is config else None
     if value is None:
         value = default
-    if not isinstance(value, kind):
-        expected = "a list" if kind is not dict else "a section, dict(...)"
-        raise StageError(f"{config.filename}: {place} is {keys.shown(value)}; expected {expected}")
+    if not isinstance(value, dict):
+        raise StageError(
+            f"{config.filename}: {place} is {keys.shown(value)}; expected a section, dict(...)"
+        )
     return value
 
 
