@@ -36,13 +36,14 @@ rule export_onnx:
 
 
 rule simplify_onnx:
-    """Simplifies the graph and proves that it computes the same."""
+    """Simplifies the graph, or keeps it if the simplified one does not compute the same."""
     input:
         code=code("simplify_onnx"),
         model="build/models/{model}/model.onnx",
         card="build/models/{model}/model.json",
     output:
-        "build/models/{model}/simplified.onnx",
+        graph="build/models/{model}/simplified.onnx",
+        summary="build/models/{model}/simplified.json",
     log:
         "logs/simplify_onnx/{model}.log",
     conda:
@@ -55,8 +56,8 @@ rule simplify_onnx:
     params:
         versions=versions("onnx", "onnxsim"),
     shell:
-        "python {input.code[0]:q} --model {input.model:q} --card {input.card:q} --output {output:q}"
-        " --log {log:q}"
+        "python {input.code[0]:q} --model {input.model:q} --card {input.card:q}"
+        " --output {output.graph:q} --summary {output.summary:q} --log {log:q}"
 
 
 rule convert_precision:

@@ -9,6 +9,7 @@ takes normalised NCHW floats in `input` and gives `heatmaps`.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from hrnetpose import stage
@@ -36,6 +37,8 @@ def main(args: argparse.Namespace) -> None:
     card = export.card(
         args.name, args.config, config, args.crop, network, args.weights, args.output
     )
+    for note in card.notes:
+        logging.warning("%s: %s", args.config, note)
     card.write(args.card)
 
 

@@ -135,6 +135,7 @@ def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
         ({"detections": "b.json"}, False),
         ({"detection_score": 0.2}, False),
         ({"nms": "soft"}, False),
+        ({"nms": "hard"}, True),
     ],
 )
 def test_a_published_figure_applies_to_its_own_boxes_and_nms_only(

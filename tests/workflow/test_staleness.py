@@ -46,7 +46,13 @@ CONSUMERS = {
         "measure_parity",
         "write_report",
     },
-    "simplify_onnx": {"convert_precision", "quantize_int8", "quantize_fp8", "measure_parity"},
+    "simplify_onnx": {
+        "convert_precision",
+        "quantize_int8",
+        "quantize_fp8",
+        "measure_parity",
+        "write_report",
+    },
     "convert_precision": {"build_engine", "measure_parity"},
     "quantize_int8": {"build_engine", "measure_parity", "write_report"},
     "quantize_fp8": {"build_engine", "measure_parity"},
@@ -407,10 +413,12 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/model/export.py": MMPOSE,
     "hrnetpose/model/fp8.py": {"quantize_fp8"},
     "hrnetpose/model/graphs.py": GRAPHS | ENGINES,
+    "hrnetpose/model/keys.py": MMPOSE | ENGINES,
     "hrnetpose/model/mmpose.py": MMPOSE | ENGINES,
     "hrnetpose/model/modules.py": MMPOSE | ENGINES,
     "hrnetpose/model/quantize.py": {"quantize_int8", "quantize_fp8"},
     "hrnetpose/model/sensitivity.py": {"quantize_int8"},
+    "hrnetpose/model/settings.py": MMPOSE | ENGINES,
     "hrnetpose/model/unpickle.py": MMPOSE | ENGINES,
     "hrnetpose/pose/__init__.py": DECODING | SCORING,
     "hrnetpose/pose/bootstrap.py": {"score_accuracy"},
@@ -718,7 +726,7 @@ def test_another_version_of_a_package(
 
 def test_a_rule_that_has_another_command(project: Project, planner: Planner, edited: Edit) -> None:
     rules = (project.folder / "rules/model.smk").read_text()
-    simplify = "{input.card:q} --output {output:q}"
+    simplify = "--output {output.graph:q} --summary"
     edited("rules/model.smk", rules.replace(simplify, f" {simplify}").encode())
     check(
         planner.jobs(project.folder, *TARGETS),

@@ -109,7 +109,8 @@ class Model(_Section):
     """A top-down heatmap model of mmpose."""
 
     config: Text
-    """A config of the mmpose package by name, or the path of a config file."""
+    """A config of the mmpose package by name, or the path of a config file.  It is a program that
+    runs when the model is built: use none that you do not trust (docs/models.md)."""
     weights: Annotated[Sources, Field(min_length=1)] | None
     """The checkpoint: a path, a URL, or a list of them that is tried in order.  null: seeded
     initial weights, for speed only."""
@@ -187,8 +188,9 @@ class Protocols(_Section):
 
     boxes: list[Literal["gt", "det"]] = Field(["gt"], min_length=1)
     """Where the person boxes come from: `gt`, the annotations; `det`, the detector."""
-    nms: Literal["hard", "soft"] = "hard"
-    """OKS NMS at 0.9: drop predictions that overlap a better one (hard), or lower their scores."""
+    nms: Literal["hard", "soft"] | None = None
+    """OKS NMS: drop predictions that overlap a better one (hard), or lower their scores (soft).
+    null: as the model's config says, which without a word is hard."""
     flip: list[Flag] = Field([False, True], min_length=1)
     """With and without averaging over the mirrored image."""
 

@@ -107,7 +107,7 @@ class Plan(Resources):
             other_boxes = figure.detections and not (
                 boxes and boxes.sha256 and _same_digest(figure.detections, boxes.sha256)
             )
-            if self.config.protocols.nms == "hard" and not other_boxes:
+            if self.config.protocols.nms != "soft" and not other_boxes:
                 figures[name] = {figure.protocol: figure.figures()}
         return json.dumps(figures, sort_keys=True)
 
