@@ -24,11 +24,18 @@ from support import Project
 
 # Which rules take what a rule makes: `fetch_file` brings checkpoints here.
 CONSUMERS = {
-    "draw_sample": {"list_persons", "make_crops", "check_calibration", "quantize_int8"},
+    "draw_sample": {"audit_dataset", "make_crops", "check_calibration"},
     "fetch_file": {"export_onnx", "reference_heatmaps", "build_engine"},
     "extract_annotations": {"fetch_calibration"},
-    "fetch_calibration": {"check_calibration"},
-    "list_persons": {"make_crops", "benchmark_engine"},
+    "fetch_calibration": {"audit_dataset", "check_calibration"},
+    "audit_dataset": {
+        "list_persons",
+        "check_calibration",
+        "quantize_int8",
+        "score_accuracy",
+        "write_report",
+    },
+    "list_persons": {"make_crops", "benchmark_engine", "score_accuracy", "write_report"},
     "make_crops": {
         "predict_keypoints",
         "benchmark_engine",
@@ -153,6 +160,10 @@ def digest_of(made: str) -> str:
     return hashlib.sha256(f"stands for {made}\n".encode()).hexdigest()
 
 
+EVALUATED = {"gt", "det", "benchmark"}
+ALL_SUBSETS = EVALUATED | {"calibration"}
+
+
 @dataclass(frozen=True)
 class Stale:
     """What a change makes stale.
@@ -167,12 +178,11 @@ class Stale:
     rules: set[str]
     engines: set[str] = field(default_factory=lambda: VARIANTS)
     built: set[str] | None = None
-    subsets: set[str] = field(default_factory=lambda: {"gt", "det", "calibration", "benchmark"})
+    subsets: set[str] = field(default_factory=lambda: ALL_SUBSETS)
 
 
 NOTHING = Stale(set())
 GATE = Stale({"check_gate"})
-EVALUATED = {"gt", "det", "benchmark"}
 # Engines of other variants stay.  Those of int8 and fp8 are made from images that were found not to
 # be among the evaluated ones; those are looked for again.
 IMAGES = Stale(
@@ -181,12 +191,15 @@ IMAGES = Stale(
     built=CALIBRATED,
     subsets=EVALUATED,
 )
-ANNOTATIONS = replace(IMAGES, rules=IMAGES.rules | {"list_persons"})
+IMAGES = replace(IMAGES, rules=IMAGES.rules | {"audit_dataset", "list_persons"})
+ANNOTATIONS = IMAGES
 DETECTIONS = Stale({"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"})
 CALIBRATION = Stale(
-    {"make_crops"} | after("check_calibration"), CALIBRATED, subsets={"calibration"}
+    {"audit_dataset", "list_persons", "make_crops"} | after("check_calibration"),
+    CALIBRATED,
+    subsets={"calibration"},
 )
-FETCHED = Stale({"fetch_calibration", "check_calibration"})
+FETCHED = Stale({"fetch_calibration", "audit_dataset", "check_calibration"})
 """Of a dataset that is not evaluated."""
 
 
@@ -230,11 +243,16 @@ CONFIG: list[tuple[str, Any, Stale]] = [
         also(DETECTIONS, "fetch_file"),
     ),
     ("datasets.people.detection_score", 0.2, DETECTIONS),
+    (
+        "datasets.people.category",
+        "person",
+        replace(IMAGES, rules=IMAGES.rules | after("audit_dataset"), subsets=ALL_SUBSETS),
+    ),
     ("datasets.people.calibration.images", "given/calibration2.zip", CALIBRATION),
     (
         "datasets.people.calibration.annotations",
         "given/annotations2.json",
-        also(CALIBRATION, "list_persons"),
+        CALIBRATION,
     ),
     ("datasets.fetched.calibration.count", 6, FETCHED),
     (
@@ -336,8 +354,14 @@ CROP_USERS = {
     "reference_heatmaps",
 }
 CUTTERS = {"make_crops", "benchmark_engine"}
-IMAGE_USERS = CUTTERS | {"check_calibration", "fetch_calibration", "write_report"}
-COCO_USERS = IMAGE_USERS | {"list_persons", "score_accuracy", "quantize_int8"}
+IMAGE_USERS = CUTTERS | {
+    "audit_dataset",
+    "check_calibration",
+    "fetch_calibration",
+    "write_report",
+}
+TABLE_USERS = IMAGE_USERS | {"list_persons", "score_accuracy", "quantize_int8"}
+JSON_READERS = {"audit_dataset", "fetch_calibration"}
 DECODING = {"predict_keypoints", "benchmark_engine", "measure_parity", "quantize_int8"}
 SCORING = {"score_accuracy", "quantize_int8"}
 MMPOSE = {"export_onnx", "reference_heatmaps"}
@@ -348,6 +372,7 @@ KEPT = {"extract_annotations", "fetch_calibration"}
 CODE: dict[str, set[str]] = {
     "draw_sample.py": {"draw_sample"},
     "fetch_file.py": set(),
+    "audit_dataset.py": {"audit_dataset"},
     "list_persons.py": {"list_persons"},
     "make_crops.py": {"make_crops"},
     "export_onnx.py": {"export_onnx"},
@@ -373,8 +398,7 @@ CODE: dict[str, set[str]] = {
     "check_gpu.py": set(),
     "compare_bench.py": set(),
     "hrnetpose/__init__.py": ALL - {"fetch_file"},
-    "hrnetpose/artifacts.py": ALL
-    - {"draw_sample", "extract_annotations", "fetch_file", "list_persons"},
+    "hrnetpose/artifacts.py": ALL - {"draw_sample", "extract_annotations", "fetch_file"},
     "hrnetpose/config.py": ENGINES | {"check_gate"},
     "hrnetpose/files.py": ALL - {"fetch_file"},
     "hrnetpose/locks.py": set(),
@@ -382,10 +406,19 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/reference.py": set(),
     "hrnetpose/resources.py": set(),
     "hrnetpose/stage.py": ALL - {"fetch_file"},
-    "hrnetpose/data/__init__.py": COCO_USERS | CROP_USERS | {"draw_sample", "extract_annotations"},
+    "hrnetpose/data/__init__.py": (
+        TABLE_USERS | CROP_USERS | {"draw_sample", "extract_annotations"}
+    )
+    - {"score_accuracy"},
     "hrnetpose/data/archives.py": IMAGE_USERS | {"extract_annotations"},
     "hrnetpose/data/calibration.py": {"fetch_calibration"},
-    "hrnetpose/data/coco.py": COCO_USERS,
+    "hrnetpose/data/annotations.py": TABLE_USERS,
+    "hrnetpose/data/coco.py": JSON_READERS,
+    "hrnetpose/data/entries.py": JSON_READERS | {"list_persons"},
+    "hrnetpose/data/findings.py": JSON_READERS | {"list_persons"},
+    "hrnetpose/data/detections.py": {"list_persons"},
+    "hrnetpose/data/keypoint_names.py": TABLE_USERS | {"predict_keypoints"},
+    "hrnetpose/data/values.py": JSON_READERS | {"list_persons"},
     "hrnetpose/data/contents.py": set(),
     "hrnetpose/data/crops.py": CROP_USERS,
     "hrnetpose/data/cutting.py": CUTTERS,
