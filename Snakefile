@@ -41,3 +41,7 @@ rule gate:
     """Fails when a variant is outside the limits of the configuration."""
     input:
         "results/gate.txt",
+
+
+if workflow.is_main_process:
+    check_plan()

@@ -99,11 +99,23 @@ def versions(*packages):
     return {package: plan.version(package) for package in packages}
 
 
+def is_made(path):
+    """Tells whether a rule makes a file."""
+    return any(known.is_producer(path) for known in workflow.rules)
+
+
 @cache
 def given(path):
     """Tells whether a file is the user's own: neither made by a rule nor brought from elsewhere."""
-    made = any(known.is_producer(path) for known in workflow.rules)
-    return not made and not PLAN.brings(path)
+    return not is_made(path) and not PLAN.brings(path)
+
+
+def check_plan():
+    """Refuses what cannot come to anything, before anything runs; all rules must be known."""
+    try:
+        PLAN.check_given(PLAN.crops, is_made)
+    except ConfigError as error:
+        raise WorkflowError(f"configuration: {error}")
 
 
 def images_in(path):

@@ -25,29 +25,31 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-def known_sha256(path: Path) -> str:
+def known_sha256(path: Path, memory: Path | None = None) -> str:
     """Returns the SHA-256 of a file, which is computed again only after the file has changed.
 
-    It is remembered beside the file, in `.NAME.sha256`, with the file's size and time.
+    It is remembered in `memory`, by default `.NAME.sha256` beside the file, with the file's size
+    and time.
     """
+    memory = memory or _memory(path)
     try:
-        known, *stamp = _memo(path).read_text(encoding="utf-8").split()
+        known, *stamp = memory.read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         stamp = []
     if stamp == _stamp(path):
         return known
     found = sha256(path)
-    remember_sha256(path, found)
+    remember_sha256(path, found, memory)
     return found
 
 
-def remember_sha256(path: Path, digest: str) -> None:
+def remember_sha256(path: Path, digest: str, memory: Path | None = None) -> None:
     """Writes down what `known_sha256` returns as long as the file stays as it is."""
     with suppress(OSError):  # a folder that others own
-        write_text(_memo(path), " ".join([digest, *_stamp(path)]) + "\n")
+        write_text(memory or _memory(path), " ".join([digest, *_stamp(path)]) + "\n")
 
 
-def _memo(path: Path) -> Path:
+def _memory(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 

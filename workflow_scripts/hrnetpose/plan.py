@@ -16,11 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hrnetpose import config, resources
+from hrnetpose import config, paths, resources
 from hrnetpose.artifacts import Graph
-from hrnetpose.config import BackendRules, Variant
-from hrnetpose.model import config_file
+from hrnetpose.config import BackendRules, ConfigError, Model, Variant
+from hrnetpose.model import config_file, reading
 from hrnetpose.resources import Resources
+from hrnetpose.stage import StageError
 
 CPU_BATCH, GPU_BATCH = 8, 32
 """Images per inference unless the variant says it."""
@@ -35,8 +36,10 @@ class Plan(Resources):
         backends: variant -> backend, `auto` resolved.
         graphs: variant -> the ONNX graph that its engine is built from.
         crops: model -> name of the crop geometry, for example `256x192`.
-        configs: model -> its config file and those it inherits from, if they are the user's.
+        configs: model -> the user's own files that its config is made of, as far as they are known.
         gpus: variant -> how many GPUs its engine needs.
+        changes: model -> which changes of files its config reads the export is made after; None if
+            there were none.  The card says for which it was made, so that it is made once for each.
         notes: what the user should know before anything runs.
     """
 
@@ -45,6 +48,7 @@ class Plan(Resources):
     crops: dict[str, str]
     configs: dict[str, list[str]]
     gpus: dict[str, int]
+    changes: dict[str, str | None]
     notes: tuple[str, ...] = ()
 
     def variant(self, name: str) -> Variant:
@@ -146,8 +150,7 @@ def make(
         resolve: returns the backend that `auto` stands for on this machine.
 
     Raises:
-        ConfigError: the configuration is wrong.
-        StageError: a model's config cannot be found or read.
+        ConfigError: the configuration is wrong, or a model's config cannot be found or read.
     """
     checked, notes = resources.without_missing_boxes(config.load(raw, backends))
     resolved = {name: resolve(variant.backend) for name, variant in checked.variants.items()}
@@ -159,26 +162,41 @@ def make(
     for name, variant in explicit.items():
         config.check_variant(f"variants.{name}", variant, checked, backends)
     used = {variant.model or checked.model for variant in checked.variants.values()}
+    models = {name: _look_at(name, checked.models[name]) for name in checked.models if name in used}
     return Plan(
         config=checked,
         backends=resolved,
         graphs={n: backends[resolved[n]].graphs[v.precision] for n, v in explicit.items()},
-        crops={
-            name: model.crop or str(config_file.crop(config_file.find(model.config)))
-            for name, model in checked.models.items()
-            if name in used
-        },
-        configs={
-            name: _files_of(model.config) for name, model in checked.models.items() if name in used
-        },
+        crops={name: crop for name, (crop, _) in models.items()},
+        configs={name: configs for name, (_, configs) in models.items()},
         gpus={n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()},
+        changes={name: _changes(Path(f"build/models/{name}/model.json")) for name in models},
         notes=tuple(notes),
     )
 
 
-def _files_of(config_name: str) -> list[str]:
-    path = Path(config_name)
-    return [str(file) for file in config_file.with_bases(path)] if path.is_file() else []
+def _look_at(name: str, model: Model) -> tuple[str, list[str]]:
+    """Returns the crops that a model takes, and the user's own files that its config is made of."""
+    key = f"models.{name}.config"
+    named = Path(model.config).suffix != ".py" and "/" not in model.config
+    if named and model.crop:
+        return model.crop, []  # mmpose need not be installed where the run is planned
+    if not named and (fault := paths.fault(model.config)):
+        raise ConfigError(f"{key}: {fault}")
+    try:
+        path = config_file.find(model.config)
+        crop = model.crop or str(config_file.crop(path))
+        return crop, [str(file) for file in config_file.files(path)]
+    except StageError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _changes(card: Path) -> str | None:
+    try:
+        made = json.loads(card.read_bytes())
+        return reading.changes(made["files"]) or made["changes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # it is made anew, or the stage that reads it says what is wrong with it
 
 
 def prefer_own_python() -> None:
