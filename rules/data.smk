@@ -60,6 +60,7 @@ rule fetch_file:
     params:
         script=lambda wildcards, output: library("fetch_file.py"),
         download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
+        contents=lambda wildcards, input: [contents_of(path) for path in input],
     shell:
         "python {params.script:q} {params.download:q} --output {output:q} --log {log:q}"
 

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from hrnetpose.stage import StageError
 
+CONTENTS = Path("build/contents")
+"""Where digests of files and folders are kept from one plan to the next."""
+
 
 def sha256(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file's content."""
@@ -41,6 +44,18 @@ def known_sha256(path: Path, memory: Path | None = None) -> str:
     found = sha256(path)
     remember_sha256(path, found, memory)
     return found
+
+
+def content(path: Path) -> str:
+    """Returns the SHA-256 of a file of the user's; an empty string if it cannot be read.
+
+    It is remembered in build/contents/: the folder of a file may be anybody's.
+    """
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    try:
+        return known_sha256(path, CONTENTS / f"{name}.sha256")
+    except OSError:
+        return ""
 
 
 def remember_sha256(path: Path, digest: str, memory: Path | None = None) -> None:

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from hrnetpose import files
 
-MEMORY = Path("build/contents")
-"""Where hashes are kept from one plan to the next."""
 _opened: list[set[str]] = []
 """What is being recorded; a hook of Python's stays for good, so it must be told when to listen."""
 
@@ -105,15 +103,7 @@ def changes(before: Mapping[str, str]) -> str | None:
     Returns:
         None if all files are as they were; else a digest of what they hold now.
     """
-    now = {name: _hash(Path(name)) for name in before}
+    now = {name: files.content(Path(name)) for name in before}
     if now == dict(before):
         return None
     return hashlib.sha256(repr(sorted(now.items())).encode()).hexdigest()[:16]
-
-
-def _hash(path: Path) -> str:
-    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-    try:
-        return files.known_sha256(path, MEMORY / f"{name}.sha256")
-    except OSError:
-        return ""
