@@ -9,8 +9,8 @@ from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
-from hrnetpose import engines, files, locks, plan
-from hrnetpose.config import ConfigError, check_file, no_such
+from hrnetpose import config_text, engines, files, locks, plan
+from hrnetpose.config import ConfigError, no_such
 from hrnetpose.data import contents
 from hrnetpose.stage import StageError
 from snakemake.exceptions import WorkflowError
@@ -19,7 +19,7 @@ from snakemake.logging import logger
 for file in map(Path, ["config.yaml", *workflow.overwrite_configfiles]):
     if workflow.is_main_process and file.is_file():
         try:
-            check_file(file)
+            config_text.check(file)
         except ConfigError as error:
             raise WorkflowError(f"configuration: {error}")
 

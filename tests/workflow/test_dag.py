@@ -178,7 +178,7 @@ def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
         ),
         (
             {"models": {"sample": {"config": "td-hm_hrnet-w99_coco"}}},
-            "td-hm_hrnet-w99_coco: mmpose has no config of that name",
+            "models.sample.config: td-hm_hrnet-w99_coco: mmpose has no config of that name",
         ),
     ],
 )
