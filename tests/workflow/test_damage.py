@@ -66,7 +66,9 @@ def damage_tree(tree: Any, chance: random.Random) -> Any:
             case 1 if isinstance(parent, dict):
                 parent[chance.choice(NAMES)] = parent.pop(key)
             case 2:
-                other = chance.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+                other = chance.choice(
+                    list(parent) if isinstance(parent, dict) else range(len(parent))
+                )
                 parent[key], parent[other] = parent[other], parent[key]
             case 3:
                 parent[key] = chance.choice([[parent[key]], {"x": parent[key]}, str(parent[key])])
@@ -184,7 +186,7 @@ def list_detections(folder: Path) -> None:
 
 
 KINDS = {
-    "configuration": Kind("config.yaml", as_yaml, plan_it, 50, (r"^[a-z]+(\..+)?: ",)),
+    "configuration": Kind("config.yaml", as_yaml, plan_it, 50, (r"^\S.*: ",)),
     "model's config, planned": Kind("model.py", as_python, look_at_config, 25),
     "metainfo, planned": Kind("points.py", as_python, look_at_config, 25, (r"model\.py",)),
     "model's config, built": Kind("model.py", as_python, build, 25),
@@ -349,7 +351,9 @@ def test_through_snakemake_itself(repository: Path, tmp_path: Path) -> None:
             kind = Kind(file, kinds[file], lambda _: None, 0)
             (project.folder / file).write_bytes(whole[file])
             damage(kind, project.folder, project.folder, chance)
-            status, printed = planner.snakemake(project.folder, "--dry-run", "--quiet", "--", "report")
+            status, printed = planner.snakemake(
+                project.folder, "--dry-run", "--quiet", "--", "report"
+            )
             (project.folder / file).write_bytes(whole[file])
             said = [line for line in printed.splitlines() if line.startswith("configuration: ")]
             if FOREIGN.search(printed) or len(said) != (1 if status else 0):

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from hrnetpose import files
+from hrnetpose import files, stage
 
 
 def local(source: str) -> str | None:
@@ -35,7 +35,7 @@ def fault(path: str, *, images: bool = False) -> str | None:
     Returns:
         One line that starts with the path; None if all is well.
     """
-    name = path if path.isprintable() else repr(path)
+    name = stage.name(path)
     try:
         found = os.stat(path)
     except PermissionError:

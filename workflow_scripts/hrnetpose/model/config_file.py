@@ -7,16 +7,16 @@ in the file literally, as mmengine would; whatever is computed otherwise is unkn
 
 import ast
 import os
-import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts import Crop
 from hrnetpose.model.reading import is_own
 from hrnetpose.model.static import UNKNOWN, Reader, package_folder, parse
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, name
 
 
 def find(config: str) -> Path:
@@ -26,22 +26,19 @@ def find(config: str) -> Path:
         StageError: there is no such file and mmpose has no config of that name.
     """
     path = Path(config)
-    if path.is_file():
-        return path
+    with suppress(OSError, ValueError):  # too long for a file's name, or with a null character
+        if path.is_file():
+            return path
     if path.suffix == ".py" or "/" in config:
-        raise StageError(f"{config}: there is no such mmpose config file")
+        raise StageError(f"{name(config)}: there is no such mmpose config file")
     configs = package_folder("mmpose") / ".mim" / "configs"
-    found = sorted(configs.rglob(f"{_escaped(config)}.py"))
+    found = sorted(path for path in configs.rglob("*.py") if path.name == f"{config}.py")
     if not found:
         raise StageError(
-            f"{config}: mmpose has no config of that name; see the names under {configs}, "
+            f"{name(config)}: mmpose has no config of that name; see the names under {configs}, "
             "or give a path"
         )
     return found[0]
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def crop(config: Path) -> Crop:
@@ -168,13 +165,13 @@ def _metainfo_file(path: str) -> Path | None:
 
 def _declared(kind: str, modules: list[str]) -> Any:
     """Returns the METAINFO of a dataset class, read from its source."""
-    name = kind.rpartition(".")[2]
+    short = kind.rpartition(".")[2]
     own = [file for module in modules for file in _module_files(module)]
     for file in [*own, *(package_folder("mmpose") / "datasets" / "datasets").rglob("*.py")]:
-        if f"class {name}(" not in (text := file.read_text(encoding="utf-8", errors="replace")):
+        if f"class {short}(" not in (text := file.read_text(encoding="utf-8", errors="replace")):
             continue
         for node in parse(text, file).body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
+            if isinstance(node, ast.ClassDef) and node.name == short:
                 # DeepFashion's depends on more than the class.
                 chosen = any(isinstance(n, ast.FunctionDef) and "metainfo" in n.name
                              and n.name != "_load_metainfo" for n in node.body)  # fmt: skip
