@@ -35,9 +35,9 @@ FOREIGN = re.compile(
 )
 """What no message shows."""
 VALUES = [
-    None, True, 0, -1, 1.5, math.nan, math.inf, -math.inf, 10**30, 2**63, "", " ", "x", "~/x", "$X/x",
-    "C:\\data\\x", "a\nb", "näme ☃", "\u202ereversed", "x" * 5000, "\x1b[31mred", [], {}, [[]],
-    [None], {"x": {}}, [1, "a"], "nan", "1",
+    None, True, 0, -1, 1.5, math.nan, math.inf, -math.inf, 10**30, 2**63, "", " ", "x", "~/x",
+    "$X/x", "C:\\data\\x", "a\nb", "näme ☃", "\u202ereversed", "x" * 5000, "\x1b[31mred", [],
+    {}, [[]], [None], {"x": {}}, [1, "a"], "nan", "1",
 ]  # fmt: skip
 NAMES = ["", " ", "x", "0", "näme", "x" * 300, "a/b", "a b", "../x", "{x}", "a\nb", "_delete_"]
 
@@ -111,9 +111,7 @@ def as_python(tree: Any) -> bytes:
 
 
 def python_values(text: str) -> Any:
-    names: dict[str, Any] = {}
-    exec(text, names)
-    del names["__builtins__"]
+    names = _python(text)
     # Nothing is shared: what is damaged once is wrong in one place.
     return copy.deepcopy(json.loads(json.dumps(names)))
 
@@ -238,9 +236,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 
 def _metainfo(text: str) -> dict[str, Any]:
     """The metainfo as Python has it: JSON would turn numbers that are keys into text."""
-    names: dict[str, Any] = {}
-    exec(text, names)
-    return {"dataset_info": names["dataset_info"]}
+    return {"dataset_info": _python(text)["dataset_info"]}
 
 
 def damage(kind: Kind, whole: Path, folder: Path, chance: random.Random) -> None:
@@ -271,8 +267,8 @@ def damage_checkpoint(content: bytes, chance: random.Random) -> bytes:
 
     if chance.random() < 0.3:
         place = chance.randrange(len(content))
-        return chance.choice([b"", content[:place], content[:place] + b"\xff" + content[place + 1 :],
-                              b"<html>404</html>", content[place:]])  # fmt: skip
+        changed = content[:place] + b"\xff" + content[place + 1 :]
+        return chance.choice([b"", content[:place], changed, b"<html></html>", content[place:]])
     whole = torch.load(io.BytesIO(content), weights_only=True)
     state = dict(whole["state_dict"])
     name, other = chance.sample(sorted(state), 2)

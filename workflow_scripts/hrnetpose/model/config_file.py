@@ -195,6 +195,8 @@ def _module_files(module: str) -> list[Path]:
     Nothing is imported, not even a package.
     """
     parts = module.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return []
     for folder in _search_path():
         path = folder.joinpath(*parts)
         package = path.is_dir()

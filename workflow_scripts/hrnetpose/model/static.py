@@ -134,7 +134,10 @@ class Reader:
 
     def _base_file(self, base: str, path: Path) -> Path:
         package, scoped, name = base.rpartition("::")
-        folder = package_folder(package) / ".mim" / "configs" if scoped else path.parent
+        try:
+            folder = package_folder(package) / ".mim" / "configs" if scoped else path.parent
+        except StageError as error:
+            raise StageError(f"{path}: _base_ names {base!r}, but {error}") from error
         file = Path(os.path.normpath(folder / name))
         if scoped and not file.is_file():
             file = file.with_name(f"{file.name}.py")
@@ -294,6 +297,8 @@ class _Statements:
 
     def _follow(self, node: ast.stmt, names: dict[str, Any]) -> None:
         match node:
+            case ast.Assign(targets=[ast.Name(id="_base_")]):
+                pass  # elsewhere in the file it stands for what is inherited
             case ast.Assign(targets=targets, value=value):
                 found = self._value(value, names)
                 for target in targets:
