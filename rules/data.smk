@@ -60,7 +60,10 @@ rule fetch_file:
     params:
         script=lambda wildcards, output: library("fetch_file.py"),
         download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
-        contents=lambda wildcards, input: [contents_of(path) for path in input],
+        contents=lambda wildcards: [
+            contents_of(path)
+            for path in PLAN.downloads[f"resources/{wildcards.file}"].input
+        ],
     shell:
         "python {params.script:q} {params.download:q} --output {output:q} --log {log:q}"
 

@@ -481,9 +481,11 @@ def finished(
         with zipfile.ZipFile(given / f"{name}.zip", "w") as archive:
             archive.writestr("c.jpg", name)
     (given / "base.py").write_text("# inherited\n")
+    (given / "points.py").write_text("dataset_info = dict(sigmas=[0.1] * 17)\n")
+    named = "val_dataloader['dataset']['metainfo'] = dict(from_file='given/points.py')\n"
     model = (project.folder / "resources/sample/hrnet_sample_128x96.py").read_text()
     for name in ("model", "other"):
-        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}# {name}\n")
+        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}{named}# {name}\n")
     (given / "other.pth").write_bytes(b"weights")
     fetched = project.folder / "resources/datasets/fetched/calibration"
     fetched.mkdir(parents=True)
@@ -641,6 +643,7 @@ FILES: list[tuple[str, str, bytes | None, Stale]] = [
         Stale(after("fetch_file")),
     ),
     ("the model's config", "given/model.py", b"", Stale(after("export_onnx"))),
+    ("its metainfo", "given/points.py", b"dataset_info = {}\n", Stale(after("export_onnx"))),
     ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
     ("annotations", "given/annotations.json", b"other", ANNOTATIONS),
     ("detections", "given/detections.json", b"other", DETECTIONS),
@@ -682,6 +685,34 @@ def test_a_file(
         content = (project.folder / name).read_bytes() + b"# other\n"
     edited(name, content)
     check(planner.jobs(project.folder, *TARGETS), stale)
+
+
+def test_a_checkpoint_that_an_older_one_replaces(
+    project: Project, planner: Planner, edited: Edit
+) -> None:
+    name = "resources/sample/hrnet_sample_128x96.pth"
+    edited(name, b"an older checkpoint")
+    os.utime(project.folder / name, ns=(1, 1))
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("fetch_file")))
+
+
+def test_a_file_that_the_export_recorded(project: Project, planner: Planner, edited: Edit) -> None:
+    """As `export_onnx` writes it: the file's hash, and no changes that it was made after."""
+    card, name = "build/models/sample/model.json", "given/computed.json"
+    edited(name, b"[1]")
+    hashes = {name: hashlib.sha256(b"[1]").hexdigest()}
+    edited(card, json.dumps({"files": hashes, "changes": None}).encode())
+    os.utime(project.folder / card, ns=(1, 1))
+    assert planner.jobs(project.folder, *TARGETS) == set()
+    (project.folder / name).touch()
+    assert planner.jobs(project.folder, *TARGETS) == set()
+
+    edited(name, b"[2]")
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("export_onnx")))
+    edited(name, None)
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("export_onnx")))
+    edited(name, b"[1]")
+    assert planner.jobs(project.folder, *TARGETS) == set()
 
 
 def test_one_image_in_a_zip(project: Project, planner: Planner, edited: Edit) -> None:

@@ -26,7 +26,7 @@ def check(path: Path) -> None:
         ) from error
     try:
         content = json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = _yaml(path, text)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected keys with values, such as `model: sample`")

@@ -89,10 +89,13 @@ def describe(error: BaseException) -> str:
             text = str(error)
         case OSError(filename=str(name), strerror=str(reason)):
             text = f"{name}: {reason}"
+        case OSError(strerror=str(reason)):
+            text = reason
         case MemoryError():
             text = "out of memory"
         case _:
-            text = f"{type(error).__name__}: {error}"
+            # The name of an exception says nothing to who did not write the code.
+            text = f"unexpected error: {error}; its traceback is in the log (--log)"
     return " ".join(text.split())
 
 
