@@ -62,7 +62,7 @@ rule fetch_file:
         download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
         contents=lambda wildcards: [
             contents_of(path)
-            for path in PLAN.downloads[f"resources/{wildcards.file}"].input
+            for path in PLAN.downloads[f"resources/{wildcards.file}"].own
         ],
     shell:
         "python {params.script:q} {params.download:q} --output {output:q} --log {log:q}"

@@ -351,6 +351,33 @@ def test_a_file_that_a_rule_makes_need_not_be_there(given: Raw) -> None:
     checked(given)
 
 
+@pytest.mark.parametrize(
+    ("sources", "own"),
+    [
+        (["data/w.pth"], ["data/w.pth"]),
+        (["gone.pth", "data/w.pth"], ["data/w.pth"]),
+        (["https://host/w.pth", "data/w.pth"], []),
+        (["gone.pth"], []),
+    ],
+)
+def test_the_file_that_is_copied_is_known(given: Raw, sources: list[str], own: list[str]) -> None:
+    given["models"]["sample"]["weights"] = sources
+    assert made(given).downloads["resources/weights/sample.pth"].own == own
+
+    given["models"]["sample"]["weights"] = [Path("data/w.pth").absolute().as_uri()]
+    assert made(given).downloads["resources/weights/sample.pth"].own == [
+        str(Path("data/w.pth").absolute())
+    ]
+
+
+def test_what_the_workflow_writes_is_no_input(given: Raw) -> None:
+    given["datasets"]["sample"]["annotations"] = "build/annotations.json"
+    planned = made(given)
+
+    with pytest.raises(ConfigError, match=r"^datasets\.sample\.annotations: .* writes this file"):
+        planned.check_given(planned.crops, lambda path: path.startswith("build/"))
+
+
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_checkpoint_that_lies_at_its_place_is_no_copy(given: Raw, absolute: bool) -> None:
     place = Path("resources/weights/sample.pth")

@@ -10,6 +10,7 @@ from support import TINY_CONFIG, Project
 
 TARGET = "build/models/tiny/model.json"
 COMPUTED = """
+_base_ = ["tiny.py"]
 import json
 import os
 custom_imports = dict(imports=["helpers"])
@@ -29,7 +30,8 @@ def test_a_computed_file_is_followed(
     project = Project.copied(repository, tmp_path / "project")
     given = project.folder / "given"
     given.mkdir()
-    (given / "model.py").write_text(COMPUTED + TINY_CONFIG)
+    (given / "tiny.py").write_text(TINY_CONFIG)
+    (given / "model.py").write_text(COMPUTED)
     (given / "points.json").write_text("[1]")
     (given / "helpers.py").write_text("import inner\n")
     (given / "inner.py").write_text("x = 1\n")

@@ -26,7 +26,10 @@ from hrnetpose.stage import shown
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 CALIBRATED = ("int8", "fp8")
 """The precisions whose graphs are made from calibration images."""
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
+# Names are parts of names of files.
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, strict=True)
+]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
 Flag = Annotated[bool, Field(strict=True)]

@@ -1,5 +1,6 @@
 """What a run takes from elsewhere: where it lies once it is there, and where it comes from."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,17 @@ class Download:
             if len(self.sources) == 1 and not files.is_url(self.sources[0])
             else []
         )
+
+    @property
+    def own(self) -> list[str]:
+        """The file of this machine that is copied, if one is; its content is compared."""
+        for source in self.sources:
+            path = paths.local(source)
+            if path is None:
+                break
+            if os.path.isfile(path):
+                return [path]
+        return []
 
     def is_at(self, place: str) -> bool:
         """Tells whether a source is the place itself: a file that was put there needs no copy."""
@@ -209,24 +221,25 @@ class Resources:
         Raises:
             ConfigError: a file is not there, or cannot be read.
         """
-        weights = {f"models.{name}.weights" for name in models}
+        used = {f"models.{name}.weights" for name in models} | self._used_keys()
         for given in [*self._weights(), *self._files()]:
-            used = given.key in weights or given.key.startswith(self._used_keys())
             source = given.source
-            if not used or (source.sha256 and Path(self._copy(given)).is_file()):
+            known = source.sha256 and Path(self._copy(given)).is_file()
+            if given.key not in used or known:
                 continue
             faults = [_fault(path, given, is_made) for path in source.source]
             if faults and all(faults):
                 none = "none of its sources can be read: " if len(faults) > 1 else ""
                 raise ConfigError(f"{given.key}: {none}{'; '.join(map(str, faults))}")
 
-    def _used_keys(self) -> tuple[str, ...]:
-        """The beginnings of the keys of what the run takes from its dataset."""
-        key = f"datasets.{self.config.dataset}"
-        used = [f"{key}.images", f"{key}.annotations"]
-        used += [f"{key}.detections"] if "det" in self.config.protocols.boxes else []
-        calibrated = any(v.precision in CALIBRATED for v in self.config.variants.values())
-        return (*used, f"{key}.calibration.") if calibrated else tuple(used)
+    def _used_keys(self) -> set[str]:
+        """The keys of what the run takes from its dataset."""
+        used = {"images", "annotations"}
+        if "det" in self.config.protocols.boxes:
+            used.add("detections")
+        if any(v.precision in CALIBRATED for v in self.config.variants.values()):
+            used |= {"calibration.images", "calibration.annotations"}
+        return {f"datasets.{self.config.dataset}.{key}" for key in used}
 
     def to_fetch(self) -> list[str]:
         """Returns the files that a rule brings; those that are there and right need none.
@@ -296,8 +309,11 @@ class Resources:
 def _fault(path: str, given: Given, is_made: Callable[[str], bool]) -> str | None:
     """Says what is wrong with a source; None if nothing is, or it cannot be known."""
     file = paths.local(path)
-    if file is None or is_made(path):
+    if file is None:
         return None
+    if is_made(path):
+        kept = os.path.normpath(path).startswith(f"{FOLDER}/")
+        return None if kept else f"{path}: the workflow writes this file itself; give another"
     copied = f"; the copy at {given.place} is used if its `sha256` is given" if (
         given.place != path and Path(given.place).is_file()
     ) else ""  # fmt: skip

@@ -79,7 +79,7 @@ def shown(value: object, limit: int = 100) -> str:
 
 def name(text: str, limit: int = 300) -> str:
     """Returns a key or a path for a message: as it is, or quoted if it cannot be printed so."""
-    return text if text.isprintable() and 0 < len(text) <= limit else shown(text)
+    return text if text.isprintable() and len(text) <= limit else shown(text)
 
 
 def describe(error: BaseException) -> str:
