@@ -87,4 +87,4 @@ def _absent(path: str, error: OSError | ValueError) -> str:
     while not folder.exists():
         folder = folder.parent
     there = folder != Path(path).parent and folder.name
-    return f"{text}{f', only {folder}' if there else ''}; correct the path"
+    return f"{text}{f', only the folder {folder}' if there else ''}; correct the path"
