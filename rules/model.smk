@@ -27,12 +27,13 @@ rule export_onnx:
         name="{model}",  # Snakemake's cache does not look at wildcards
         config=lambda wildcards: PLAN.config.models[wildcards.model].config,
         crop=lambda wildcards: PLAN.crops[wildcards.model],
+        changes=lambda wildcards: option("--changes", PLAN.changes[wildcards.model]),
         versions=versions("torch", "mmpose", "mmengine", "onnx"),
         weights=lambda wildcards, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --name {params.name:q} --config {params.config:q}"
-        " {params.weights:q} --crop {params.crop:q} --output {output.onnx:q} --card {output.card:q}"
-        " --log {log:q}"
+        " {params.weights:q} --crop {params.crop:q} {params.changes:q} --output {output.onnx:q}"
+        " --card {output.card:q} --log {log:q}"
 
 
 rule simplify_onnx:

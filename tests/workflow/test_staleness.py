@@ -400,16 +400,15 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/__init__.py": ALL - {"fetch_file"},
     "hrnetpose/artifacts.py": ALL - {"draw_sample", "extract_annotations", "fetch_file"},
     "hrnetpose/config.py": ENGINES | {"check_gate"},
+    "hrnetpose/config_text.py": set(),
     "hrnetpose/files.py": ALL - {"fetch_file"},
     "hrnetpose/locks.py": set(),
+    "hrnetpose/paths.py": set(),
     "hrnetpose/plan.py": set(),
     "hrnetpose/reference.py": set(),
     "hrnetpose/resources.py": set(),
     "hrnetpose/stage.py": ALL - {"fetch_file"},
-    "hrnetpose/data/__init__.py": (
-        TABLE_USERS | CROP_USERS | {"draw_sample", "extract_annotations"}
-    )
-    - {"score_accuracy"},
+    "hrnetpose/data/__init__.py": TABLE_USERS | CROP_USERS | {"draw_sample", "extract_annotations"},
     "hrnetpose/data/archives.py": IMAGE_USERS | {"extract_annotations"},
     "hrnetpose/data/calibration.py": {"fetch_calibration"},
     "hrnetpose/data/annotations.py": TABLE_USERS,
@@ -450,8 +449,10 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/model/mmpose.py": MMPOSE | ENGINES,
     "hrnetpose/model/modules.py": MMPOSE | ENGINES,
     "hrnetpose/model/quantize.py": {"quantize_int8", "quantize_fp8"},
+    "hrnetpose/model/reading.py": MMPOSE | ENGINES,
     "hrnetpose/model/sensitivity.py": {"quantize_int8"},
     "hrnetpose/model/settings.py": MMPOSE | ENGINES,
+    "hrnetpose/model/static.py": MMPOSE | ENGINES,
     "hrnetpose/model/unpickle.py": MMPOSE | ENGINES,
     "hrnetpose/pose/__init__.py": DECODING | SCORING,
     "hrnetpose/pose/bootstrap.py": {"score_accuracy"},
@@ -503,6 +504,18 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planner]:
         yield started
 
 
+def annotated(number: int) -> bytes:
+    """Annotations that are in order, so that they can be planned with."""
+    image = {"id": number, "file_name": "a.jpg", "width": 9, "height": 9}
+    person = {"id": 1, "image_id": number, "bbox": [1, 1, 5, 5], "keypoints": [2, 2, 2] * 17}
+    content = {
+        "images": [image],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    return json.dumps(content).encode()
+
+
 @pytest.fixture(scope="module")
 def finished(
     repository: Path, planner: Planner, tmp_path_factory: pytest.TempPathFactory
@@ -515,15 +528,19 @@ def finished(
         (given / "images" / name).write_bytes(name.encode())
     shutil.copytree(given / "images", given / "images2")
     (given / "images2/a.jpg").write_bytes(b"another")
-    for name in ("annotations", "annotations2", "detections", "detections2"):
+    for number, name in enumerate(("annotations", "annotations2")):
+        (given / f"{name}.json").write_bytes(annotated(number))
+    for name in ("detections", "detections2"):
         (given / f"{name}.json").write_text(json.dumps(name))
     for name in ("calibration", "calibration2"):
         with zipfile.ZipFile(given / f"{name}.zip", "w") as archive:
             archive.writestr("c.jpg", name)
     (given / "base.py").write_text("# inherited\n")
+    (given / "points.py").write_text("dataset_info = dict(sigmas=[0.1] * 17)\n")
+    named = "val_dataloader['dataset']['metainfo'] = dict(from_file='given/points.py')\n"
     model = (project.folder / "resources/sample/hrnet_sample_128x96.py").read_text()
     for name in ("model", "other"):
-        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}# {name}\n")
+        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}{named}# {name}\n")
     (given / "other.pth").write_bytes(b"weights")
     fetched = project.folder / "resources/datasets/fetched/calibration"
     fetched.mkdir(parents=True)
@@ -681,8 +698,9 @@ FILES: list[tuple[str, str, bytes | None, Stale]] = [
         Stale(after("fetch_file")),
     ),
     ("the model's config", "given/model.py", b"", Stale(after("export_onnx"))),
+    ("its metainfo", "given/points.py", b"dataset_info = {}\n", Stale(after("export_onnx"))),
     ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
-    ("annotations", "given/annotations.json", b"other", ANNOTATIONS),
+    ("annotations", "given/annotations.json", annotated(7), ANNOTATIONS),
     ("detections", "given/detections.json", b"other", DETECTIONS),
     ("one image", "given/images/a.jpg", b"x.jpg", IMAGES),
     ("a new image", "given/images/c.jpg", b"new", IMAGES),
@@ -722,6 +740,34 @@ def test_a_file(
         content = (project.folder / name).read_bytes() + b"# other\n"
     edited(name, content)
     check(planner.jobs(project.folder, *TARGETS), stale)
+
+
+def test_a_checkpoint_that_an_older_one_replaces(
+    project: Project, planner: Planner, edited: Edit
+) -> None:
+    name = "resources/sample/hrnet_sample_128x96.pth"
+    edited(name, b"an older checkpoint")
+    os.utime(project.folder / name, ns=(1, 1))
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("fetch_file")))
+
+
+def test_a_file_that_the_export_recorded(project: Project, planner: Planner, edited: Edit) -> None:
+    """As `export_onnx` writes it: the file's hash, and no changes that it was made after."""
+    card, name = "build/models/sample/model.json", "given/computed.json"
+    edited(name, b"[1]")
+    hashes = {name: hashlib.sha256(b"[1]").hexdigest()}
+    edited(card, json.dumps({"files": hashes, "changes": None}).encode())
+    os.utime(project.folder / card, ns=(1, 1))
+    assert planner.jobs(project.folder, *TARGETS) == set()
+    (project.folder / name).touch()
+    assert planner.jobs(project.folder, *TARGETS) == set()
+
+    edited(name, b"[2]")
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("export_onnx")))
+    edited(name, None)
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("export_onnx")))
+    edited(name, b"[1]")
+    assert planner.jobs(project.folder, *TARGETS) == set()
 
 
 def test_one_image_in_a_zip(project: Project, planner: Planner, edited: Edit) -> None:

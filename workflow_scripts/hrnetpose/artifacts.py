@@ -233,6 +233,12 @@ class ModelCard(Artifact):
     parameters: int
     macs: int
     versions: dict[str, str]
+    files: dict[str, Sha256] = Field(
+        {}, description="the user's own files that the config read or imported"
+    )
+    changes: str | None = Field(
+        None, description="which changes of such files this export was made after (plan.py)"
+    )
 
     @property
     def trained(self) -> bool:
