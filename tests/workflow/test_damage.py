@@ -159,11 +159,11 @@ def look_at_config(folder: Path) -> None:
 
 
 def build(folder: Path) -> None:
-    from hrnetpose.model import mmpose
+    from hrnetpose.model import mmpose, settings
 
     config = mmpose.read_config(str(folder / "model.py"))
-    mmpose.crop(config)
-    mmpose.keypoint_info(config)
+    settings.crop(config)
+    settings.keypoint_info(config)
     mmpose.build_model(config, folder / "model.pth")
 
 
@@ -174,13 +174,16 @@ def run(script: str, *arguments: object) -> None:
     module.main(module.parser().parse_args([str(argument) for argument in arguments]))
 
 
-def list_persons(folder: Path, *more: object) -> None:
-    run("list_persons", "--annotations", folder / "val.json", *more, "--output",
-        folder / "persons.npz")  # fmt: skip
+def audit(folder: Path) -> None:
+    run("audit_dataset", "--annotations", folder / "val.json", "--images", folder / "val.zip",
+        "--keypoints", *sample.KEYPOINTS, "--output", folder / "audit.npz",
+        "--audit", folder / "audit.json")  # fmt: skip
 
 
 def list_detections(folder: Path) -> None:
-    list_persons(folder, "--detections", folder / "boxes.json", "--minimum-score", 0.1)
+    run("list_persons", "--annotations", folder / "audit.npz", "--detections",
+        folder / "boxes.json", "--minimum-score", 0.1, "--output", folder / "persons.npz",
+        "--summary", folder / "persons.json")  # fmt: skip
 
 
 KINDS = {
@@ -190,11 +193,9 @@ KINDS = {
     "model's config, built": Kind("model.py", as_python, build, 25),
     "metainfo, built": Kind("points.py", as_python, build, 25, (r"model\.py",)),
     "checkpoint": Kind("model.pth", lambda tree: b"", build, 25),
-    "annotations": Kind("val.json", as_json, list_persons, 25),
+    "annotations": Kind("val.json", as_json, audit, 25),
     "detections": Kind("boxes.json", as_json, list_detections, 25),
 }
-ON = ("configuration", "model's config, planned", "metainfo, planned")
-"""The kinds that are tested."""
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
         for entry in json.loads((folder / "val.json").read_text())["annotations"]
     ]
     (folder / "boxes.json").write_text(json.dumps(boxes))
+    audit(folder)
     raw = yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))
     raw["models"]["sample"] = {
         "config": str(folder / "model.py"), "weights": [str(folder / "model.pth")], "sha256": None,
@@ -314,7 +316,7 @@ def finding(kind: Kind, folder: Path, whole: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", ON)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_damage_is_taken_or_told_in_one_line(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
