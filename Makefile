@@ -51,7 +51,7 @@ docs: $(VENV)/run.stamp
 	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.reference > docs/configuration.md
 
 bench: $(VENV)/run.stamp
-	$(BIN)/python workflow_scripts/bench.py --output results/bench.json $(BENCH)
+	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)
 
 clean:
 	rm -rf build logs results .snakemake

@@ -33,8 +33,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hrnetpose import engines, plan, stage
 from hrnetpose.artifacts import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
-from hrnetpose.data import sample
 from hrnetpose.model import config_file, graphs
+from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 
@@ -366,7 +366,7 @@ def test_there_are_enough_cases() -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A folder with one whole file of each kind, made by the stages themselves."""
     folder = tmp_path_factory.mktemp("whole")
-    sample.write_split("val", 4, folder / "val.zip", folder / "val.json")
+    write_split("val", 4, folder / "val.zip", folder / "val.json")
     annotations = json.loads((folder / "val.json").read_text())
     boxes = [
         {"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": 0.9}
