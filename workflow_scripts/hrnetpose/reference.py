@@ -4,6 +4,7 @@
 """
 
 import inspect
+import json
 import types
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -103,7 +104,8 @@ def _default(field: FieldInfo) -> str:
         return "below"
     if field.default is None:
         return "none"
-    return f"`{str(field.default).lower()}`"
+    text = field.default if isinstance(field.default, str) else json.dumps(field.default)
+    return f"`{text}`"  # as YAML has it
 
 
 if __name__ == "__main__":
