@@ -44,7 +44,7 @@ MEMORY = 8 << 30
 """Address space of a fork: who believes a header that promises terabytes is found out."""
 CHUNK = 25
 
-HOSTILE = [
+HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 0.5, -1e308, 1e308, math.nan, math.inf, 2**31, 2**63, -(2**70),
     10**400, "", " ", "x", "x" * 5000, "\x00", "../../etc/passwd", "/etc/passwd", "${HOME}",
     "a\nb", "\ud7ff", [], [[]], [None], [0] * 3, [1e400], [10**400], {}, {"": None}, {"id": 1},
