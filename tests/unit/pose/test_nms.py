@@ -14,7 +14,7 @@ from hrnetpose.pose.nms import nms, soft_nms
 SIGMAS = np.array([0.026, 0.025, 0.035, 0.079, 0.107])
 
 
-def mmpose_nms() -> tuple[np.ndarray, ...]:
+def mmpose_nms() -> Any:
     import_mmpose()
     return importlib.import_module("mmpose.evaluation.functional.nms")
 
