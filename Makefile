@@ -1,6 +1,6 @@
 # make report   the environment, then the whole workflow on the embedded sample
 # make test     the tests
-# make lint     formatters, linters and the type checker, without changing anything
+# make lint     formatters, linters, the type checker and the directions of imports, without changes
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
 # make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
@@ -17,7 +17,9 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-PYTHON_FILES := workflow_scripts tests
+# Nothing is compiled: wheels only, but for one package of pure Python that has none.
+WHEELS := --only-binary=:all: --no-binary=connection-pool
+PYTHON_FILES := workflow_scripts tools tests
 SNAKEMAKE_FILES := Snakefile rules
 
 report: $(VENV)/run.stamp
@@ -39,6 +41,8 @@ lint: $(VENV)/develop.stamp
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/snakefmt --check $(SNAKEMAKE_FILES)
 	$(BIN)/snakemake --lint
 
@@ -48,11 +52,11 @@ format: $(VENV)/develop.stamp
 	$(BIN)/snakefmt $(SNAKEMAKE_FILES)
 
 docs: $(VENV)/run.stamp
-	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.reference > docs/configuration.md
-	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.model.keys > docs/model_keys.md
+	$(BIN)/python -m hrnetpose.reference
+	$(BIN)/python -m hrnetpose.model.keys > docs/model_keys.md
 
 bench: $(VENV)/run.stamp
-	$(BIN)/python workflow_scripts/bench.py --output results/bench.json $(BENCH)
+	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)
 
 clean:
 	rm -rf build logs results .snakemake
@@ -63,8 +67,9 @@ $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
 	@echo "making the environment in $(VENV) (a minute or two) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) -r envs/requirements.txt
+	@$(PIP) $(WHEELS) -r envs/requirements.txt
 	@$(PIP) --no-deps -r envs/requirements-mmpose.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/develop.stamp: $(VENV)/run.stamp envs/requirements-dev.txt

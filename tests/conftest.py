@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real(repository: Path) -> Path:
-    """COCO images with annotations and a trained model, where they lie beside the repository."""
-    folder = repository.parent / "shared" / "real"
-    if not folder.is_dir():
-        pytest.skip("there are no real images in ../shared/real")
+def real() -> Path:
+    """COCO images with annotations and a trained model, in the folder that POSE_REAL_DATA names."""
+    name = os.environ.get("POSE_REAL_DATA")
+    if not name:
+        pytest.skip("POSE_REAL_DATA is not set (CONTRIBUTING.md)")
+    folder = Path(name).resolve()
+    assert folder.is_dir(), f"POSE_REAL_DATA: {name!r} is no folder"
     return folder

@@ -65,7 +65,7 @@ class Server:
         outer = self
 
         class Handler(_Handler):
-            server_state = outer
+            server_state: Server = outer
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True

@@ -5,7 +5,7 @@ streams), and the whole way from images on disk to keypoints.  Run it alone on t
 processes make the figures INVALID.
 
     python workflow_scripts/benchmark_engine.py --engine build/engines/bf16 --crops crops.npy \\
-        --annotations val.json --images val.zip --threads 2 --output bf16_perf.json \\
+        --persons persons.npz --images val.zip --threads 2 --output bf16_perf.json \\
         --samples bf16_perf_samples.json
 """
 

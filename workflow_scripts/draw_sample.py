@@ -8,13 +8,14 @@ import argparse
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.data import sample
+from hrnetpose.sample.images import SPLITS
+from hrnetpose.sample.split import write_split
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument("--split", choices=sample.SPLITS, required=True)
+    command.add_argument("--split", choices=SPLITS, required=True)
     command.add_argument("--images", type=int, required=True, help="how many to draw")
     command.add_argument("--archive", type=Path, required=True, help="a zip of JPEG files")
     command.add_argument("--annotations", type=Path, required=True, help="COCO annotations")
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    sample.write_split(args.split, args.images, args.archive, args.annotations)
+    write_split(args.split, args.images, args.archive, args.annotations)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Score predicted keypoints with COCO's evaluation and compare them with the reference's.
 
     python workflow_scripts/score_accuracy.py --annotations audit.npz --audit audit.json \\
-        --engine build/engines/bf16 --dataset coco_val2017 --predictions predictions.npz \\
-        --reference pytorch reference_predictions.npz --output bf16_accuracy.json
+        --persons persons.json --engine build/engines/bf16 --dataset coco_val2017 \\
+        --predictions predictions.npz --reference pytorch reference_predictions.npz \\
+        --output bf16_accuracy.json
 """
 
 import argparse

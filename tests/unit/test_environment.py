@@ -3,8 +3,10 @@
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from importlib.metadata import distributions as distributions_installed
 from pathlib import Path
 
 import pytest
@@ -178,7 +180,7 @@ def distributions(module: str) -> set[str]:
     return {normal(name) for name in INSTALLED.get(module, [module])}
 
 
-@pytest.mark.parametrize("folder", ["workflow_scripts", "tests"])
+@pytest.mark.parametrize("folder", ["workflow_scripts", "tools", "tests"])
 def test_every_package_that_is_imported_is_pinned(
     repository: Path, pinned: Pins, for_gpus: dict[str, Pins], folder: str
 ) -> None:
@@ -192,6 +194,35 @@ def test_every_package_that_is_imported_is_pinned(
     }
     assert "numpy" in modules
     assert unpinned == {}
+
+
+def test_the_project_refers_to_the_pins_and_has_one_version(repository: Path) -> None:
+    content = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    dynamic = content["tool"]["setuptools"]["dynamic"]
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text(encoding="utf-8"))
+
+    for named in (dynamic["dependencies"], *dynamic["optional-dependencies"].values()):
+        assert pins_in((repository / named["file"]).read_text(encoding="utf-8").splitlines())
+    assert set(content["project"]["dynamic"]) == set(dynamic)
+    assert citation["version"] == content["project"]["version"]
+
+
+def test_hooks_before_a_commit_are_programs_of_the_environment(
+    repository: Path, requirements: dict[str, Pins]
+) -> None:
+    hooks = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    programs = {
+        script.name: normal(installed.name)
+        for installed in distributions_installed()
+        for script in installed.entry_points.select(group="console_scripts")
+    }
+
+    for repo in hooks["repos"]:
+        assert repo["repo"] == "local"
+        for hook in repo["hooks"]:
+            program = hook["entry"].split()[0]
+            assert hook["language"] == "system"
+            assert programs.get(program, program) in requirements["requirements-dev.txt"]
 
 
 def provided(pins: Pins, alone: Pins) -> set[str]:

@@ -1,7 +1,11 @@
-"""The reference page says what the configuration accepts."""
+"""The reference page and the JSON schema say what the configuration accepts."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -14,6 +18,57 @@ def test_the_page_is_in_step_with_the_code(repository: Path) -> None:
 
     if page.rstrip() != reference.page().rstrip():
         pytest.fail("docs/configuration.md is out of sync with the code. Run `make docs`.")
+
+
+def test_the_schema_is_in_step_with_the_code(repository: Path) -> None:
+    schema = json.loads((repository / "config.schema.json").read_text(encoding="utf-8"))
+
+    if schema != reference.schema():
+        pytest.fail("config.schema.json is out of sync with the code. Run `make docs`.")
+
+
+def files() -> list[Path]:
+    root = Path(__file__).parents[2]
+    return [root / "config.yaml", *sorted((root / "configs").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda path: path.name)
+def test_configurations_name_the_schema_and_fit_it(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+
+    assert named
+    schema = json.loads((file.parent / named[1]).read_text(encoding="utf-8"))
+    jsonschema.validate(yaml.safe_load(text), schema)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "wrong"),
+    [
+        ({"model": "mine"}, None),
+        ({"variants": {"int8": None, "fp16": {"batch": 4}}}, None),
+        ({"variants": {"ort": {"backend": "onnxruntime", "options": {"provider": "cuda"}}}}, None),
+        ({"models": {"mine": {"config": "m.py", "weights": ["a.pth", "https://b/c.pth"]}}}, None),
+        ({"datasets": {"mine": {"images": {"source": "a.zip", "sha256": "01234567"}}}}, None),
+        ({"protocol": {}}, "'protocol' was unexpected"),
+        ({"variants": {"x": {"precison": "fp16"}}}, "'precison' was unexpected"),
+        ({"variants": {"x": {"precision": "fp4"}}}, "'fp4' is not one of"),
+        ({"variants": {"x": {"backend": "openvin"}}}, "'openvin' is not one of"),
+        ({"variants": {"x": {"backend": "openvino", "precision": "fp8"}}}, "'fp8' is not one of"),
+        ({"variants": {"x": {"backend": "igie", "options": {"streams": 2}}}}, "'streams' was"),
+        ({"variants": {"a b": {"precision": "fp16"}}}, "does not match any of the regexes"),
+        ({"shards": "2"}, "'2' is not of type 'integer'"),
+    ],
+)  # fmt: skip
+def test_the_schema_takes_overlays_and_marks_what_planning_refuses(
+    overlay: dict[str, Any], wrong: str | None
+) -> None:
+    # As an editor does, which goes into the alternatives of `anyOf`.
+    errors = list(jsonschema.Draft7Validator(reference.schema()).iter_errors(overlay))
+    deepest = [e.message for error in errors for e in ([error, *(error.context or [])])]
+
+    assert bool(errors) == bool(wrong)
+    assert not wrong or any(wrong in message for message in deepest)
 
 
 def test_every_key_and_every_option_is_explained() -> None:

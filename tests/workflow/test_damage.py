@@ -21,8 +21,9 @@ import yaml
 
 from hrnetpose import config_text, engines, plan, stage
 from hrnetpose.config import ConfigError
-from hrnetpose.data import sample
 from hrnetpose.model import config_file
+from hrnetpose.sample.keypoints import KEYPOINTS
+from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from planner import Planner
 from support import TINY_CONFIG, Project
@@ -34,7 +35,7 @@ FOREIGN = re.compile(
     r"|Cyclic|<class|object at 0x"
 )
 """What no message shows."""
-VALUES = [
+VALUES: list[Any] = [
     None, True, 0, -1, 1.5, math.nan, math.inf, -math.inf, 10**30, 2**63, "", " ", "x", "~/x",
     "$X/x", "C:\\data\\x", "a\nb", "näme ☃", "\u202ereversed", "x" * 5000, "\x1b[31mred", [],
     {}, [[]], [None], {"x": {}}, [1, "a"], "nan", "1",
@@ -176,7 +177,7 @@ def run(script: str, *arguments: object) -> None:
 
 def audit(folder: Path) -> None:
     run("audit_dataset", "--annotations", folder / "val.json", "--images", folder / "val.zip",
-        "--keypoints", *sample.KEYPOINTS, "--output", folder / "audit.npz",
+        "--keypoints", *KEYPOINTS, "--output", folder / "audit.npz",
         "--audit", folder / "audit.json")  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     (folder / "model.py").write_bytes(as_python(values))
     network = mmpose.build_model(mmpose.read_config(str(folder / "model.py")), None)
     torch.save({"meta": {"epoch": 1}, "state_dict": network.state_dict()}, folder / "model.pth")
-    sample.write_split("val", 3, folder / "val.zip", folder / "val.json")
+    write_split("val", 3, folder / "val.zip", folder / "val.json")
     boxes = [
         {"image_id": entry["image_id"], "category_id": 1, "bbox": entry["bbox"], "score": 0.9}
         for entry in json.loads((folder / "val.json").read_text())["annotations"]
@@ -290,7 +291,8 @@ def damage_checkpoint(content: bytes, chance: random.Random) -> bytes:
         case 6:
             state[name] = state[name].to(torch.complex64)
         case _:
-            state = chance.choice([{}, None, [], 3, "x"])
+            odd: list[Any] = [{}, None, [], 3, "x"]
+            state = chance.choice(odd)
     output = io.BytesIO()
     torch.save({**whole, "state_dict": state}, output)
     return output.getvalue()

@@ -194,17 +194,17 @@ class Mirror:
             "annotations/person_keypoints_val2017.json": "person_keypoints_val2017_official.json",
             "annotations/person_keypoints_train2017.json": "person_keypoints_train2017.json",
         }
-        annotations = {
+        contents = {
             name: (real / "annotations" / file).read_bytes() for name, file in annotations.items()
         }
         self.files = {
             "/zips/val2017.zip": zipped(images),
-            "/annotations/annotations_trainval2017.zip": zipped(annotations),
+            "/annotations/annotations_trainval2017.zip": zipped(contents),
         }
         for path, content in self.files.items():
             server.serve(path, Answer(content, cut=len(content) // 2), Answer(content))
-        for path in (real / "images/train2017").iterdir():
-            server.serve(f"/train2017/{path.name}", Answer(path.read_bytes()))
+        for image in (real / "images/train2017").iterdir():
+            server.serve(f"/train2017/{image.name}", Answer(image.read_bytes()))
         weights = (real / "weights/lite-hrnet-tinypose_coco-256x192.pth").read_bytes()
         url = server.serve("/weights/lite.pth", Answer(b"", status=503), Answer(weights))
         zips = [{"sha256": sha256(c), "size": len(c)} for c in self.files.values()]

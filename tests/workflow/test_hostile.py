@@ -33,8 +33,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hrnetpose import engines, plan, stage
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
-from hrnetpose.data import sample
 from hrnetpose.model import config_file, graphs
+from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 
@@ -44,7 +44,7 @@ MEMORY = 8 << 30
 """Address space of a fork: who believes a header that promises terabytes is found out."""
 CHUNK = 25
 
-HOSTILE = [
+HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 0.5, -1e308, 1e308, math.nan, math.inf, 2**31, 2**63, -(2**70),
     10**400, "", " ", "x", "x" * 5000, "\x00", "../../etc/passwd", "/etc/passwd", "${HOME}",
     "a\nb", "\ud7ff", [], [[]], [None], [0] * 3, [1e400], [10**400], {}, {"": None}, {"id": 1},
@@ -367,7 +367,7 @@ def test_there_are_enough_cases() -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A folder with one whole file of each kind, made by the stages themselves."""
     folder = tmp_path_factory.mktemp("whole")
-    sample.write_split("val", 4, folder / "val.zip", folder / "val.json")
+    write_split("val", 4, folder / "val.zip", folder / "val.json")
     annotations = json.loads((folder / "val.json").read_text())
     boxes = [
         {"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": 0.9}

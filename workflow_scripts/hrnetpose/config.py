@@ -1,6 +1,6 @@
 """The configuration: its keys, their defaults and documentation, and messages for what is wrong.
 
-docs/configuration.md is made from it by `python -m hrnetpose.reference`.
+docs/configuration.md and config.schema.json are made from it by `python -m hrnetpose.reference`.
 """
 
 import difflib
@@ -53,7 +53,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Sources = Annotated[list[Text], BeforeValidator(_as_list)]
+Sources = Annotated[list[Text], BeforeValidator(_as_list, json_schema_input_type=Text | list[Text])]
 
 
 class Source(_Section):
@@ -78,7 +78,9 @@ def _as_source(value: Any) -> Any:
     return {"source": value} if isinstance(value, str | list) else value
 
 
-File = Annotated[Source, BeforeValidator(_as_source)]
+File = Annotated[
+    Source, BeforeValidator(_as_source, json_schema_input_type=Text | list[Text] | Source)
+]
 
 
 class Published(_Section):

@@ -1,11 +1,15 @@
-"""The reference page of the configuration, from the models that check it.
+"""The reference page and the JSON schema of the configuration, from the models that check it.
 
-`python -m hrnetpose.reference` prints docs/configuration.md; a test holds the two together.
+    python -m hrnetpose.reference
+
+writes docs/configuration.md and config.schema.json; a test holds them together with the code.
 """
 
 import inspect
+import json
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -103,8 +107,61 @@ def _default(field: FieldInfo) -> str:
         return "below"
     if field.default is None:
         return "none"
-    return f"`{str(field.default).lower()}`"
+    text = field.default if isinstance(field.default, str) else json.dumps(field.default)
+    return f"`{text}`"  # as YAML has it
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a configuration file, for completion and checks in an editor.
+
+    It is the schema of an overlay: no key is required, and null removes a named entry.
+    """
+    found = _tidy(Config.model_json_schema())
+    definitions = found["$defs"]
+    for section in ("models", "datasets", "variants"):
+        entries = found["properties"][section]
+        entries["additionalProperties"] = False
+        for pattern, entry in entries["patternProperties"].items():
+            entries["patternProperties"][pattern] = {"anyOf": [entry, {"type": "null"}]}
+    variant = definitions["Variant"]
+    variant["properties"]["backend"]["enum"] = ["auto", *engines.BACKENDS]
+    variant["allOf"] = []
+    for name in engines.BACKENDS:
+        backend = engines.backend(name)
+        options = _tidy(backend.options.model_json_schema())
+        definitions |= options.pop("$defs", {})
+        definitions[f"options of {name}"] = options
+        chosen = {"properties": {"backend": {"const": name}}, "required": ["backend"]}
+        allowed = {
+            "precision": {"enum": list(backend.graphs)},
+            "options": {"$ref": f"#/$defs/options of {name}"},
+        }
+        variant["allOf"].append({"if": chosen, "then": {"properties": allowed}})
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **found}
+
+
+def _tidy(part: Any) -> Any:
+    """Return a schema without titles and required keys, its descriptions in one line each."""
+    if isinstance(part, list):
+        return [_tidy(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    tidy: dict[str, Any] = {}
+    for key, value in part.items():
+        if key == "properties":
+            tidy[key] = {name: _tidy(entry) for name, entry in value.items()}
+        elif key == "description":
+            tidy[key] = " ".join(value.split())
+        elif key not in ("title", "required"):
+            tidy[key] = _tidy(value)
+    return tidy
+
+
+def write() -> None:
+    """Write the page and the schema into a checkout, in whose root this runs."""
+    Path("docs/configuration.md").write_text(page(), encoding="utf-8")
+    Path("config.schema.json").write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    write()

@@ -187,7 +187,7 @@ def test_tensors_are_those_that_pytorch_reads(file: Path, zipped: bool) -> None:
 
     with zipfile.ZipFile(file) if zipped else file.open("rb") as opened:
         if isinstance(opened, zipfile.ZipFile):
-            found = unpickle.read_zip(opened, "w/")
+            found: Any = unpickle.read_zip(opened, "w/")
         else:
             found = unpickle.read_legacy(opened)
         assert found

@@ -275,17 +275,14 @@ def test_a_metainfo_file_that_is_not_there_is_named(folder: Path) -> None:
 
 
 def test_names_are_those_that_mmpose_finds() -> None:
-    from hrnetpose.model import mmpose
+    from hrnetpose.model import mmpose, settings
 
     folder = config_file.find("td-hm_hrnet-w32_8xb64-210e_coco-256x192").parents[2]
     configs = [*folder.rglob("td-hm_hrnet-w32_8xb64*.py"), *folder.rglob("*combine.py")]
     assert len(configs) > 8
     for path in configs:
-        config = mmpose.read_config(str(path))
-        names = mmpose.keypoint_info(config).names
-        chosen = (config.model.test_cfg or {}).get("output_keypoint_indices")
-        known = [names[i] for i in chosen] if chosen and len(names) > len(chosen) else names
-        assert config_file.keypoint_names(path) == known, path.name
+        names = settings.keypoint_info(mmpose.read_config(str(path))).names
+        assert config_file.keypoint_names(path) == names, path.name
 
 
 @pytest.mark.parametrize(

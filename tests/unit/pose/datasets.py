@@ -46,7 +46,7 @@ def drawn(
     results: list[dict[str, Any]] = []
     ids = generator.permutation(max(images, 1) * 3)[:images].tolist()
     for image in ids:
-        here = []
+        here: list[Any] = []
         for _ in range(generator.poisson(persons)):
             size = float(generator.choice([20, 32, 60, 96, 200]))
             if not tied:

@@ -91,7 +91,7 @@ def heatmap(kind: str, generator: np.random.Generator, width: int, height: int) 
         case "two equal":
             values = np.maximum(gaussian(3, 5, 2), gaussian(width - 4, 5, 2))
         case "steps":
-            values = generator.integers(-1, 3, (height, width))
+            values = generator.integers(-1, 3, (height, width)).astype(np.float64)
         case "border":
             at = generator.choice([0, 1, 2, width - 3, width - 2, width - 1])
             values = gaussian(at, generator.choice([0, 1, 2, height - 2, height - 1]), 2)

@@ -54,17 +54,21 @@ crowds = st.tuples(
 def test_nms_is_mmpose_s_index_for_index(crowd: Any, threshold: float) -> None:
     found = persons(*crowd)
     expected = mmpose_nms().oks_nms(instances(*found), threshold, SIGMAS)
-    assert nms(*found, SIGMAS, threshold).tolist() == expected.tolist()
+    keypoints, scores, areas = found
+    assert nms(keypoints, scores, areas, SIGMAS, threshold).tolist() == expected.tolist()
 
 
 @given(crowd=crowds, threshold=st.sampled_from([0.3, 0.9]), limit=st.sampled_from([1, 5, 20, 100]))
 @settings(max_examples=80, deadline=None)
 def test_soft_nms_is_mmpose_s_index_for_index(crowd: Any, threshold: float, limit: int) -> None:
     found = persons(*crowd)
-    scores = found[1].copy()
+    keypoints, scores, areas = found
+    before = scores.copy()
     expected = mmpose_nms().soft_oks_nms(instances(*found), threshold, limit, SIGMAS)
-    assert soft_nms(*found, SIGMAS, threshold, limit).tolist() == expected.tolist()
-    np.testing.assert_array_equal(found[1], scores)
+    assert (
+        soft_nms(keypoints, scores, areas, SIGMAS, threshold, limit).tolist() == expected.tolist()
+    )
+    np.testing.assert_array_equal(scores, before)
 
 
 @pytest.mark.parametrize("suppress", [nms, soft_nms])

@@ -19,11 +19,12 @@ PLAIN = ["avx2"]
 
 
 @pytest.fixture
-def judged(tmp_path: Path) -> Callable[..., Rows]:
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
     """Returns the rows of a machine with such features and such figures."""
 
     def judge(features: list[str], real: bool = True, **figures: float) -> Rows:
-        arguments = ["--work", str(tmp_path / "work"), "--real", str(tmp_path / "none")]
+        monkeypatch.delenv("POSE_REAL_DATA", raising=False)
+        arguments = ["--work", str(tmp_path / "work")]
         run = bench.Bench(bench.parser().parse_args(arguments))
         run.machine = run.machine.model_copy(update={"features": features})
         run.data = bench.Data(real, tmp_path, tmp_path, {}, "config", tmp_path)
@@ -86,6 +87,22 @@ def test_what_was_not_measured_is_not_judged(judged: Callable[..., Rows]) -> Non
     assert all(row.ratio is None and row.met is None for row in rows.values())
     assert "100,000 crops: 2 GB / peak" in rows
     assert bench.as_text(list(rows.values())).count("not judged here") == len(rows)
+
+
+def test_real_images_are_left_out_where_nobody_says_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--work", str(tmp_path / "work")]
+    monkeypatch.delenv("POSE_REAL_DATA", raising=False)
+    without = bench.Bench(bench.parser().parse_args(arguments))
+    monkeypatch.setenv("POSE_REAL_DATA", str(tmp_path))
+
+    assert "real images are left out: POSE_REAL_DATA is not set" in without.machine_line()
+    with pytest.raises(StageError, match=r"there is no images/val2017 in it; --real and POSE_REAL"):
+        bench.Bench(bench.parser().parse_args(arguments))
+
+    (tmp_path / "images/val2017").mkdir(parents=True)
+    assert bench.Bench(bench.parser().parse_args(arguments)).data.real
 
 
 @pytest.fixture

@@ -9,6 +9,11 @@ from hrnetpose.artifacts.perf import Host, Perf, PrecisionPair, Roofline, Throug
 from hrnetpose.speed import verdict
 
 
+def known(kind: Any, **values: Any) -> Any:
+    """An artifact of which only this is known."""
+    return kind.model_construct(**values)
+
+
 def make(
     fps: float,
     executed: str = "fp16",
@@ -17,12 +22,13 @@ def make(
 ) -> tuple[EngineCard, Perf]:
     """An engine that was asked for fp16 and its speed, as far as a verdict goes by them."""
     ran = ExecutedPrecision(precision=executed, layers=layers or {executed: 40})
-    card = EngineCard.model_construct(requested="fp16", executed=ran)
-    perf = Perf.model_construct(
-        throughput=Throughput.model_construct(fps=fps),
+    card = known(EngineCard, requested="fp16", executed=ran)
+    perf = known(
+        Perf,
+        throughput=known(Throughput, fps=fps),
         precision=PrecisionPair(requested="fp16", executed=executed),
-        roofline=Roofline.model_construct(fraction=0.5),
-        host=Host.model_construct(features=list(features), gpu=None),
+        roofline=known(Roofline, fraction=0.5),
+        host=known(Host, features=list(features), gpu=None),
     )
     return card, perf
 

@@ -5,7 +5,7 @@ The seed fixes the initial weights, the images and their augmentation; `--init` 
 checkpoint, with the images of another seed.  The commands that made the weights of this repository
 are in resources/sample/README.md.
 
-    python workflow_scripts/train_sample.py --output resources/sample/hrnet_sample_128x96.pth
+    python tools/train_sample.py --output resources/sample/hrnet_sample_128x96.pth
 
 The loss is mmpose's squared error of the heatmaps.  Alone it rests for thousands of steps where
 every heatmap is zero, so for most of the steps the cross-entropy of the heatmaps' spatial softmax,
@@ -32,10 +32,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Codec, Crop
-from hrnetpose.data import cutting, sample
+from hrnetpose.data import cutting
 from hrnetpose.files import atomic_path
 from hrnetpose.model import mmpose, settings
 from hrnetpose.pose import decode
+from hrnetpose.sample.images import draw_image
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[Any]  # uint8
@@ -70,7 +71,7 @@ class AugmentedCrops(IterableDataset[tuple[Pixels, Floats, Floats]]):
         rng = np.random.default_rng(self.seed)
         index = self.seed * 10_000_000  # another seed draws other images
         while True:
-            image, people = sample.draw_image("train", index)
+            image, people = draw_image("train", index)
             index += 1
             for person in people * CROPS_PER_PERSON:
                 if person["num_keypoints"]:
@@ -146,7 +147,7 @@ class Trainee:
         people: list[dict[str, Any]] = []
         cut: list[Pixels] = []
         for index in range(images):
-            image, annotated = sample.draw_image("val", index)
+            image, annotated = draw_image("val", index)
             people += annotated
             for person in annotated:
                 centers, scales = cutting.center_and_scale(_corners([person["bbox"]]), self.crop)
@@ -261,6 +262,20 @@ def train(trainee: Trainee, args: argparse.Namespace) -> None:
             log.info(f"step {step}, {time.monotonic() - start:.0f} s: loss {mean:.3f}, {text}")
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    command = stage.command(__doc__)
+    command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
+    command.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
+    command.add_argument("--init", type=Path, help="a checkpoint to go on from")
+    command.add_argument("--steps", type=int, default=10000, help="default: %(default)s")
+    command.add_argument("--stop-at", type=int, help="stop at this step of the schedule")
+    command.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    command.add_argument("--report-every", type=int, default=500, help="default: %(default)s")
+    command.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    return command
+
+
 def main(args: argparse.Namespace) -> None:
     """Trains from the command line."""
     torch.set_num_threads(args.threads)
@@ -272,13 +287,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = stage.command(__doc__)
-    parser.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
-    parser.add_argument("--init", type=Path, help="a checkpoint to go on from")
-    parser.add_argument("--steps", type=int, default=10000, help="default: %(default)s")
-    parser.add_argument("--stop-at", type=int, help="stop at this step of the schedule")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--report-every", type=int, default=500, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
-    stage.run(parser, main)
+    stage.run(parser(), main)

@@ -4,7 +4,7 @@ The persons are drawn: as many images and annotated persons as COCO val2017 has,
 predictions as asked for.  Each size is scored twice by the stage itself, in a process of its own,
 once with a reference to compare with.
 
-    python workflow_scripts/bench_scoring.py --boxes 1000 10000 104125
+    python tools/bench/bench_scoring.py --boxes 1000 10000 104125
 """
 
 import argparse
@@ -32,6 +32,7 @@ PERSONS = 6352
 KEYPOINTS = 17
 SIZE = (640, 480)
 NONE = "0" * 64
+STAGES = Path(__file__).resolve().parents[2] / "workflow_scripts"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
 def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, float]:
     """Runs the stage; returns its seconds and the most memory that it held, in bytes."""
     command: list[object] = [
-        sys.executable, Path(__file__).with_name("score_accuracy.py"),
+        sys.executable, STAGES / "score_accuracy.py",
         "--annotations", folder / "audit.npz", "--audit", folder / "audit.json",
         "--persons", folder / "persons.json", "--engine", folder / "variant",
         "--dataset", "drawn", "--nms", nms, "--predictions", folder / "variant.npz", *reference,

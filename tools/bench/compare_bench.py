@@ -1,6 +1,6 @@
 """Compare two runs of `make bench` on one machine; say what got slower, and exit with 1 if any did.
 
-python workflow_scripts/compare_bench.py old/bench.json results/bench.json
+python tools/bench/compare_bench.py old/bench.json results/bench.json
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """One measurement of `make bench`, in a process of its own; prints a JSON object.
 
-    python workflow_scripts/bench_worker.py sweep --engine build/bench/build/engines/bf16 \\
+    python tools/bench/bench_worker.py sweep --engine build/bench/build/engines/bf16 \\
         --batches 1 8 --threads 2 --output sweep.json
-    python workflow_scripts/bench_worker.py mmpose --config CONFIG --weights WEIGHTS \\
+    python tools/bench/bench_worker.py mmpose --config CONFIG --weights WEIGHTS \\
         --annotations person_keypoints_val2017.json --images val2017 --output mmpose.json
 
 `engine` and `evaluation` are this project's, `mmpose` and `onnxruntime` are its peers.

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from hrnetpose.data import sample
+from hrnetpose.sample.images import draw_image
+from hrnetpose.sample.split import write_split
 
 IMAGES = 60
 NOSE, LEFT_EYE, RIGHT_EYE = 0, 1, 2
@@ -22,7 +23,7 @@ Drawn = tuple[np.ndarray, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Drawn]:
-    return [sample.draw_image("val", index) for index in range(IMAGES)]
+    return [draw_image("val", index) for index in range(IMAGES)]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +36,14 @@ def keypoints(person: dict[str, Any]) -> np.ndarray:
 
 
 def test_an_image_depends_on_its_split_and_index_alone(drawn: list[Drawn]) -> None:
-    image, annotations = sample.draw_image("val", 7)
+    image, annotations = draw_image("val", 7)
 
     assert np.array_equal(image, drawn[7][0])
     assert annotations == drawn[7][1]
 
 
 def test_splits_share_no_image_and_no_id(drawn: list[Drawn]) -> None:
-    others = [sample.draw_image("train", index) for index in range(20)]
+    others = [draw_image("train", index) for index in range(20)]
 
     assert {image.tobytes() for image, _ in drawn}.isdisjoint(
         image.tobytes() for image, _ in others
@@ -55,12 +56,12 @@ def test_splits_share_no_image_and_no_id(drawn: list[Drawn]) -> None:
 @pytest.mark.parametrize(("split", "index"), [("test", 0), ("val", -1)])
 def test_unknown_images_are_refused(split: str, index: int) -> None:
     with pytest.raises(ValueError, match="splits are train, val"):
-        sample.draw_image(split, index)
+        draw_image(split, index)
 
 
 def test_files_are_the_same_bytes_twice_and_valid_coco(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        sample.write_split("val", 4, tmp_path / f"{name}.zip", tmp_path / f"{name}.json")
+        write_split("val", 4, tmp_path / f"{name}.zip", tmp_path / f"{name}.json")
 
     for suffix in (".zip", ".json"):
         first, second = ((tmp_path / f"{name}{suffix}") for name in ("first", "second"))
@@ -81,7 +82,7 @@ def test_files_are_the_same_bytes_twice_and_valid_coco(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 images"):
-        sample.write_split("val", 0, tmp_path / "a.zip", tmp_path / "a.json")
+        write_split("val", 0, tmp_path / "a.zip", tmp_path / "a.json")
 
     assert list(tmp_path.iterdir()) == []
 

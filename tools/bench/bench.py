@@ -4,8 +4,11 @@ Peers: OpenVINO's benchmark_app on the same model file, ONNX Runtime as mmdeploy
 fp32), and mmpose's own evaluation in PyTorch.  Everything runs in this process group, one
 measurement at a time, ours and theirs in turns.
 
-    python workflow_scripts/bench.py --output results/bench.json
-    python workflow_scripts/compare_bench.py old.json results/bench.json
+    python tools/bench/bench.py --output results/bench.json
+    python tools/bench/compare_bench.py old.json results/bench.json
+
+With POSE_REAL_DATA (CONTRIBUTING.md) accuracy is evaluated on COCO's images; without it, on the
+drawn sample, whose ratios have no goals.
 """
 
 import argparse
@@ -35,7 +38,8 @@ from hrnetpose.report import table
 from hrnetpose.speed import host
 from hrnetpose.stage import StageError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+REAL_DATA = "POSE_REAL_DATA"
 W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 """Precision of an engine -> what benchmark_app is told (int8 is in the graph)."""
@@ -48,6 +52,7 @@ MANY = 100_000
 MOST_BYTES = 2_000_000_000
 REPORT_SECONDS, AGAIN_SECONDS = 180, 4
 WORKER = Path(__file__).with_name("bench_worker.py")
+STAGES = ROOT / "workflow_scripts"
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,11 @@ def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
     command.add_argument(
-        "--real", type=Path, default=ROOT.parent / "shared/real",
-        help="COCO images, annotations and a trained Lite-HRNet; without it, the sample",
-    )  # fmt: skip
+        "--real",
+        type=Path,
+        default=os.environ.get(REAL_DATA),
+        help=f"COCO images, annotations and a trained Lite-HRNet; default: {REAL_DATA}",
+    )
     command.add_argument("--rounds", type=int, default=3, help="of each timing, ours and theirs")
     command.add_argument("--seconds", type=float, default=4.0, help="of each timing")
     command.add_argument(
@@ -218,7 +225,7 @@ class Bench:
         self.work: Path = args.work.resolve()
         self.work.mkdir(parents=True, exist_ok=True)
         self.figures = Figures()
-        self.data = data(args.real.resolve())
+        self.data = find_data(args.real)
         self.best: dict[str, tuple[int, int]] = {}
 
     @property
@@ -232,7 +239,11 @@ class Bench:
             f"{self.machine.cpu}, {self.machine.cores} cores "
             f"({', '.join(self.machine.features)}), {'with' if self.amx else 'without'} AMX; "
             f"load {self.machine.load_average:.2f}; "
-            f"{'real images' if self.data.real else 'the drawn sample'}"
+            + (
+                "real images"
+                if self.data.real
+                else f"the drawn sample (real images are left out: {REAL_DATA} is not set)"
+            )
         )
 
     def build(self) -> None:
@@ -431,7 +442,7 @@ class Bench:
             },
         )
         command = [
-            *(sys.executable, WORKER.with_name("predict_keypoints.py"), "--flip", 0),
+            *(sys.executable, STAGES / "predict_keypoints.py", "--flip", 0),
             *("--engine", self.engine(variant), "--crops", crops, "--instances", instances),
             *("--threads", self.machine.cores, "--output", self.work / "many_predicted.npz"),
         ]
@@ -520,9 +531,19 @@ class Bench:
         return rows
 
 
-def data(real: Path) -> Data:
-    """Returns what is evaluated."""
-    if (real / "images").is_dir():
+def find_data(real: Path | None) -> Data:
+    """Return what is evaluated: the real images if their folder is given, else the sample.
+
+    Raises:
+        StageError: the folder has no images.
+    """
+    if real:
+        real = real.resolve()
+        if not (real / "images/val2017").is_dir():
+            raise StageError(
+                f"{real}: there is no images/val2017 in it; --real and {REAL_DATA} name the folder "
+                "that CONTRIBUTING.md describes"
+            )
         annotations = real / "annotations"
         return Data(
             real=True,
