@@ -229,16 +229,6 @@ def test_scoring_does_not_depend_on_engines_or_models(
     assert rooms(made_from("score_accuracy")).isdisjoint({"engines", "model", "speed", "report"})
 
 
-def test_each_stage_depends_on_its_rooms_only(made_from: Callable[..., set[str]]) -> None:
-    ground = {".", "hrnetpose", ""}
-    assert rooms(made_from("export_onnx")) - ground == {"model"}
-    assert rooms(made_from("make_crops")) - ground == {"data"}
-    assert rooms(made_from("fetch_file")) - ground == {"data"}
-    assert rooms(made_from("score_accuracy")) - ground == {"data", "pose"}
-    assert rooms(made_from("predict_keypoints")) - ground == {"data", "engines", "pose"}
-    assert rooms(made_from("benchmark_engine")) - ground == {"data", "engines", "pose", "speed"}
-
-
 def test_the_decoder_concerns_predictions_and_not_the_export(
     made_from: Callable[..., set[str]],
 ) -> None:

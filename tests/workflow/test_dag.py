@@ -18,6 +18,7 @@ def test_the_default_target_is_the_report_of_all_default_variants(project: Proje
     assert jobs == {
         "draw_sample": 2,
         "fetch_file": 1,
+        "audit_dataset": 2,
         "list_persons": 2,
         "make_crops": 3,
         "export_onnx": 1,
@@ -40,6 +41,7 @@ def test_a_single_figure_needs_only_its_own_stages(project: Project) -> None:
     assert project.jobs("results/fp16_perf.json") == {
         "draw_sample": 1,
         "fetch_file": 1,
+        "audit_dataset": 1,
         "list_persons": 1,
         "make_crops": 1,
         "export_onnx": 1,

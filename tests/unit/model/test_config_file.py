@@ -279,6 +279,7 @@ def test_names_are_those_that_mmpose_finds() -> None:
 
     folder = config_file.find("td-hm_hrnet-w32_8xb64-210e_coco-256x192").parents[2]
     configs = [*folder.rglob("td-hm_hrnet-w32_8xb64*.py"), *folder.rglob("*combine.py")]
+    configs = [path for path in configs if path.parent.name != "crowdpose"]  # refused
     assert len(configs) > 8
     for path in configs:
         names = settings.keypoint_info(mmpose.read_config(str(path))).names
