@@ -22,10 +22,10 @@ rule report:
     """Everything: the report, and the figures that it is made from."""
     default_target: True
     input:
-        "results/report.html",
-        collect("results/{variant}_perf.json", variant=VARIANTS),
-        collect("results/{variant}_parity.json", variant=VARIANTS),
-        collect("results/{variant}_accuracy.json", variant=SCORED),
+        f"{LAYOUT.results}/report.html",
+        collect(f"{LAYOUT.results}/{{variant}}_perf.json", variant=VARIANTS),
+        collect(f"{LAYOUT.results}/{{variant}}_parity.json", variant=VARIANTS),
+        collect(f"{LAYOUT.results}/{{variant}}_accuracy.json", variant=SCORED),
 
 
 rule fetch:
@@ -37,7 +37,7 @@ rule fetch:
 rule gate:
     """Fails when a variant is outside the limits of the configuration."""
     input:
-        "results/gate.txt",
+        f"{LAYOUT.results}/gate.txt",
 
 
 rule no_such_variant:
@@ -45,7 +45,7 @@ rule no_such_variant:
     input:
         other_variant,
     output:
-        "results/{name}_{figure}.json",
+        f"{LAYOUT.results}/{{name}}_{{figure}}.json",
     wildcard_constraints:
         name=rf"(?!({plan.any_of(VARIANTS)})_(accuracy|perf|perf_samples|parity)\.json).+",
         figure="accuracy|perf|parity",

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 from hrnetpose import config_text, engines, files, locks, plan
 from hrnetpose.config import ConfigError, no_such
 from hrnetpose.data import contents
+from hrnetpose.recipes import made_by
 from hrnetpose.stage import StageError
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -47,15 +48,13 @@ SHARED = (
     workflow.workflow_settings.cache is not None
     and "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 )
+LAYOUT = PLAN.layout
 VARIANTS = list(PLAN.config.variants)
 SCORED = [variant for variant in VARIANTS if PLAN.trained(variant)]
 PERSON_LISTS = [
-    f"build/datasets/{PLAN.config.dataset}/persons_{boxes}.json"
-    for boxes in PLAN.config.protocols.boxes
+    f"{LAYOUT.data}/persons_{boxes}.json" for boxes in PLAN.config.protocols.boxes
 ]
-AUDITS = [
-    f"build/datasets/{PLAN.config.dataset}/{audited}.json" for audited in PLAN.audits()
-]
+AUDITS = [f"{LAYOUT.data}/{audited}.json" for audited in PLAN.audits()]
 SCRIPTS = Path(os.path.relpath(Path(workflow.basedir) / "workflow_scripts"))
 
 
@@ -141,7 +140,9 @@ def other_variant(wildcards):
     """Says which variants there are: a figure of another one that lies there is an old one."""
     said = no_such("variant", wildcards.name, VARIANTS)
     # Snakemake would show a traceback of any other exception.
-    sys.exit(f"configuration: results/{wildcards.name}_{wildcards.figure}.json: {said}")
+    sys.exit(
+        f"configuration: {LAYOUT.results}/{wildcards.name}_{wildcards.figure}.json: {said}"
+    )
 
 
 def images_in(path):
@@ -170,7 +171,7 @@ def calibration_crops(kind, suffix):
     """Returns the crops, or the table beside them, that int8 and fp8 are calibrated on."""
 
     def path(wildcards):
-        folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crops[wildcards.model]}"
+        folder = f"build/datasets/{wildcards.dataset}/{PLAN.crops[wildcards.model]}"
         return f"{folder}/calibration/{kind}_1-of-1.{suffix}"
 
     return path
@@ -178,13 +179,13 @@ def calibration_crops(kind, suffix):
 
 def benchmark_crops(wildcards):
     """Returns the crops that a variant is timed on."""
-    folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crop(wildcards.variant)}"
+    folder = f"{LAYOUT.data}/{PLAN.crop(wildcards.variant)}"
     return f"{folder}/benchmark/crops_1-of-1.npy"
 
 
 def model_benchmark_crops(wildcards):
     """Returns the crops that a model's stages are compared on."""
-    folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crops[wildcards.model]}"
+    folder = f"build/datasets/{wildcards.dataset}/{PLAN.crops[wildcards.model]}"
     return f"{folder}/benchmark/crops_1-of-1.npy"
 
 
@@ -192,7 +193,7 @@ def parity_graphs(wildcards):
     """Returns the graphs on the way to a variant's engine; PyTorch has none."""
     folder = f"build/models/{PLAN.model(wildcards.variant)}"
     files = {
-        "reference": f"{folder}/reference_heatmaps.npz",
+        "reference": f"{folder}/{LAYOUT.dataset}/reference_heatmaps.npz",
         "card": f"{folder}/model.json",
     }
     if PLAN.backends[wildcards.variant] != "pytorch":
@@ -200,7 +201,7 @@ def parity_graphs(wildcards):
         files["simplified"] = f"{folder}/simplified.onnx"
         # ONNX Runtime, which runs the graphs here, has no bfloat16 on the CPU.
         if PLAN.graphs[wildcards.variant] != "bf16":
-            files["precision"] = f"{folder}/{PLAN.graphs[wildcards.variant]}.onnx"
+            files["precision"] = PLAN.graph(wildcards.variant)
     return files
 
 
@@ -259,7 +260,7 @@ def listed_detection_flags(wildcards, input):
 def engine_graph(wildcards):
     """Returns a variant's graph; of an engine in PyTorch it is no part, so it may be newer."""
     variant = wildcards.variant
-    path = f"build/models/{PLAN.model(variant)}/{PLAN.graphs[variant]}.onnx"
+    path = PLAN.graph(variant)
     return ancient(path) if PLAN.backends[variant] == "pytorch" else path
 
 
@@ -274,7 +275,7 @@ def evaluated_crops(kind, suffix):
     """Returns one shard of the crops, or of the table beside them, that a variant takes."""
 
     def path(wildcards):
-        folder = f"build/datasets/{PLAN.config.dataset}/{PLAN.crop(wildcards.variant)}"
+        folder = f"{LAYOUT.data}/{PLAN.crop(wildcards.variant)}"
         return f"{folder}/{wildcards.boxes}/{kind}_{wildcards.scatteritem}.{suffix}"
 
     return path
@@ -286,7 +287,7 @@ def predictions(variant):
         path
         for boxes in PLAN.config.protocols.boxes
         for path in gather.shards(
-            f"build/predictions/{variant}/{boxes}_{{scatteritem}}.npz"
+            f"{LAYOUT.predictions}/{variant}/{boxes}_{{scatteritem}}.npz"
         )
     ]
 
@@ -307,8 +308,8 @@ wildcard_constraints:
     audited="audit|calibration_audit",
     listed="gt|det|calibration",
     boxes="gt|det",
-    precision="fp32|fp16|bf16|int8-fp16",
-    int8="int8|int8-symmetric",
+    graph=plan.any_of(LAYOUT.name(graph) for graph in made_by("convert_precision")),
+    int8=plan.any_of(made_by("quantize_int8")),
     scatteritem=r"\d+-of-\d+",
 
 

@@ -12,10 +12,10 @@ rule build_engine:
         card=lambda wildcards: f"build/models/{PLAN.model(wildcards.variant)}/model.json",
         weights=original_weights,
     output:
-        engine="build/engines/{variant}/engine.bin",
-        card="build/engines/{variant}/engine.json",
+        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
+        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
     log:
-        "logs/build_engine/{variant}.log",
+        LAYOUT.log("build_engine", "{variant}"),
     conda:
         engine_environment
     threads: 2

@@ -9,16 +9,16 @@ rule predict_keypoints:
     """Runs the engine over one shard of the crops, plain and mirrored."""
     input:
         code=engine_code("predict_keypoints"),
-        engine="build/engines/{variant}/engine.bin",
-        card="build/engines/{variant}/engine.json",
+        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
+        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
         # To stop before hours are spent; predictions do not depend on it.
-        audit=ancient(f"build/datasets/{PLAN.config.dataset}/audit.json"),
+        audit=ancient(f"{LAYOUT.data}/audit.json"),
         crops=evaluated_crops("crops", "npy"),
         instances=evaluated_crops("instances", "npz"),
     output:
-        "build/predictions/{variant}/{boxes}_{scatteritem}.npz",
+        f"{LAYOUT.predictions}/{{variant}}/{{boxes}}_{{scatteritem}}.npz",
     log:
-        "logs/predict_keypoints/{variant}_{boxes}_{scatteritem}.log",
+        LAYOUT.log("predict_keypoints", "{variant}_{boxes}_{scatteritem}"),
     conda:
         engine_environment
     threads: 2
@@ -39,16 +39,16 @@ rule score_accuracy:
     """Gathers the shards, scores them with COCO's evaluation and compares with the reference."""
     input:
         code=code("score_accuracy"),
-        annotations=f"build/datasets/{PLAN.config.dataset}/audit.npz",
-        audit=f"build/datasets/{PLAN.config.dataset}/audit.json",
+        annotations=f"{LAYOUT.data}/audit.npz",
+        audit=f"{LAYOUT.data}/audit.json",
         persons=PERSON_LISTS,
-        card="build/engines/{variant}/engine.json",
+        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
         predictions=lambda wildcards: predictions(wildcards.variant),
         reference=reference_predictions,
     output:
-        "results/{variant}_accuracy.json",
+        f"{LAYOUT.results}/{{variant}}_accuracy.json",
     log:
-        "logs/score_accuracy/{variant}.log",
+        LAYOUT.log("score_accuracy", "{variant}"),
     conda:
         "../envs/engines.yaml"
     threads: 1
@@ -77,16 +77,16 @@ rule benchmark_engine:
     """Measures and judges the speed.  It takes all cores, so that nothing else runs."""
     input:
         code=engine_code("benchmark_engine"),
-        engine="build/engines/{variant}/engine.bin",
-        card="build/engines/{variant}/engine.json",
+        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
+        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
         crops=benchmark_crops,
-        persons=f"build/datasets/{PLAN.config.dataset}/persons_gt.npz",
+        persons=f"{LAYOUT.data}/persons_gt.npz",
         images=images_in(PLAN.images(PLAN.config.dataset)),
     output:
-        perf="results/{variant}_perf.json",
-        samples="results/{variant}_perf_samples.json",
+        perf=f"{LAYOUT.results}/{{variant}}_perf.json",
+        samples=f"{LAYOUT.results}/{{variant}}_perf_samples.json",
     log:
-        "logs/benchmark_engine/{variant}.log",
+        LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
         engine_environment
     threads: all_cores
@@ -118,9 +118,9 @@ rule reference_heatmaps:
         card="build/models/{model}/model.json",
         crops=model_benchmark_crops,
     output:
-        "build/models/{model}/reference_heatmaps.npz",
+        "build/models/{model}/{dataset}/reference_heatmaps.npz",
     log:
-        "logs/reference_heatmaps/{model}.log",
+        "logs/reference_heatmaps/{model}_{dataset}.log",
     conda:
         "../envs/mmpose.yaml"
     threads: 2
@@ -143,12 +143,12 @@ rule measure_parity:
     input:
         unpack(parity_graphs),
         code=engine_code("measure_parity"),
-        engine="build/engines/{variant}/engine.bin",
-        engine_card="build/engines/{variant}/engine.json",
+        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
+        engine_card=f"{LAYOUT.engines}/{{variant}}/engine.json",
     output:
-        "results/{variant}_parity.json",
+        f"{LAYOUT.results}/{{variant}}_parity.json",
     log:
-        "logs/measure_parity/{variant}.log",
+        LAYOUT.log("measure_parity", "{variant}"),
     conda:
         engine_environment
     threads: 2
@@ -169,13 +169,13 @@ rule check_gate:
     """Fails, with a list, when a variant is outside the limits of the configuration."""
     input:
         code=code("check_gate"),
-        accuracy=collect("results/{variant}_accuracy.json", variant=SCORED),
-        perf=collect("results/{variant}_perf.json", variant=VARIANTS),
-        parity=collect("results/{variant}_parity.json", variant=VARIANTS),
+        accuracy=collect(f"{LAYOUT.results}/{{variant}}_accuracy.json", variant=SCORED),
+        perf=collect(f"{LAYOUT.results}/{{variant}}_perf.json", variant=VARIANTS),
+        parity=collect(f"{LAYOUT.results}/{{variant}}_parity.json", variant=VARIANTS),
     output:
-        "results/gate.txt",
+        f"{LAYOUT.results}/gate.txt",
     log:
-        "logs/check_gate/gate.log",
+        LAYOUT.log("check_gate", "gate"),
     conda:
         "../envs/engines.yaml"
     threads: 1

@@ -65,15 +65,13 @@ rule convert_precision:
     """Writes the graph in the floating-point precision that a backend takes from it."""
     input:
         code=code("convert_precision"),
-        model=lambda wildcards: (
-            f"build/models/{wildcards.model}/int8-symmetric.onnx"
-            if wildcards.precision == "int8-fp16"
-            else f"build/models/{wildcards.model}/simplified.onnx"
+        model=lambda wildcards: LAYOUT.source(
+            wildcards.model, Path(wildcards.graph).name
         ),
     output:
-        "build/models/{model}/{precision}.onnx",
+        "build/models/{model}/{graph}.onnx",
     log:
-        "logs/convert_precision/{model}_{precision}.log",
+        "logs/convert_precision/{model}/{graph}.log",
     conda:
         "../envs/engines.yaml"
     threads: 1
@@ -83,8 +81,9 @@ rule convert_precision:
         gpu=0,
     params:
         versions=versions("onnx"),
+        precision=lambda wildcards: Path(wildcards.graph).name,
     shell:
-        "python {input.code[0]:q} --precision {wildcards.precision} --model {input.model:q}"
+        "python {input.code[0]:q} --precision {params.precision} --model {input.model:q}"
         " --output {output:q} --log {log:q}"
 
 
@@ -94,15 +93,15 @@ rule quantize_int8:
         code=code("quantize_int8"),
         model="build/models/{model}/simplified.onnx",
         card="build/models/{model}/model.json",
-        calibration=f"build/datasets/{PLAN.config.dataset}/calibration.json",
+        calibration="build/datasets/{dataset}/calibration.json",
         crops=calibration_crops("crops", "npy"),
         instances=calibration_crops("instances", "npz"),
-        annotations=f"build/datasets/{PLAN.config.dataset}/calibration_audit.npz",
+        annotations="build/datasets/{dataset}/calibration_audit.npz",
     output:
-        graph="build/models/{model}/{int8}.onnx",
-        summary="build/models/{model}/{int8}.json",
+        graph="build/models/{model}/{dataset}/{int8}.onnx",
+        summary="build/models/{model}/{dataset}/{int8}.json",
     log:
-        "logs/quantize_int8/{model}_{int8}.log",
+        "logs/quantize_int8/{model}_{dataset}_{int8}.log",
     conda:
         "../envs/engines.yaml"
     threads: 2
@@ -134,12 +133,12 @@ rule quantize_fp8:
         code=code("quantize_fp8"),
         model="build/models/{model}/simplified.onnx",
         card="build/models/{model}/model.json",
-        calibration=f"build/datasets/{PLAN.config.dataset}/calibration.json",
+        calibration="build/datasets/{dataset}/calibration.json",
         crops=calibration_crops("crops", "npy"),
     output:
-        "build/models/{model}/fp8.onnx",
+        "build/models/{model}/{dataset}/fp8.onnx",
     log:
-        "logs/quantize_fp8/{model}.log",
+        "logs/quantize_fp8/{model}_{dataset}.log",
     conda:
         "../envs/engines.yaml"
     threads: 2

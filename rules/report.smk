@@ -9,10 +9,10 @@ rule write_report:
     input:
         code=code("write_report"),
         template=library("hrnetpose/report/templates/report.html"),
-        engines=collect("build/engines/{variant}/engine.json", variant=VARIANTS),
-        perf=collect("results/{variant}_perf.json", variant=VARIANTS),
-        accuracy=collect("results/{variant}_accuracy.json", variant=SCORED),
-        parity=collect("results/{variant}_parity.json", variant=VARIANTS),
+        engines=collect(f"{LAYOUT.engines}/{{variant}}/engine.json", variant=VARIANTS),
+        perf=collect(f"{LAYOUT.results}/{{variant}}_perf.json", variant=VARIANTS),
+        accuracy=collect(f"{LAYOUT.results}/{{variant}}_accuracy.json", variant=SCORED),
+        parity=collect(f"{LAYOUT.results}/{{variant}}_parity.json", variant=VARIANTS),
         models=collect(
             "build/models/{model}/model.json",
             model=sorted({PLAN.model(variant) for variant in VARIANTS}),
@@ -27,21 +27,17 @@ rule write_report:
                 }
             ),
         ),
-        quantization=[
-            f"build/models/{PLAN.model(variant)}/{PLAN.quantization(variant)}.json"
-            for variant in VARIANTS
-            if PLAN.quantization(variant)
-        ],
-        annotations=f"build/datasets/{PLAN.config.dataset}/audit.npz",
+        quantization=PLAN.quantizations(),
+        annotations=f"{LAYOUT.data}/audit.npz",
         audits=AUDITS,
         persons=PERSON_LISTS,
         images=lambda wildcards: images_in(PLAN.images(PLAN.config.dataset)),
         predictions=[path for variant in SCORED for path in predictions(variant)],
     output:
-        page=report("results/report.html", category="Report"),
-        summary="results/summary.txt",
+        page=report(f"{LAYOUT.results}/report.html", category="Report"),
+        summary=f"{LAYOUT.results}/summary.txt",
     log:
-        "logs/write_report/report.log",
+        LAYOUT.log("write_report", "report"),
     conda:
         "../envs/engines.yaml"
     threads: 1
@@ -52,13 +48,14 @@ rule write_report:
     params:
         engines=lambda wildcards, input: [Path(card).parent for card in input.engines],
         models=lambda wildcards, input: [Path(card).parent for card in input.models],
+        dataset=LAYOUT.dataset,
         published=PLAN.published(),
         boxes=PLAN.config.protocols.boxes,
         contents=lambda wildcards: contents_of(PLAN.images(PLAN.config.dataset)),
     shell:
         "python {input.code[0]:q} --engines {params.engines:q} --perf {input.perf:q}"
         " --accuracy {input.accuracy:q} --parity {input.parity:q}"
-        " --models {params.models:q}"
+        " --models {params.models:q} --dataset {params.dataset:q}"
         " --annotations {input.annotations:q} --audits {input.audits:q}"
         " --persons {input.persons:q} --images {input.images:q}"
         " --predictions {input.predictions:q}"

@@ -2,7 +2,7 @@
 
     python workflow_scripts/write_report.py --engines build/engines/fp32 \\
         --perf results/fp32_perf.json --accuracy results/fp32_accuracy.json \\
-        --models build/models/sample \\
+        --models build/models/sample --dataset sample \\
         --annotations audit.npz --audits audit.json --persons persons_gt.json \\
         --images val.zip --predictions build/predictions/fp32/*.npz \\
         --output report.html --summary summary.txt
@@ -28,6 +28,8 @@ from hrnetpose.artifacts.quantization import Quantization
 from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.data.annotations import Annotations, Image, ground_truth
 from hrnetpose.data.images import ImageStore
+from hrnetpose.layout import Layout
+from hrnetpose.recipes import RECIPES
 from hrnetpose.report import drawing, page, table
 from hrnetpose.report.page import Picture, Stage
 from hrnetpose.report.table import Row
@@ -45,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
     command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
     command.add_argument("--models", type=Path, nargs="+", required=True, help="model folders")
+    command.add_argument("--dataset", required=True, help="what the dataset is called")
     command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
     command.add_argument("--audits", type=Path, nargs="+", required=True, help="of datasets (JSON)")
     command.add_argument("--persons", type=Path, nargs="+", required=True, help="lists (JSON)")
@@ -67,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
     models = [ModelCard.read(folder / "model.json") for folder in args.models]
     stages = [
         *(found for folder, card in zip(args.models, models, strict=True)
-          for found in model_stages(folder, card)),
+          for found in model_stages(folder, card, args.dataset)),
         *(engine_stage(folder) for folder in args.engines),
     ]  # fmt: skip
     pictures = []
@@ -143,19 +146,19 @@ def joined(
     ]
 
 
-def model_stages(folder: Path, card: ModelCard) -> list[Stage]:
-    """Describes the graphs of a model."""
+def model_stages(folder: Path, card: ModelCard, dataset: str) -> list[Stage]:
+    """Describes the graphs of a model, calibrated ones as far as they are of the dataset."""
     steps = {
         "model.onnx": ("export", f"opset {card.opset}, input {card.input.name} {card.input.shape}"),
         "simplified.onnx": ("simplify", ""),
-        "fp32.onnx": ("precision", "fp32"),
-        "fp16.onnx": ("precision", "fp16 inside, fp32 at both ends"),
-        "bf16.onnx": ("precision", "bfloat16 inside, fp32 at both ends"),
-        "int8-fp16.onnx": ("precision", "int8-symmetric.onnx with fp16 for the rest"),
-        "fp8.onnx": ("precision", "fp8 (E4M3) Q/DQ, fp16 for the rest"),
     }
-    for summary in sorted(folder.glob("int8*.json")):
-        steps[f"{summary.stem}.onnx"] = ("precision", int8_note(Quantization.read(summary)))
+    layout = Layout(None, dataset)
+    for graph, recipe in RECIPES.items():
+        steps[f"{layout.name(graph)}.onnx"] = ("precision", recipe.note)
+        summary = folder / f"{layout.name(graph)}.json"
+        if summary.is_file():
+            note = int8_note(Quantization.read(summary))
+            steps[f"{layout.name(graph)}.onnx"] = ("precision", note)
     used = True
     if (folder / "simplified.json").is_file():
         made = Simplification.read(folder / "simplified.json")

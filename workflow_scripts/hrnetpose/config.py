@@ -21,12 +21,10 @@ from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.recipes import Graph, Precision
+from hrnetpose.recipes import CALIBRATED, Graph, Precision
 from hrnetpose.stage import shown
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-CALIBRATED = ("int8", "fp8")
-"""The precisions whose graphs are made from calibration images."""
 # Names are parts of names of files.
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, strict=True)
@@ -227,6 +225,9 @@ class Benchmark(_Section):
 class Config(_Section):
     """The configuration of one run."""
 
+    run: Name | None = None
+    """What this run is called; its engines, predictions, results and logs lie under that name, so
+    that runs do not overwrite each other. Without it they lie at the top."""
     model: Text
     """The model that variants use unless they name another: a key of `models`."""
     dataset: Text
@@ -276,6 +277,8 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
         if isinstance(raw.get(section), Mapping):
             raw[section] = {k: v for k, v in raw[section].items() if v is not None}
     config = _validated(Config, raw, "")
+    if config.run in config.variants or config.run == "bundles":
+        raise ConfigError(f"run: {config.run!r} is the name of a variant or a folder; take another")
     _one_of("model", config.model, config.models)
     _one_of("dataset", config.dataset, config.datasets)
     if "det" in config.protocols.boxes and config.datasets[config.dataset].detections is None:

@@ -18,8 +18,9 @@ from typing import Any
 
 from hrnetpose import config, files, paths, resources
 from hrnetpose.config import BackendRules, ConfigError, Model, Variant
+from hrnetpose.layout import Layout
 from hrnetpose.model import config_file, reading
-from hrnetpose.recipes import Graph
+from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
 from hrnetpose.resources import Resources
 from hrnetpose.stage import StageError
 
@@ -93,10 +94,25 @@ class Plan(Resources):
                 return None if name == variant else name
         return None
 
-    def quantization(self, variant: str) -> str | None:
-        """Returns the name of the int8 graph that a variant's comes from; None if it is none."""
-        graph = self.graphs[variant]
-        return "int8-symmetric" if graph == "int8-fp16" else "int8" if graph == "int8" else None
+    @property
+    def layout(self) -> Layout:
+        """Where the files of this run lie."""
+        return Layout(self.config.run, self.config.dataset)
+
+    def graph(self, variant: str) -> str:
+        """Returns the file of the ONNX graph that a variant's engine is built from."""
+        return self.layout.graph(self.model(variant), self.graphs[variant])
+
+    def quantizations(self) -> list[str]:
+        """Returns what is written about the int8 graphs of this run."""
+        return sorted(
+            {
+                self.layout.quantization(self.model(variant), graph)
+                for variant in self.config.variants
+                for graph in lineage(self.graphs[variant])
+                if RECIPES[graph].stage == "quantize_int8"
+            }
+        )
 
     def published(self) -> str:
         """Returns the published figures that compare with these, by model and protocol, as JSON.
@@ -166,7 +182,7 @@ class Plan(Resources):
 
     def calibrates(self) -> bool:
         """Tells whether a variant needs calibration images."""
-        return any(v.precision in config.CALIBRATED for v in self.config.variants.values())
+        return any(v.precision in CALIBRATED for v in self.config.variants.values())
 
     def audits(self) -> list[str]:
         """Returns the audits of this run's images."""

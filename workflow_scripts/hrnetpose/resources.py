@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from hrnetpose import files, paths
 from hrnetpose.artifacts.fetched import FetchedImages
-from hrnetpose.config import CALIBRATED, COCO_URL, Config, ConfigError, Source
+from hrnetpose.config import COCO_URL, Config, ConfigError, Source
+from hrnetpose.recipes import CALIBRATED
 
 FOLDER = "resources"
 WITHOUT_BOXES = "evaluate with ground-truth boxes: `protocols: {boxes: [gt]}`"
