@@ -7,32 +7,50 @@ import os
 import sys
 from functools import cache
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+from snakemake.common.configfile import load_configfile
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake.utils import update_config
+
+ROOT = Path(str(workflow.current_basedir)).parent
+if not (ROOT / "workflow_scripts").is_dir():
+    raise WorkflowError(
+        f"{ROOT}: Snakemake fetches single files from there, but stages need the whole"
+        ' repository; clone it, and give `snakefile: "CHECKOUT/Snakefile"`'
+    )
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from hrnetpose import config_text, engines, files, locks, plan
 from hrnetpose.config import ConfigError, no_such
 from hrnetpose.data import contents
 from hrnetpose.recipes import made_by
 from hrnetpose.stage import StageError
-from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
-for file in map(Path, ["config.yaml", *workflow.overwrite_configfiles]):
-    if workflow.is_main_process and file.is_file():
-        try:
-            config_text.check(file)
-        except ConfigError as error:
-            raise WorkflowError(f"configuration: {error}")
-
-
-configfile: "config.yaml"
-
+# The workflow's own config.yaml is the base; over it comes the working directory's, then what is
+# given: on the command line, or by the workflow that has this one as a module.
+ALONE = workflow.modifier.is_main_snakefile()
+BASE = [ROOT / "config.yaml"]
+if workflow.config_settings.replace_workflow_config:
+    BASE = []
+elif ALONE and Path("config.yaml").is_file() and not BASE[0].samefile("config.yaml"):
+    BASE.append(Path("config.yaml"))
+CONFIG = {}
+try:
+    if workflow.is_main_process:
+        for file in [*BASE, *(workflow.overwrite_configfiles if ALONE else [])]:
+            config_text.check(Path(file))
+    for file in BASE:
+        update_config(CONFIG, load_configfile(str(file)))
+    update_config(CONFIG, config)
+except ConfigError as error:
+    raise WorkflowError(f"configuration: {error}")
 
 plan.prefer_own_python()
 if workflow.is_main_process:
     locks.drop_stale(Path(".snakemake"))
 try:
-    PLAN = plan.make(config, engines.rules(), plan.decided_once(engines.resolve))
+    resolve = plan.decided_once(engines.resolve)
+    PLAN = plan.make(plan.located(CONFIG, ROOT), engines.rules(), resolve)
     TO_FETCH = [path.removeprefix("resources/") for path in PLAN.to_fetch()]
 except (ConfigError, StageError) as error:
     raise WorkflowError(f"configuration: {error}")
@@ -55,7 +73,10 @@ PERSON_LISTS = [
     f"{LAYOUT.data}/persons_{boxes}.json" for boxes in PLAN.config.protocols.boxes
 ]
 AUDITS = [f"{LAYOUT.data}/{audited}.json" for audited in PLAN.audits()]
-SCRIPTS = Path(os.path.relpath(Path(workflow.basedir) / "workflow_scripts"))
+SHARDS = [
+    f"{index}-of-{PLAN.config.shards}" for index in range(1, PLAN.config.shards + 1)
+]
+SCRIPTS = Path(os.path.relpath(ROOT / "workflow_scripts"))
 
 
 def library(path):
@@ -276,7 +297,7 @@ def evaluated_crops(kind, suffix):
 
     def path(wildcards):
         folder = f"{LAYOUT.data}/{PLAN.crop(wildcards.variant)}"
-        return f"{folder}/{wildcards.boxes}/{kind}_{wildcards.scatteritem}.{suffix}"
+        return f"{folder}/{wildcards.boxes}/{kind}_{wildcards.shard}.{suffix}"
 
     return path
 
@@ -284,11 +305,9 @@ def evaluated_crops(kind, suffix):
 def predictions(variant):
     """Returns all predictions of a variant: every box set, all shards in order."""
     return [
-        path
+        f"{LAYOUT.predictions}/{variant}/{boxes}_{shard}.npz"
         for boxes in PLAN.config.protocols.boxes
-        for path in gather.shards(
-            f"{LAYOUT.predictions}/{variant}/{boxes}_{{scatteritem}}.npz"
-        )
+        for shard in SHARDS
     ]
 
 
@@ -299,10 +318,15 @@ def reference_predictions(wildcards):
 
 
 wildcard_constraints:
-    model=plan.any_of(PLAN.config.models),
-    dataset=plan.any_of(PLAN.config.datasets),
+    # Side by side in one workflow, modules make their own models' and datasets' files alone.
+    model=plan.any_of(PLAN.config.models if ALONE else PLAN.crops),
+    dataset=plan.any_of(PLAN.config.datasets if ALONE else [LAYOUT.dataset]),
     variant=plan.any_of(PLAN.config.variants),
-    split="train|val",
+    split=plan.any_of(
+        split
+        for split in ("train", "val")
+        if ALONE or f"resources/datasets/sample/{split}.zip" in PLAN.needed()
+    ),
     crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
     subset="gt|det|calibration|benchmark",
     audited="audit|calibration_audit",
@@ -310,8 +334,4 @@ wildcard_constraints:
     boxes="gt|det",
     graph=plan.any_of(LAYOUT.name(graph) for graph in made_by("convert_precision")),
     int8=plan.any_of(made_by("quantize_int8")),
-    scatteritem=r"\d+-of-\d+",
-
-
-scattergather:
-    shards=PLAN.config.shards,
+    shard=r"\d+-of-\d+",

@@ -199,10 +199,10 @@ rule make_crops:
         images=lambda wildcards: images_in(subset_images(wildcards)),
         persons=subset_persons,
     output:
-        crops="build/datasets/{dataset}/{crop}/{subset}/crops_{scatteritem}.npy",
-        instances="build/datasets/{dataset}/{crop}/{subset}/instances_{scatteritem}.npz",
+        crops="build/datasets/{dataset}/{crop}/{subset}/crops_{shard}.npy",
+        instances="build/datasets/{dataset}/{crop}/{subset}/instances_{shard}.npz",
     log:
-        "logs/make_crops/{dataset}_{crop}_{subset}_{scatteritem}.log",
+        "logs/make_crops/{dataset}_{crop}_{subset}_{shard}.log",
     conda:
         "../envs/engines.yaml"
     threads: 2
@@ -217,7 +217,7 @@ rule make_crops:
         ),
     shell:
         "python {input.code[0]:q} --persons {input.persons:q} --images {input.images:q}"
-        " --crop {wildcards.crop:q} --shard {wildcards.scatteritem:q} {params.first:q}"
+        " --crop {wildcards.crop:q} --shard {wildcards.shard:q} {params.first:q}"
         " --threads {threads} --output {output.crops:q} --instances {output.instances:q}"
         " --log {log:q}"
 

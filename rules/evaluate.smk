@@ -16,9 +16,9 @@ rule predict_keypoints:
         crops=evaluated_crops("crops", "npy"),
         instances=evaluated_crops("instances", "npz"),
     output:
-        f"{LAYOUT.predictions}/{{variant}}/{{boxes}}_{{scatteritem}}.npz",
+        f"{LAYOUT.predictions}/{{variant}}/{{boxes}}_{{shard}}.npz",
     log:
-        LAYOUT.log("predict_keypoints", "{variant}_{boxes}_{scatteritem}"),
+        LAYOUT.log("predict_keypoints", "{variant}_{boxes}_{shard}"),
     conda:
         engine_environment
     threads: 2

@@ -17,6 +17,14 @@ def local(source: str) -> str | None:
     return unquote(urlsplit(source).path) if urlsplit(source).scheme == "file" else None
 
 
+def exists(path: str | Path) -> bool:
+    """Tells whether there is something at a path."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a null byte
+        return False
+
+
 def is_same(one: str, other: str) -> bool:
     """Tells whether two paths lead to the same place, whether or not there is a file."""
     try:

@@ -24,6 +24,13 @@ from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
 from hrnetpose.resources import Resources
 from hrnetpose.stage import StageError
 
+LOCATED = {
+    "models": ("config", "weights"),
+    "datasets": ("images", "annotations", "detections", "calibration"),
+}
+"""The keys of a section under which there are paths."""
+WRITTEN = ("resources/datasets/", "resources/weights/", "build/", "results/")
+"""Where this workflow writes: such a path is of the working directory."""
 LARGEST_ANNOTATIONS = 64 << 20
 """Bytes; of a file that is read while planning, which takes 15 times its size in memory."""
 CPU_BATCH, GPU_BATCH = 8, 32
@@ -237,6 +244,40 @@ def make(
         keypoints=keypoints,
         notes=tuple(notes),
     )
+
+
+def located(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Returns a configuration whose relative paths lead from the working directory.
+
+    A path that is not there is looked up in the workflow's own folder, `root`; where files are
+    written, it is not.
+
+    Args:
+        raw: as YAML gives it.
+        root: the folder of the Snakefile.
+    """
+
+    def find(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: find(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [find(inner) for inner in value]
+        if not isinstance(value, str) or files.is_url(value) or value.startswith(WRITTEN):
+            return value
+        there = paths.exists(value) or not paths.exists(root / value)
+        return value if there else str(root / value)
+
+    found = dict(raw)
+    for section, keys in LOCATED.items():
+        entries = raw.get(section)
+        if isinstance(entries, Mapping):
+            found[section] = {
+                name: {key: find(value) if key in keys else value for key, value in entry.items()}
+                if isinstance(entry, Mapping)
+                else entry
+                for name, entry in entries.items()
+            }
+    return found
 
 
 @dataclass(frozen=True)
