@@ -198,6 +198,32 @@ def test_a_file_that_has_become_shorter_is_fetched_from_the_start(
     assert output.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("start", [65536 * 30, 65536 * 20])
+def test_a_part_that_is_sent_as_200_is_taken_for_what_it_is(
+    server: Server, output: Path, start: int
+) -> None:
+    """The part that was asked for, and one that begins before it."""
+    end = len(CONTENT)
+    headers = {"Content-Range": f"bytes {start}-{end - 1}/{end}"}
+    part = Answer(CONTENT[start:], ranges=False, validators=False, headers=headers)
+    url = server.serve("/file", Answer(CONTENT, cut=65536 * 30), part, WHOLE)
+
+    get(url, output, "")
+
+    assert output.read_bytes() == CONTENT
+    assert server.ranges("/file")[1] == f"bytes={65536 * 30}-"
+    assert server.asked("/file") == (2 if start == 65536 * 30 else 3)
+
+
+def test_a_whole_file_that_is_called_a_part_is_taken(server: Server, output: Path) -> None:
+    headers = {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    url = server.serve("/file", Answer(CONTENT, headers=headers))
+
+    get(url, output)
+
+    assert server.asked("/file") == 1
+
+
 def test_a_range_that_was_not_asked_for_is_not_taken(server: Server, output: Path) -> None:
     odd = Answer(CONTENT, status=206, headers={"Content-Range": f"bytes 5-9/{len(CONTENT)}"})
     url = server.serve("/file", Answer(CONTENT, cut=2_000_000), odd, WHOLE)
@@ -226,7 +252,7 @@ def test_a_server_says_when_to_ask_again(server: Server, output: Path) -> None:
     assert time.monotonic() - began >= 1
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "Tue, 01 Sep 2020 00:00:00 GMT"])
+@pytest.mark.parametrize("value", ["", "soon", "1m0s", "-5", "Tue, 01 Sep 2020 00:00:00 GMT"])
 def test_an_odd_or_past_retry_after_is_no_hindrance(
     server: Server, output: Path, value: str
 ) -> None:
@@ -390,11 +416,14 @@ def test_a_transfer_that_is_compressed_unasked_is_unpacked(server: Server, outpu
     assert server.ranges("/file") == [None, None]
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, 524])
 def test_a_file_system_without_locks_will_do(
-    server: Server, output: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, output: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    """NFS without its lock daemon, Lustre without flock, and autofs answer so."""
+
     def refuse(*arguments: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", refuse)
 

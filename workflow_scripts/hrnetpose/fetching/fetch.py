@@ -1,12 +1,11 @@
 """Files from elsewhere: downloaded or copied, checked, and only then given their name."""
 
-import errno
 import logging
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -18,8 +17,6 @@ from hrnetpose.data import archives
 from hrnetpose.fetching import transfer
 from hrnetpose.fetching.transfer import RetryPolicy, TransferError
 from hrnetpose.stage import StageError
-
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def fetch(
@@ -101,10 +98,8 @@ def exclusive(output: Path) -> Iterator[Path]:
         except Timeout:
             logging.info("%s: another process is fetching it; waiting", output)
             lock.acquire(poll_interval=0.2)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        # The file may be fetched twice at a time, under two names.
+    except OSError:
+        # A file system without locks: the file may be fetched twice at a time, under two names.
         own = f".{output.name}.{socket.gethostname()}.{os.getpid()}.partial"
         partial = output.with_name(own)
     try:
@@ -113,7 +108,8 @@ def exclusive(output: Path) -> Iterator[Path]:
         if not (lock.is_locked and transfer.resumable(partial)):
             transfer.discard(partial)
         # Deleted while it is held: who waits for it notices, and creates a new one.
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
         lock.release()
 
 

@@ -232,22 +232,24 @@ def _receive(
 ) -> None:
     """Write the body of a response: behind the bytes that `state` tells of, or from the start."""
     status, headers = response.status_code, response.headers
-    have, total = 0, None
+    have, total = _length(partial) if state else 0, None
     # A compressed transfer has another length than the file, and cannot be resumed.
     plain = "Content-Encoding" not in headers
-    if status in (206, 416):
+    # Some servers send a part with the status of a whole file.
+    if status in (206, 416) or (status == 200 and "Content-Range" in headers):
         part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
-        have = _length(partial)
         # The validator is compared here too: some servers know ranges and not If-Range.
-        same = state and _validator(headers) in (None, state.validator)
-        if not same or not part or int(part[1]) != have:
+        same = not state or _validator(headers) in (None, state.validator)
+        if not part or int(part[1]) != have or not same:
             discard(partial)
             raise _CutError("the file has changed on the server; starting again")
         total = int(part[2]) if part[2] != "*" else None
     elif status != 200:
         raise TransferError(f"{status} {response.reason}")
-    elif plain and headers.get("Content-Length", "").isdigit():
-        total = int(headers["Content-Length"])
+    else:
+        have = 0
+        if plain and headers.get("Content-Length", "").isdigit():
+            total = int(headers["Content-Length"])
     pieces = response.iter_content(PIECE)
     first = next(pieces, b"")
     if not have and (page := archives.describe_html(first)):
