@@ -242,7 +242,7 @@ def _receive(
         same = not state or _validator(headers) in (None, state.validator)
         if not part or int(part[1]) != have or not same:
             discard(partial)
-            raise _CutError("the file has changed on the server; starting again")
+            raise _CutError("the file has changed on the server")
         total = int(part[2]) if part[2] != "*" else None
     elif status != 200:
         raise TransferError(f"{status} {response.reason}")
