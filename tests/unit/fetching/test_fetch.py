@@ -89,9 +89,7 @@ CUTS = {
 
 @pytest.mark.parametrize("ending", ["close", "reset", "stall"])
 @pytest.mark.parametrize("place", CUTS)
-def test_a_cut_transfer_goes_on_where_it_was(
-    server: Server, output: Path, place: str, ending: str
-) -> None:
+def test_a_cut_transfer_is_resumed(server: Server, output: Path, place: str, ending: str) -> None:
     url = server.serve("/file", Answer(CONTENT, cut=CUTS[place], ending=ending), WHOLE)
 
     get(url, output)
@@ -104,7 +102,7 @@ def test_a_cut_transfer_goes_on_where_it_was(
         assert CUTS[place] - 70_000 < start <= CUTS[place]
 
 
-def test_cuts_with_progress_between_them_are_borne_without_end(
+def test_cuts_with_progress_between_them_are_retried_without_end(
     server: Server, output: Path
 ) -> None:
     """3 MB in parts of a little more than a megabyte: more failures than attempts are allowed."""
@@ -116,7 +114,7 @@ def test_cuts_with_progress_between_them_are_borne_without_end(
     assert server.asked("/file") == 3
 
 
-def test_a_transfer_that_always_breaks_off_ends_and_can_be_gone_on_with(
+def test_a_transfer_that_always_breaks_off_fails_and_can_be_resumed(
     server: Server, output: Path
 ) -> None:
     url = server.serve("/file", Answer(CONTENT, cut=500_000), Answer(CONTENT, cut=0))
@@ -234,7 +232,7 @@ def test_a_range_that_was_not_asked_for_is_not_taken(server: Server, output: Pat
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_server_in_trouble_is_asked_again(server: Server, output: Path, status: int) -> None:
+def test_a_transient_status_is_retried(server: Server, output: Path, status: int) -> None:
     url = server.serve("/file", Answer(b"sorry", status=status), WHOLE)
 
     get(url, output)
@@ -242,7 +240,7 @@ def test_a_server_in_trouble_is_asked_again(server: Server, output: Path, status
     assert output.read_bytes() == CONTENT
 
 
-def test_a_server_says_when_to_ask_again(server: Server, output: Path) -> None:
+def test_retry_after_is_honoured(server: Server, output: Path) -> None:
     headers = {"Retry-After": "1"}
     url = server.serve("/file", Answer(b"", status=503, headers=headers), WHOLE)
     began = time.monotonic()
@@ -253,9 +251,7 @@ def test_a_server_says_when_to_ask_again(server: Server, output: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "soon", "1m0s", "-5", "Tue, 01 Sep 2020 00:00:00 GMT"])
-def test_an_odd_or_past_retry_after_is_no_hindrance(
-    server: Server, output: Path, value: str
-) -> None:
+def test_an_odd_or_past_retry_after_is_ignored(server: Server, output: Path, value: str) -> None:
     trouble = Answer(b"", status=429, headers={"Retry-After": value})
 
     get(server.serve("/file", trouble, WHOLE), output)
@@ -263,7 +259,7 @@ def test_an_odd_or_past_retry_after_is_no_hindrance(
     assert output.read_bytes() == CONTENT
 
 
-def test_a_server_that_stays_in_trouble_is_given_up(server: Server, output: Path) -> None:
+def test_a_status_that_stays_is_reported_with_the_attempts(server: Server, output: Path) -> None:
     said = refusal(server.serve("/file", Answer(b"sorry", status=500)), output)
 
     assert ": 500 Internal Server Error (3 attempts); on a machine without internet, " in said
@@ -274,7 +270,7 @@ def test_a_server_that_stays_in_trouble_is_given_up(server: Server, output: Path
 @pytest.mark.parametrize(
     ("status", "reason"), [(404, "404 Not Found"), (403, "403 Forbidden"), (410, "410 Gone")]
 )
-def test_a_file_that_is_not_there_is_not_asked_for_again(
+def test_a_missing_file_is_not_retried(
     server: Server, output: Path, status: int, reason: str
 ) -> None:
     said = refusal(server.serve("/file", Answer(b"<html>no", status=status)), output)
@@ -439,7 +435,7 @@ def test_a_silent_server_is_named(server: Server, output: Path) -> None:
     assert "no answer for 0.5 s (3 attempts)" in refusal(url, output)
 
 
-def test_a_slow_server_is_borne_with_as_long_as_it_sends(server: Server, output: Path) -> None:
+def test_a_slow_server_may_take_longer_than_the_timeout(server: Server, output: Path) -> None:
     """For a second in all, twice the time that it may be silent."""
     get(server.serve("/file", Answer(CONTENT, pause=0.1)), output)
 
@@ -515,6 +511,16 @@ def test_a_proxy_of_the_environment_is_used(
 
     assert output.read_bytes() == CONTENT
     assert server.requests[0][1]["host"] == "images.host.invalid"
+
+
+def test_a_proxy_that_refuses_is_named(
+    server: Server, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", server.url)
+
+    said = refusal("https://images.host.invalid/zips/val2017.zip", output)
+
+    assert "the proxy refuses: 501 Unsupported method" in said
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}"])
@@ -606,7 +612,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_transfer_goes_on_where_it_was(
+def test_a_killed_transfer_is_resumed(
     server: Server, output: Path, start: Start, number: int
 ) -> None:
     url = server.serve("/file", Answer(CONTENT, cut=2_000_000, ending="stall"), WHOLE)
@@ -662,7 +668,7 @@ def test_two_processes_fetch_a_file_once(server: Server, output: Path, start: St
     assert left(output).keys() == {"weights.pth", ".weights.pth.sha256"}
 
 
-def test_who_waited_for_a_process_that_failed_is_waited_for_in_turn(
+def test_after_a_failure_one_of_the_waiting_processes_fetches(
     server: Server, output: Path, start: Start
 ) -> None:
     silent = Answer(CONTENT, cut=-1, ending="stall")

@@ -315,6 +315,8 @@ def _describe(error: BaseException, timeout: float) -> str:
                 return f"no secure connection: {reason}"
             case OSError(strerror=str(strerror)) if seen.errno:
                 return strerror[0].lower() + strerror[1:]
+            case OSError(args=(str(text),)) if text.startswith("Tunnel connection failed: "):
+                return f"the proxy refuses: {text.partition(': ')[2]}"
         # Some of them hold the cause as an argument.
         inner = (argument for argument in seen.args if isinstance(argument, BaseException))
         seen = next(inner, None) or seen.__cause__ or seen.__context__
