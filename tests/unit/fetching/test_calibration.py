@@ -72,7 +72,7 @@ class Place:
     def fetch(self, count: int) -> FetchedImages:
         calibration.fetch_images(
             self.pool, count, "identity", self.archive, self.annotations, self.manifest,
-            RetryPolicy(attempts=2, timeout=1, backoff=0.01),
+            RetryPolicy(attempts=2, timeout=20, backoff=0.01),
         )  # fmt: skip
         return FetchedImages.read(self.manifest)
 
