@@ -32,7 +32,7 @@ import psutil
 from tabulate import tabulate
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import ENGINE_FILE
+from hrnetpose.artifacts.engine import ENGINE_FILE
 from hrnetpose.data import crops as crop_files
 from hrnetpose.report import table
 from hrnetpose.speed import host

@@ -21,12 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from hrnetpose import engines, files, stage
-from hrnetpose.artifacts import (
+from hrnetpose.artifacts.engine import EngineCard, EngineReference, ExecutedPrecision
+from hrnetpose.artifacts.perf import (
     EndToEnd,
     Energy,
-    EngineCard,
-    EngineReference,
-    ExecutedPrecision,
     Latency,
     LatencyScenario,
     Perf,

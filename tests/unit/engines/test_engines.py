@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnetpose import engines, files
-from hrnetpose.artifacts import EngineCard, ModelCard
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import base, cuda
 from hrnetpose.engines.base import Engine
 from hrnetpose.model import graphs

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hrnetpose import engines
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda
 from hrnetpose.model import graphs
 from hrnetpose.speed import limit

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from hrnetpose import engines
-from hrnetpose.artifacts import EngineCard, ModelCard
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda, onnxruntime, pytorch
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError

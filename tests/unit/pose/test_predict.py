@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.pose import predict
 
 Crops = npt.NDArray[np.uint8]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.speed import limit
 from hrnetpose.speed.limit import Peaks
 

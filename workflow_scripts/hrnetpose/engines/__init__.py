@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 from hrnetpose import files
-from hrnetpose.artifacts import ENGINE_CARD, ENGINE_FILE, EngineCard
+from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard
 from hrnetpose.config import BackendRules
 from hrnetpose.engines.base import Backend, Engine, check_surroundings, rebuild
 from hrnetpose.stage import StageError

@@ -21,15 +21,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from hrnetpose import files
-from hrnetpose.artifacts import (
-    ENGINE_CARD,
-    ENGINE_FILE,
-    EngineCard,
-    ExecutedPrecision,
-    Graph,
-    ModelCard,
-    Precision,
-)
+from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.recipes import Graph, Precision
 from hrnetpose.stage import StageError
 
 Crops = npt.NDArray[np.uint8]

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from hrnetpose import files
-from hrnetpose.artifacts import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.engines.base import Backend, BuildRequest, Crops, Engine, Heatmaps, Options
 from hrnetpose.stage import StageError
 

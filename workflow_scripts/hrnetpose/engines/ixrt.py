@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.engines.base import (
     Backend,
     BuildRequest,

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from hrnetpose import files
-from hrnetpose.artifacts import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import (
     Backend,

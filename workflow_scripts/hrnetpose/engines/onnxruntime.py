@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts import ENGINE_FILE, EngineCard, ExecutedPrecision, Precision
+from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import (
     Backend,
@@ -22,6 +22,7 @@ from hrnetpose.engines.base import (
     Phases,
     majority,
 )
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 _INT8 = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}

@@ -16,13 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from hrnetpose import files
-from hrnetpose.artifacts import (
-    ENGINE_FILE,
-    EngineCard,
-    ExecutedPrecision,
-    ModelCard,
-    Precision,
-)
+from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines.base import (
     Backend,
     BuildRequest,
@@ -34,6 +29,7 @@ from hrnetpose.engines.base import (
     in_order,
     majority,
 )
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 # What int8 leaves in floating point runs in bf16: next to int8 its error does not show.

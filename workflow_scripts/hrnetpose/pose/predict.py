@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.pose import decode
 
 Crops = npt.NDArray[np.uint8]

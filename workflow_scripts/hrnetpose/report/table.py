@@ -6,7 +6,10 @@ from string import ascii_lowercase
 
 from tabulate import tabulate
 
-from hrnetpose.artifacts import Accuracy, Delta, EngineCard, Parity, Perf
+from hrnetpose.artifacts.accuracy import Accuracy, Delta
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.parity import Parity
+from hrnetpose.artifacts.perf import Perf
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from hrnetpose.artifacts import Host
+from hrnetpose.artifacts.perf import Host
 from hrnetpose.speed import nvml
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from hrnetpose.artifacts import Latency, WarmUp
+from hrnetpose.artifacts.perf import Latency, WarmUp
 
 Batch = TypeVar("Batch")
 
