@@ -108,6 +108,10 @@ class Server:
         with self._lock:
             self.busy -= 1
 
+    def release(self) -> None:
+        """Ends the connections that are silent."""
+        self._over.set()
+
     def wait_until_over(self) -> None:
         self._over.wait(30)
 

@@ -1,4 +1,4 @@
-"""Fetch calibration images one by one, from the `coco_url` that their annotations give.
+"""Download calibration images one by one, from the `coco_url` that their annotations give.
 
     python workflow_scripts/fetch_calibration.py --pool person_keypoints_train2017.json \\
         --count 200 --archive images.zip --annotations annotations.json --manifest manifest.json
@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.data import calibration
-from hrnetpose.data.transfer import Patience
+from hrnetpose.fetching import calibration
+from hrnetpose.fetching.transfer import RetryPolicy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,20 +23,20 @@ def parser() -> argparse.ArgumentParser:
         "--annotations", type=Path, required=True, help="the annotations of the images"
     )
     command.add_argument("--manifest", type=Path, required=True, help="their list, with hashes")
-    Patience.add_options(command)
+    RetryPolicy.add_options(command)
     return command
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    calibration.bring(
+    calibration.fetch_images(
         args.pool,
         args.count,
         args.identity,
         args.archive,
         args.annotations,
         args.manifest,
-        Patience.given(args),
+        RetryPolicy.from_args(args),
     )
 
 

@@ -1,4 +1,4 @@
-"""Bring a file here, from the first source that has it, and check its SHA-256.
+"""Fetch a file from the first mirror that works, and check its SHA-256.
 
     python workflow_scripts/fetch_file.py --source https://.../weights.pth --sha256 c78dce93 \\
         --output resources/weights/hrnet_w32.pth
@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.data import fetch
-from hrnetpose.data.transfer import Patience
+from hrnetpose.fetching import fetch
+from hrnetpose.fetching.transfer import RetryPolicy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=int, help="the length in bytes")
     command.add_argument("--output", type=Path, required=True, help="where the file goes")
     command.add_argument("--otherwise", default="", help="what to do without it, for the message")
-    Patience.add_options(command)
+    RetryPolicy.add_options(command)
     return command
 
 
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
         args.output,
         args.sha256,
         args.size,
-        Patience.given(args),
+        RetryPolicy.from_args(args),
         otherwise=args.otherwise,
     )
 

@@ -51,6 +51,7 @@ def test_the_coco_configuration_is_planned_from_nothing(project: Project) -> Non
         "fetch_file": 3,
         "extract_annotations": 2,
         "fetch_calibration": 1,
+        "audit_dataset": 2,
         "list_persons": 2,
         "check_calibration": 1,
         "make_crops": 3,
@@ -95,7 +96,7 @@ def test_annotations_unpacked_by_hand_need_no_zip(project: Project) -> None:
     crops = "build/datasets/coco_val2017/256x192/gt/crops_1-of-1.npy"
 
     jobs = project.jobs(crops, "--configfile", COCO)
-    assert jobs == {"fetch_file": 1, "list_persons": 1, "make_crops": 1}
+    assert jobs == {"fetch_file": 1, "audit_dataset": 1, "list_persons": 1, "make_crops": 1}
 
 
 def test_a_failed_download_says_where_to_put_the_file(

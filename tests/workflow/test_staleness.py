@@ -500,7 +500,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/artifacts/quantization.py": ({"quantize_int8"}, {"int8"}, {"int8"}),
     "hrnetpose/data/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),
     "hrnetpose/data/coco.py": ({"audit_dataset"}, VARIANTS, CALIBRATED),
-    "hrnetpose/data/fetch.py": (set(), set(), set()),
+    "hrnetpose/fetching/fetch.py": (set(), set(), set()),
     "hrnetpose/model/export.py": ({"export_onnx"}, VARIANTS, VARIANTS),
     "hrnetpose/model/fp8.py": ({"quantize_fp8"}, {"fp8"}, {"fp8"}),
     "hrnetpose/model/sensitivity.py": ({"quantize_int8"}, {"int8"}, {"int8"}),

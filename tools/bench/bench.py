@@ -23,6 +23,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from tabulate import tabulate
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_FILE
@@ -206,14 +209,15 @@ def main(args: argparse.Namespace) -> None:
 
 
 def as_text(rows: list[Row]) -> str:
-    """Returns the rows for a terminal."""
-    lines = []
-    for row in rows:
-        judged = {True: "met", False: "NOT MET", None: "not judged here"}[row.met]
-        lines.append(
-            f"{row.name:<66} {table.number(row.ratio, 2):>7}  at least {row.goal:>5}  {judged}"
-        )
-    return "\n".join(lines)
+    """Return the rows for a terminal."""
+    judged = {True: "met", False: "NOT MET", None: "not judged here"}
+    lines = [
+        (row.name, table.number(row.ratio, 2), f"at least {row.goal}", judged[row.met])
+        for row in rows
+    ]
+    return tabulate(
+        lines, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left")
+    )
 
 
 class Bench:
@@ -449,7 +453,8 @@ class Bench:
         process = subprocess.Popen([str(part) for part in command])
         samples = []
         while process.poll() is None:
-            samples.append(resident_bytes(process.pid))
+            with suppress(psutil.Error):  # it has ended
+                samples.append(psutil.Process(process.pid).memory_info().rss)
             time.sleep(0.5)
         if process.returncode:
             raise StageError("predict_keypoints failed on 100,000 crops")
@@ -568,15 +573,6 @@ def find_data(real: Path | None) -> Data:
         config=SAMPLE["config"],
         weights=Path(SAMPLE["weights"]),
     )
-
-
-def resident_bytes(pid: int) -> int:
-    """Returns the resident memory of a process; 0 once it has ended."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from hrnetpose import stage
 from hrnetpose.stage import StageError
 
@@ -40,23 +42,34 @@ def main(args: argparse.Namespace) -> None:
         raise StageError(
             f"{args.after}: measured on {after['data']} images, {args.before} on {before['data']}"
         )
-    slower = []
-    for name, values in before["figures"].items():
-        if name not in after["figures"]:
-            continue
-        line, loss = compared(name, values, after["figures"][name])
-        for run, path in ((before, args.before), (after, args.after)):
-            if name in run["disturbances"]:
-                line += f"  (INVALID in {path})"
-        print(line)
-        if loss:
-            slower.append(line.strip())
+    shared = [name for name in before["figures"] if name in after["figures"]]
+    rows = [compare(name, before["figures"][name], after["figures"][name]) for name in shared]
+    notes = [
+        ", ".join(
+            f"INVALID in {path}"
+            for run, path in ((before, args.before), (after, args.after))
+            if name in run["disturbances"]
+        )
+        for name in shared
+    ]
+    header = ["figure", "before", "after", "change", "noise", "verdict", ""]
+    table = tabulate(
+        [(*row, note) for row, note in zip(rows, notes, strict=True)],
+        header,
+        "simple",
+        disable_numparse=True,
+        colalign=["left", *["right"] * 4, "left", "left"],
+    )
+    print(table)
+    slower = [
+        line for line, row in zip(table.splitlines()[2:], rows, strict=True) if row[-1] == "slower"
+    ]
     if slower:
         raise StageError(f"{len(slower)} figures got slower, beyond noise", slower)
 
 
-def compared(name: str, before: list[float], after: list[float]) -> tuple[str, bool]:
-    """Returns a line, and whether the figure got slower beyond noise.
+def compare(name: str, before: list[float], after: list[float]) -> tuple[str, ...]:
+    """Return a row of the table; its last cell is the verdict.
 
     Args:
         name: of the figure; more is better.
@@ -67,8 +80,7 @@ def compared(name: str, before: list[float], after: list[float]) -> tuple[str, b
     noise = max(NOISE, *((max(v) - min(v)) / statistics.fmean(v) for v in (before, after)))
     change = new / old - 1
     verdict = "slower" if change < -noise else "faster" if change > noise else "same"
-    line = f"{name:<44} {old:10.3f} -> {new:10.3f}  {change:+7.1%} (noise {noise:.1%})  {verdict}"
-    return line, verdict == "slower"
+    return name, f"{old:.3f}", f"{new:.3f}", f"{change:+.1%}", f"{noise:.1%}", verdict
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Snakemake locks its files by writing their names down.  A process that is killed leaves that behind,
 and the same command again would refuse to start.  The operating system's own locks end with their
-process, so they tell whether anybody is still there.
+process, so they tell whether anybody is still there.  Several processes may be: the lock is shared,
+which `filelock` does not offer for a plain file.
 """
 
 import fcntl

@@ -12,8 +12,9 @@ from hrnetpose.speed.monitor import Monitor
 
 
 def burn(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    """Take so much time of a CPU, however busy the machine is."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
         pass
 
 

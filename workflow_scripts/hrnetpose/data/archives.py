@@ -25,7 +25,7 @@ SMALL = 16 << 20
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Opens an archive for reading, after a look at its directory.
+    """Open an archive for reading, after a check of its directory.
 
     Raises:
         StageError: it is no zip or not a whole one; or a member's name leaves the folder or is
@@ -37,7 +37,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise StageError(f"{path}: there is no such zip") from error
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         with path.open("rb") as file:
-            problem = what_it_is(file.read(4096))
+            problem = describe_html(file.read(4096))
         raise StageError(
             f"{path}: {problem or 'not a whole zip'} ({error}); delete it and fetch it again"
         ) from error
@@ -49,8 +49,8 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def what_it_is(head: bytes) -> str | None:
-    """Says what a file is in place of the expected one, by its first bytes; None if unknown."""
+def describe_html(head: bytes) -> str | None:
+    """Return a description if a file begins like an HTML page; else None."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:14].lower() == b"<!doctype html" or text[:5].lower() == b"<html":
         start, end = text.lower().find(b"<title>"), text.lower().find(b"</title>")
@@ -61,7 +61,7 @@ def what_it_is(head: bytes) -> str | None:
 
 
 def check_content(path: Path) -> None:
-    """Reads an archive's members, whose checksums are compared on the way.
+    """Read all members of an archive; zipfile compares their checksums.
 
     Raises:
         StageError: the archive is refused by `open_zip`, or a member is damaged.
@@ -74,7 +74,7 @@ def check_content(path: Path) -> None:
 
 
 def extract(path: Path, name: str, output: Path) -> None:
-    """Writes one member of an archive to a file.
+    """Write one member of an archive to a file.
 
     Raises:
         StageError: the archive is refused by `open_zip`, lacks the member, or holds it damaged.
@@ -98,7 +98,7 @@ def extract(path: Path, name: str, output: Path) -> None:
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turns what zipfile and zlib raise for a damaged member into a StageError that names it."""
+    """Turn what zipfile and zlib raise for a damaged member into a StageError that names it."""
     try:
         yield
     except OSError as error:
@@ -135,7 +135,7 @@ def _refuse_harm(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _problem(member: zipfile.ZipInfo) -> str | None:
-    """Says what is wrong with a member; its name is judged by all systems' rules."""
+    """Return what is wrong with a member, or None; its name is judged by all systems' rules."""
     name = PureWindowsPath(member.filename)
     if name.drive or name.root or ".." in name.parts:
         return "would leave the folder"

@@ -2,7 +2,10 @@
 
 The form that TensorRT takes on GPUs with fp8 units (compute capability 8.9 and later): E4M3
 (ONNX's FLOAT8E4M3FN, largest value 448), scales per tensor, no zero points, fp16 for all else.
-Layers are chosen and calibrated as for int8 (quantize.py).
+Calibration and candidate layers are those of int8 (quantize.py).
+
+NVIDIA ModelOpt could write such graphs, but its ONNX extra installs GPU packages, this stage runs
+on a CPU, and with int8's layers and ranges only the insertion of the nodes is left to do.
 """
 
 import logging

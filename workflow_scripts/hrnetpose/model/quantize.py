@@ -5,6 +5,10 @@ pair of Q/DQ nodes (per tensor) and its weights from a DQ node (symmetric, per o
 bias stays fp32.  This is the form that ONNX Runtime, OpenVINO and TensorRT's explicit quantisation
 take.  Additions, resizes and concatenations stay in floating point: they gather the large values
 of the residual stream, where eight bits lose most, and hold little of the arithmetic.
+
+`onnxruntime.quantization` could write such graphs, but sensitivity.py needs single layers: it ranks
+them in one graph that holds each layer twice, switched by an input, and measures the AP of many
+choices, and the nodes of a layer are 60 lines here.
 """
 
 import logging

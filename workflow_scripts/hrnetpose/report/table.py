@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
+from tabulate import tabulate
+
 from hrnetpose.artifacts.accuracy import Accuracy, Delta
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.parity import Parity
@@ -98,21 +100,23 @@ def published(figures: dict[str, float] | None) -> str:
     )
 
 
+COLUMNS = {
+    "variant": "left",
+    "backend": "left",
+    "precision": "left",
+    "AP": "right",
+    "change [95 %]": "right",
+    "images/s": "right",
+    "p50 ms": "right",
+    "p99 ms": "right",
+    "of limit": "right",
+    "speed": "right",
+    "MB": "right",
+}
+
+
 def as_text(rows: Sequence[Row], warnings: Sequence[str] = ()) -> str:
-    """Returns the summary for a terminal; `warnings` say what was found in the data."""
-    header = (
-        "variant",
-        "backend",
-        "precision",
-        "AP",
-        "change [95 %]",
-        "images/s",
-        "p50 ms",
-        "p99 ms",
-        "of limit",
-        "speed",
-        "MB",
-    )
+    """Return the summary for a terminal; `warnings` say what was found in the data."""
     letters = labels(rows)
     lines = [
         (
@@ -130,18 +134,10 @@ def as_text(rows: Sequence[Row], warnings: Sequence[str] = ()) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
-
-    def format_line(line: Sequence[str]) -> str:
-        cells = [
-            text.ljust(width) if index < 3 else text.rjust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    table = [format_line(header), rule, *map(format_line, lines)]
-    return "\n".join([*table, *_notes(rows, warnings)]) + "\n"
+    table = tabulate(
+        lines, list(COLUMNS), "simple", disable_numparse=True, colalign=list(COLUMNS.values())
+    )
+    return "\n".join([table, *_notes(rows, warnings)]) + "\n"
 
 
 def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:

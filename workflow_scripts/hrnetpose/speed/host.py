@@ -1,8 +1,14 @@
-"""The machine that is measured."""
+"""The machine that is measured.
+
+`psutil` gives memory and load.  CPUs are read from the system's files: `psutil` lists them without
+their numbers, so that those of this process cannot be told apart where others are offline.
+"""
 
 import os
 import platform
 from pathlib import Path
+
+import psutil
 
 from hrnetpose.artifacts.perf import Host
 from hrnetpose.speed import nvml
@@ -20,19 +26,19 @@ NATIVE = {
 
 
 def cpus() -> list[int]:
-    """Returns the numbers of the CPUs that this process may use."""
+    """Return the numbers of the CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def cores() -> int:
-    """Returns how many CPUs this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(cpus())
 
 
 def describe(device: str = "CPU") -> Host:
-    """Describes this machine.
+    """Describe this machine.
 
     Args:
         device: what the engine runs on, as its card says.
@@ -47,17 +53,17 @@ def describe(device: str = "CPU") -> Host:
         clock_mhz=clock_mhz(),
         virtual="hypervisor" in flags,
         gpu=nvml.describe() if not device.startswith("CPU") else None,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=psutil.virtual_memory().total,
         os=platform.platform(),
         python=platform.python_version(),
-        load_average=os.getloadavg()[0],
+        load_average=psutil.getloadavg()[0],
     )
 
 
 def clock_mhz() -> float | None:
-    """Returns the present mean clock of the CPUs that this process may use.
+    """Return the present mean clock of the CPUs that this process may use, or None.
 
-    A virtual machine usually tells a constant; where there is none, None.
+    Virtual machines usually report a constant.
     """
     found = []
     for number in cpus():
@@ -88,7 +94,7 @@ def _last_level_cache() -> int | None:
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first processor's entry of /proc/cpuinfo; empty where there is none."""
+    """Return the first processor's entry of /proc/cpuinfo; empty where there is none."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

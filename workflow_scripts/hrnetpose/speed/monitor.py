@@ -1,7 +1,8 @@
-"""What else went on in the machine while something was measured.
+"""What else ran on the machine during a measurement.
 
-Counters are read at both ends, never in between, so that watching costs nothing.  A counter that
-a system does not have is None, and nothing is concluded from it.
+Counters are read before and after, never in between, so that watching costs nothing.  Missing
+counters are None and are ignored.  `psutil` has no counters of heat and quotas, gives 0 for
+missing swap counters, and lists CPUs without their numbers.
 """
 
 import os
@@ -18,17 +19,17 @@ _THROTTLE = ("core_throttle_count", "package_throttle_count")
 
 @dataclass(frozen=True)
 class Report:
-    """What happened between the two ends.
+    """What happened during the measurement.
 
     Attributes:
-        seconds: how long it was.
-        cpus: how many CPUs were watched: those that this process may use.
+        seconds: its duration.
+        cpus: number of CPUs that this process may use; counters are of these.
         others: CPU seconds that other processes took.
         steal: CPU seconds that the hypervisor took.
         swapped: pages swapped in and out.
-        thermal: how often a CPU was throttled for its heat.
-        quota: seconds that a control group's quota held this process back.
-        clocks_mhz: at both ends, under load.
+        thermal: number of thermal throttling events.
+        quota: seconds of throttling by the control group's CPU quota.
+        clocks_mhz: clock before and after, under load.
         gpu: what NVML found; None if no GPU is used.
         joules: energy of the device, and where it is from or why it is not known.
     """
@@ -46,7 +47,7 @@ class Report:
 
 
 class Monitor:
-    """Watches what runs inside a `with` statement; then `report` tells.
+    """Watch what runs inside a `with` statement; then `report` has the result.
 
     Args:
         device: what the engine runs on, as its card says.
@@ -87,7 +88,7 @@ class Monitor:
 
 
 def _counters(cpus: list[int]) -> dict[str, float]:
-    """Reads the counters that this system has; times in seconds."""
+    """Read the counters that this system has; times in seconds."""
     used = os.times()
     found = {"own": used.user + used.system + used.children_user + used.children_system}
     for line in _lines(PROC / "stat"):
@@ -117,7 +118,7 @@ def _counters(cpus: list[int]) -> dict[str, float]:
 
 
 def _own_cgroup() -> Path:
-    """Returns the folder of this process's control group; inside a container it is the root."""
+    """Return the folder of this process's control group; inside a container it is the root."""
     root = SYS / "fs/cgroup"
     for line in _lines(PROC / "self/cgroup"):
         number, controllers, path = line.split(":", 2)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from hrnetpose.artifacts.fetched import FetchedImages
-from hrnetpose.data import calibration, coco
+from hrnetpose.data import coco
 from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore
-from hrnetpose.data.transfer import Patience
+from hrnetpose.fetching import calibration
+from hrnetpose.fetching.transfer import RetryPolicy
 from hrnetpose.stage import StageError
 from server import Answer, Server
 
@@ -68,16 +69,16 @@ class Place:
         self.annotations = self.folder / "annotations.json"
         self.manifest = self.folder / "manifest.json"
 
-    def bring(self, count: int) -> FetchedImages:
-        calibration.bring(
+    def fetch(self, count: int) -> FetchedImages:
+        calibration.fetch_images(
             self.pool, count, "identity", self.archive, self.annotations, self.manifest,
-            Patience(attempts=2, timeout=1, backoff=0.01),
+            RetryPolicy(attempts=2, timeout=20, backoff=0.01),
         )  # fmt: skip
         return FetchedImages.read(self.manifest)
 
     def refusal(self, count: int) -> StageError:
         with pytest.raises(StageError) as error:
-            self.bring(count)
+            self.fetch(count)
         assert not self.archive.exists()
         assert not self.manifest.exists()
         return error.value
@@ -89,7 +90,7 @@ def place(tmp_path: Path, content: dict[str, Any]) -> Place:
 
 
 def test_as_many_as_are_wanted_are_fetched_and_listed(place: Place, server: Server) -> None:
-    manifest = place.bring(5)
+    manifest = place.fetch(5)
 
     assert len(server.requests) == len(manifest.images) == 5
     assert (manifest.source, manifest.count) == ("identity", 5)
@@ -107,13 +108,13 @@ def test_several_are_fetched_at_a_time(place: Place, server: Server) -> None:
     for path, (answer,) in server.answers.items():
         server.serve(path, Answer(answer.content, pause=0.02))
 
-    place.bring(12)
+    place.fetch(12)
 
     assert 1 < server.busiest <= calibration.CONNECTIONS
 
 
 def test_what_is_fetched_is_a_dataset(place: Place) -> None:
-    manifest = place.bring(5)
+    manifest = place.fetch(5)
 
     content = coco.load(place.annotations)
     images = ground_truth(coco.parse(content, place.annotations))
@@ -127,19 +128,19 @@ def test_the_choice_is_always_the_same_and_a_larger_one_contains_it(
     tmp_path: Path, content: dict[str, Any]
 ) -> None:
     first = Place(tmp_path / "1", content)
-    few = {image.id for image in first.bring(4).images}
+    few = {image.id for image in first.fetch(4).images}
     content["images"].reverse()
     again = Place(tmp_path / "2", content)
-    many = {image.id for image in Place(tmp_path / "3", content).bring(8).images}
+    many = {image.id for image in Place(tmp_path / "3", content).fetch(8).images}
 
-    assert {image.id for image in again.bring(4).images} == few
+    assert {image.id for image in again.fetch(4).images} == few
     assert again.archive.read_bytes() == first.archive.read_bytes()
     assert few < many
     assert few != set(range(4))
 
 
 def test_all_are_taken_where_there_are_fewer(place: Place) -> None:
-    assert [image.id for image in place.bring(50).images] == list(range(12))
+    assert [image.id for image in place.fetch(50).images] == list(range(12))
 
 
 def test_images_that_cannot_be_had_are_listed_and_the_others_are_kept(
@@ -161,7 +162,7 @@ def test_images_that_cannot_be_had_are_listed_and_the_others_are_kept(
     for number in (3, 7):
         server.serve(f"/train2017/{number:012}.jpg", Answer(jpeg(number)))
     server.requests.clear()
-    assert len(place.bring(12).images) == 12
+    assert len(place.fetch(12).images) == 12
     assert sorted(path for path, _ in server.requests) == [gone, html]
 
 
@@ -190,7 +191,7 @@ def test_an_image_of_another_size_is_refused_and_not_kept(place: Place, server: 
     assert "is 30x40, but its annotation says 40x30" in str(place.refusal(12))
 
     server.serve("/train2017/000000000003.jpg", Answer(jpeg(3)))
-    place.bring(12)
+    place.fetch(12)
 
 
 def test_a_truncated_image_is_refused(place: Place, server: Server) -> None:

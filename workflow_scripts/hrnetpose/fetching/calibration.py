@@ -1,38 +1,35 @@
-"""Calibration images, fetched one by one: as many as are needed, and always the same ones."""
+"""Calibration images, downloaded one by one: as many as are needed, and always the same ones."""
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hrnetpose import files
 from hrnetpose.artifacts.fetched import FetchedImage, FetchedImages
-from hrnetpose.data import coco, fetch
+from hrnetpose.data import coco
 from hrnetpose.data.annotations import Image, ground_truth
 from hrnetpose.data.images import ImageStore
-from hrnetpose.data.progress import Progress
-from hrnetpose.data.transfer import Patience
+from hrnetpose.fetching import fetch
+from hrnetpose.fetching.progress import Progress
+from hrnetpose.fetching.transfer import RetryPolicy
 from hrnetpose.stage import StageError
 
 CONNECTIONS = 8
-"""Images fetched at a time."""
+"""Images downloaded at a time."""
 FAILURES = 2 * CONNECTIONS
-"""Images that cannot be had before the others are not asked for any more."""
+"""Failed images after which the others are not asked for any more."""
 
 
 def choose(content: dict[str, Any], path: Path, count: int) -> list[Image]:
-    """Returns so many of the images that hold persons with keypoints, or all if there are fewer.
+    """Return `count` of the images that hold persons with keypoints, or all if there are fewer.
 
-    The order is that of the hashes of their ids: all over the dataset, and a larger number only
-    adds images.
+    They are ordered by the hash of their id: spread over the dataset, and a larger count only adds
+    images.
 
     Args:
         content: annotations, as `coco.load` returns them.
@@ -44,38 +41,38 @@ def choose(content: dict[str, Any], path: Path, count: int) -> list[Image]:
     return sorted(images[:count], key=lambda image: image.id)
 
 
-def bring(
+def fetch_images(
     pool: Path,
     count: int,
     identity: str,
     archive: Path,
     annotations: Path,
     manifest: Path,
-    patience: Patience,
+    policy: RetryPolicy,
 ) -> None:
-    """Fetches images from the `coco_url` of their annotations.
+    """Download images from the `coco_url` of their annotations.
 
-    Images that came before a failure are kept beside `archive`, and not fetched again.
+    Images that came before a failure are kept beside `archive` and not downloaded again.
 
     Args:
         pool: the annotations to choose from.
         count: how many images.
-        identity: what the manifest says that they were chosen from.
+        identity: what the manifest calls `pool`.
         archive: the zip for the images.
         annotations: the part of `pool` that is about them.
         manifest: their list, with hashes.
-        patience: when to give up on a server.
+        policy: when to retry and to give up on a server.
 
     Raises:
-        StageError: the annotations are not as they should be, or an image cannot be had.
+        StageError: the annotations are invalid, or an image is not available.
     """
     content = coco.load(pool)
     images = choose(content, pool, count)
     urls = _urls(content, pool, images)
     folder = archive.with_name(f".{archive.stem}.partial")
-    with _alone(archive.parent):
+    with fetch.exclusive(archive):
         folder.mkdir(exist_ok=True)
-        fetched = _fetch_all(images, urls, folder, patience)
+        fetched = _fetch_all(images, urls, folder, policy)
         _pack(fetched, folder, archive)
         ids = {image.id for image in images}
         part = content | {
@@ -94,7 +91,7 @@ def bring(
 
 
 def _urls(content: dict[str, Any], path: Path, images: list[Image]) -> dict[int, str]:
-    """Returns where each image is, by id; file names and URLs are as little trusted as images."""
+    """Return the URL of each image, by id; neither URLs nor file names are trusted."""
     entries = {entry["id"]: entry for entry in content["images"]}
     found = {}
     for image in images:
@@ -112,14 +109,14 @@ def _urls(content: dict[str, Any], path: Path, images: list[Image]) -> dict[int,
 
 
 def _fetch_all(
-    images: list[Image], urls: dict[int, str], folder: Path, patience: Patience
+    images: list[Image], urls: dict[int, str], folder: Path, policy: RetryPolicy
 ) -> list[FetchedImage]:
     store = ImageStore(folder)
 
     def one(image: Image) -> FetchedImage:
         path = folder / image.file_name
         if not path.is_file():
-            fetch.fetch([urls[image.id]], path, patience=patience, quiet=True)
+            fetch.fetch([urls[image.id]], path, policy=policy, quiet=True)
         try:
             store.decode(image.file_name, image.width, image.height)
         except StageError:
@@ -148,7 +145,7 @@ def _fetch_all(
                     logging.info("%s", failures[-1])
                 if len(failures) == FAILURES:
                     break
-        finally:  # whatever ends the loop ends the waiting, too
+        finally:  # whatever ends the loop cancels what waits
             pool.shutdown(cancel_futures=True)
     if failures:
         failures.sort()
@@ -163,21 +160,9 @@ def _fetch_all(
 
 
 def _pack(fetched: list[FetchedImage], folder: Path, archive: Path) -> None:
-    """Writes a zip whose bytes depend on the images alone."""
+    """Write a zip whose bytes depend on the images alone."""
     with files.atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as target:
         for image in fetched:
             member = zipfile.ZipInfo(image.file_name)
             member.external_attr = 0o644 << 16
             target.writestr(member, (folder / image.file_name).read_bytes())
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds a lock on a folder, so that two processes do not work in it at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Files from elsewhere: downloads that survive interruptions, hashes, calibration images."""
