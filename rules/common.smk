@@ -50,7 +50,7 @@ if workflow.is_main_process:
     locks.drop_stale(Path(".snakemake"))
 try:
     resolve = plan.decided_once(engines.resolve)
-    PLAN = plan.make(plan.located(CONFIG, ROOT), engines.rules(), resolve)
+    PLAN = plan.make(plan.located(CONFIG, ROOT), engines.rules(), resolve, alone=ALONE)
     TO_FETCH = [path.removeprefix("resources/") for path in PLAN.to_fetch()]
 except (ConfigError, StageError) as error:
     raise WorkflowError(f"configuration: {error}")
@@ -318,9 +318,8 @@ def reference_predictions(wildcards):
 
 
 wildcard_constraints:
-    # Side by side in one workflow, modules make their own models' and datasets' files alone.
-    model=plan.any_of(PLAN.config.models if ALONE else PLAN.crops),
-    dataset=plan.any_of(PLAN.config.datasets if ALONE else [LAYOUT.dataset]),
+    model=plan.any_of(PLAN.config.models),
+    dataset=plan.any_of(PLAN.config.datasets),
     variant=plan.any_of(PLAN.config.variants),
     split=plan.any_of(
         split

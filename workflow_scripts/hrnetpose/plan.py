@@ -209,7 +209,10 @@ def _same_digest(one: str, other: str) -> bool:
 
 
 def make(
-    raw: Mapping[str, Any], backends: Mapping[str, BackendRules], resolve: Callable[[str], str]
+    raw: Mapping[str, Any],
+    backends: Mapping[str, BackendRules],
+    resolve: Callable[[str], str],
+    alone: bool = True,
 ) -> Plan:
     """Checks a configuration and looks up what follows from it.
 
@@ -217,6 +220,8 @@ def make(
         raw: as YAML gives it.
         backends: what each backend accepts.
         resolve: returns the backend that `auto` stands for on this machine.
+        alone: no other run is planned beside this one; if there are some, as modules of one
+            workflow, each has rules for what it uses and for nothing else.
 
     Raises:
         ConfigError: the configuration is wrong, or a model's config cannot be found or read.
@@ -231,6 +236,13 @@ def make(
     for name, variant in explicit.items():
         config.check_variant(f"variants.{name}", variant, checked, backends)
     used = {variant.model or checked.model for variant in checked.variants.values()}
+    if not alone:
+        checked = checked.model_copy(
+            update={
+                "models": {name: checked.models[name] for name in checked.models if name in used},
+                "datasets": {checked.dataset: checked.datasets[checked.dataset]},
+            }
+        )
     models = {name: _look_at(name, checked.models[name]) for name in checked.models if name in used}
     keypoints = {name: found.keypoints for name, found in models.items() if found.keypoints}
     return Plan(
