@@ -20,6 +20,7 @@ from hrnetpose.artifacts import (
 )
 from hrnetpose.config import PRECISIONS
 from hrnetpose.engines.base import BuildRequest
+from hrnetpose.engines.folder import EngineFolder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     backend = engines.backend(args.backend)
-    backend.require(args.options, device=not backend.builds_anywhere)
+    options = backend.parse_options(args.options, "--options")
+    backend.require(options, device=not backend.builds_anywhere)
     model = ModelCard.read(args.card)
     request = BuildRequest(
         graph=args.graph,
@@ -50,8 +52,8 @@ def main(args: argparse.Namespace) -> None:
         card=model,
         precision=args.precision,
         batch=args.batch,
-        options=args.options,
-        threads=args.threads,
+        options=options,
+        threads=options.threads or args.threads,
         cache=args.cache,
     )
     engine = args.output / ENGINE_FILE
@@ -61,25 +63,26 @@ def main(args: argparse.Namespace) -> None:
     card = EngineCard(
         variant=args.variant,
         backend=backend.name,
-        device=backend.device(args.options),
+        device=backend.device(options),
         requested=args.precision,
         executed=ExecutedPrecision(precision="unknown", layers={}),
         batch=args.batch,
-        options=args.options,
+        options=options.model_dump(mode="json", exclude_unset=True),
         sha256=files.sha256(engine),
         bytes=engine.stat().st_size,
         graph=None if backend.original else str(args.graph),
         graph_sha256=None if backend.original else files.sha256(args.graph),
-        built_for=backend.surroundings(args.batch, args.options),
+        built_for=backend.build_environment(args.batch, options),
         modules=dict(modules or {}),
         build_seconds=round(seconds, 3),
         versions=backend.versions(),
         model=model,
     )
-    if reason := backend.lacking(args.options):
+    if reason := backend.unavailable_reason(options):
         logging.warning("not opened, so that the precision executed is not known: %s", reason)
     else:
-        with backend.open(args.output, card, args.threads) as opened:
+        built = EngineFolder(args.output, card, backend, options)
+        with built.open(args.threads) as opened:
             card.executed = opened.executed()
     logging.info("requested %s, executes %s", card.requested, card.executed)
     card.write(args.output / ENGINE_CARD)

@@ -29,8 +29,10 @@ import numpy.typing as npt
 
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts import CalibrationSet, ModelCard
+from hrnetpose.batches import Crops, count_images
 from hrnetpose.engines import cuda
-from hrnetpose.engines.base import Crops, Engine
+from hrnetpose.engines.base import Engine
+from hrnetpose.pose import predict
 from hrnetpose.speed import host
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -106,7 +108,7 @@ def main(args: argparse.Namespace) -> None:
         return
     started = time.monotonic()
     if args.device == "cuda":
-        print(f"GPU: {cuda.gpu()}")
+        print(f"GPU: {cuda.require_gpu()}")
     print(f"host: {host.describe().cpu}, {host.cores()} cores; {datetime.date.today()}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
@@ -243,14 +245,17 @@ def measured(path: Path, folder: Path, seconds: float) -> dict[str, Any]:
     from hrnetpose.model import graphs
 
     crops, wanted = np.load(folder / "crops.npy"), np.load(folder / "heatmaps.npy")
-    engine, card = engines.open_engine(path, host.cores())
+    built = engines.read(path)
+    card, engine = built.card, built.open(host.cores())
     rows = np.arange(max(engine.batch, CHECKED)) % CHECKED
     batches = [
         np.ascontiguousarray(crops[part])
         for part in rows[: len(rows) // engine.batch * engine.batch].reshape(-1, engine.batch)
     ]
     with engine:
-        found = np.concatenate([engine.infer(batch) for batch in batches])
+        found = np.concatenate(
+            [predict.heatmaps(engine.infer(batch), card.model) for batch in batches]
+        )
         for _ in engine.stream(batches * 3):
             pass
         device = engine.device_times(batches[0], device_runs(engine, batches[0], seconds))
@@ -265,13 +270,13 @@ def measured(path: Path, folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def device_runs(engine: Engine, batch: Crops, seconds: float) -> int:
+def device_runs(engine: Engine[Any], batch: Crops, seconds: float) -> int:
     """Returns how many runs fill the time."""
     warm = engine.device_times(batch, 10)
     return min(5000, max(10, int(seconds / statistics.median(warm)))) if warm else 0
 
 
-def throughput(engine: Engine, batches: list[npt.NDArray[np.uint8]], seconds: float) -> float:
+def throughput(engine: Engine[Any], batches: list[npt.NDArray[np.uint8]], seconds: float) -> float:
     """Returns images/s from the host and back to it, with batches in flight."""
     start = time.perf_counter()
 
@@ -281,7 +286,7 @@ def throughput(engine: Engine, batches: list[npt.NDArray[np.uint8]], seconds: fl
             yield batches[number % len(batches)]
             number += 1
 
-    count = sum(len(heatmaps) for heatmaps in engine.stream(supply()))
+    count = sum(count_images(outputs) for outputs in engine.stream(supply()))
     return count / (time.perf_counter() - start)
 
 

@@ -102,7 +102,7 @@ def model_card() -> ModelCard:
         onnx_sha256="2" * 64,
         opset=17,
         input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),
-        output=Tensor(name="heatmaps", shape=["batch", 3, 16, 8], dtype="float32"),
+        outputs=[Tensor(name="heatmaps", shape=["batch", 3, 16, 8], dtype="float32")],
         channel_order="RGB",
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],

@@ -204,7 +204,7 @@ class ModelCard(Artifact):
     onnx_sha256: Sha256
     opset: int
     input: Tensor
-    output: Tensor
+    outputs: list[Tensor] = Field(min_length=1)
     channel_order: Literal["RGB", "BGR"]
     mean: list[float] = Field(min_length=3, max_length=3)
     std: list[Annotated[float, Field(gt=0)]] = Field(min_length=3, max_length=3)
@@ -321,12 +321,24 @@ class ExecutedPrecision(_Part):
     layers: dict[str, int] = Field(description="convolutions and matrix products by precision")
 
 
+class Device(_Part):
+    """What an engine runs on."""
+
+    kind: Literal["cpu", "gpu"]
+    name: str | None = Field(None, description="None: not known where the engine was built")
+
+    def __str__(self) -> str:
+        if self.kind == "gpu":
+            return self.name or "a GPU (it was built without one)"
+        return f"CPU: {self.name}" if self.name else "CPU"
+
+
 class EngineCard(Artifact):
     """`engine.json`: what an engine is, on what it runs and from what it was made."""
 
     variant: str
     backend: str
-    device: str
+    device: Device
     requested: Precision
     executed: ExecutedPrecision
     batch: int = Field(ge=1, le=4096)
@@ -609,7 +621,7 @@ class Perf(Artifact):
     roofline: Roofline
     validity: Validity
     energy: Energy
-    device: str
+    device: Device
     engine: EngineReference
     host: Host
     versions: dict[str, str]

@@ -7,6 +7,7 @@ import pytest
 from hrnetpose.artifacts import (
     Accuracy,
     Delta,
+    Device,
     Drift,
     EndToEnd,
     Energy,
@@ -92,7 +93,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
             engine=EngineCard(
                 variant=variant,
                 backend="openvino",
-                device="CPU",
+                device=Device(kind="cpu"),
                 requested="fp16",
                 executed=ExecutedPrecision(precision=executed, layers={executed: 40}),
                 batch=32,
@@ -172,7 +173,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                 validity=Validity(verdict="INVALID" if reasons else "VALID", reasons=list(reasons)),
                 energy=Energy(joules_per_image=None, source="not available: no RAPL"),
                 precision=PrecisionPair(requested="fp16", executed=executed),
-                device="CPU",
+                device=Device(kind="cpu"),
                 engine=engine,
                 host=Host(
                     cpu=cpu,

@@ -265,6 +265,11 @@ def heatmaps(estimator: Any, images: Any) -> Any:
     return output[-1] if isinstance(output, list | tuple) else output
 
 
+def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
+    """Runs a model as `heatmaps` does; returns what its card names as `outputs`, in order."""
+    return (heatmaps(estimator, images),)
+
+
 def keypoint_info(config: Any) -> Keypoints:
     """Returns the keypoint set that the config's dataset declares.
 

@@ -4,7 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-from hrnetpose.artifacts import Host
+from hrnetpose.artifacts import Device, Host
 from hrnetpose.speed import nvml
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
@@ -31,11 +31,11 @@ def cores() -> int:
     return len(cpus())
 
 
-def describe(device: str = "CPU") -> Host:
+def describe(device: Device | None = None) -> Host:
     """Describes this machine.
 
     Args:
-        device: what the engine runs on, as its card says.
+        device: what the engine runs on; a GPU is described, too.
     """
     cpu = _cpu_info()
     flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
@@ -46,7 +46,7 @@ def describe(device: str = "CPU") -> Host:
         cache_bytes=_last_level_cache(),
         clock_mhz=clock_mhz(),
         virtual="hypervisor" in flags,
-        gpu=nvml.describe() if not device.startswith("CPU") else None,
+        gpu=nvml.describe() if device and device.kind == "gpu" else None,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         os=platform.platform(),
         python=platform.python_version(),
