@@ -78,10 +78,8 @@ def test_batches_travel_through_the_device_in_order(count: int) -> None:
 @needs("pycuda")
 def test_events_time_the_device() -> None:
     (slot,), (crops,) = slots(1), numbers(1)
-    slot.copy_in(crops)
-    slot.wait()
 
-    times = slot.time_launches(20)
+    times = slot.time_launches(crops, 20)
     slot.copy_out()
     outputs = slot.collect()
     slot.free()

@@ -23,7 +23,7 @@ import torch
 
 import stand_in_cuda
 from hrnetpose import engines, files
-from hrnetpose.artifacts import CalibrationSet, EngineCard, ModelCard
+from hrnetpose.artifacts import CalibrationSet, Device, EngineCard, ModelCard
 from hrnetpose.engines import cuda, tensorrt
 from hrnetpose.engines import tensorrt_rtx as rtx
 from hrnetpose.engines.cuda_slots import PycudaSlot
@@ -362,10 +362,10 @@ def test_tensorrt_10_knows_the_names_that_are_used() -> None:
     names = names_used()
     assert len(names) > 50
 
-    # Linkers let a string be the end of a longer one.  Two names are TensorRT-RTX's alone, and
+    # Linkers let a string be the end of a longer one.  Three names are TensorRT-RTX's alone, and
     # used only where its package has them.
     missing = {name for name in names if name.encode() + b"\0" not in content}
-    assert missing == {"cuda_graph_strategy", "WHOLE_GRAPH_CAPTURE"}
+    assert missing == {"CudaGraphStrategy", "cuda_graph_strategy", "WHOLE_GRAPH_CAPTURE"}
 
 
 def test_the_stand_ins_have_no_name_that_the_real_classes_lack() -> None:
@@ -520,7 +520,7 @@ def test_the_engine_inspector_says_what_is_executed(
     folder = build("fp16")
 
     card = EngineCard.read(folder / "engine.json")
-    assert card.device == str(stand_in_cuda.GPU)
+    assert card.device == Device(kind="gpu", name=str(stand_in_cuda.GPU))
     assert card.executed.precision == "fp16"
     assert card.executed.layers == {"fp16": 2, "fp32": 1}
     assert json.loads((folder / "layers.json").read_text()) == LAYERS

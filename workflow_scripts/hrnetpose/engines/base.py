@@ -172,10 +172,7 @@ class Engine(ABC, Generic[OptionsT]):
         Returns:
             Seconds on the device's clock, for each run; None where the backend has none.
         """
-        slot = self._slots[0]
-        slot.copy_in(self._full(crops))
-        slot.wait()
-        return slot.time_launches(count)
+        return self._slots[0].time_launches(self._full(crops), count)
 
     @abstractmethod
     def executed(self) -> ExecutedPrecision:

@@ -49,8 +49,8 @@ class Slot(ABC):
     def take(self) -> Outputs:
         """Returns the outputs.  They belong to the caller: the next batch does not change them."""
 
-    def time_launches(self, count: int) -> list[float] | None:
-        """Returns the device's seconds for each of several launches.
+    def time_launches(self, crops: Crops, count: int) -> list[float] | None:
+        """Returns the device's seconds for each of several launches of a full batch.
 
         None where the backend has no clock on the device.
         """
@@ -89,7 +89,9 @@ class CudaSlot(Slot):
     def seconds_between(self, start: Any, end: Any) -> float:
         """Returns the seconds between two events that have happened."""
 
-    def time_launches(self, count: int) -> list[float]:
+    def time_launches(self, crops: Crops, count: int) -> list[float]:
+        self.copy_in(crops)
+        self.wait()
         # Events are created first, so that the device does not wait for it.
         marks = [(self.create_event(), self.create_event()) for _ in range(count)]
         for start, end in marks:
