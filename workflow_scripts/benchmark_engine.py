@@ -23,6 +23,7 @@ import numpy as np
 
 from hrnetpose import batches, engines, files, stage
 from hrnetpose.artifacts import (
+    Device,
     EndToEnd,
     Energy,
     EngineReference,
@@ -62,6 +63,7 @@ class Benchmark:
 
     Attributes:
         built: the engine.
+        device: what it runs on here.
         crops: uint8 [N, H, W, 3].
         threads: CPU threads.
         limits: how long latency and throughput are measured.
@@ -70,6 +72,7 @@ class Benchmark:
     """
 
     built: EngineFolder[Any]
+    device: Device
     crops: Crops
     threads: int
     limits: timing.Limits
@@ -145,13 +148,14 @@ def main(args: argparse.Namespace) -> None:
         images = Persons.read(args.persons).first(PERSONS)
     benchmark = Benchmark(
         built=built,
+        device=built.backend.device(built.options),
         crops=np.asarray(crops),
         threads=min(args.threads, host.cores()),
         limits=timing.Limits(args.min_seconds, args.min_samples),
         images=images,
         store=ImageStore(args.images) if images else None,
     )
-    machine = host.describe(card.device)
+    machine = host.describe(benchmark.device)
     alone = latency(benchmark)
     points = sweep(benchmark, args.batches, args.streams)
     best = throughput(benchmark, points, machine.cache_bytes)
@@ -182,7 +186,7 @@ def main(args: argparse.Namespace) -> None:
         roofline=best.roofline,
         validity=Validity(verdict="VALID", reasons=[]),
         energy=best.energy,
-        device=card.device,
+        device=benchmark.device,
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
         host=machine,
         versions=card.versions,
@@ -218,7 +222,7 @@ def latency(benchmark: Benchmark) -> LatencyResult:
         first, warm_up = timing.warm_up(
             engine.infer, inputs, limits.min_seconds / 10, limits.min_seconds / 2
         )
-        with Monitor(card.device) as watched:
+        with Monitor(benchmark.device) as watched:
             samples = timing.latency(engine.infer, inputs, limits)
         on_device = engine.device_times(inputs[0], limits.min_samples)
         parts = part_by_part(benchmark, engine, limits.min_seconds / 4)
@@ -282,7 +286,7 @@ def throughput(
     with benchmark.open(best.batch, best.streams) as engine:
         executed = engine.executed()
         timing.warm_up(engine.infer, inputs, 0.0, benchmark.limits.min_seconds / 2)
-        with Monitor(card.device) as watched:
+        with Monitor(benchmark.device) as watched:
             found = timing.throughput(engine.stream, inputs, fewest)
         alone = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))
         content = validity.batch_content(alone, engine.infer(inputs[0]))
@@ -290,7 +294,7 @@ def throughput(
         requests = engine.requests
     precision = limit.precision_of(executed.layers, executed.precision)
     peaks = limit.measure(
-        precision, card.device, benchmark.threads, benchmark.limits.min_seconds / 4
+        precision, benchmark.device, benchmark.threads, benchmark.limits.min_seconds / 4
     )
     joules, source = watched.report.joules
     figures = Throughput(

@@ -1,7 +1,7 @@
 """Build an engine from an ONNX graph (or, for PyTorch, from the checkpoint) and describe it.
 
     python workflow_scripts/build_engine.py --variant bf16 --backend openvino --precision bf16 \\
-        --graph fp32.onnx --card model.json --batch 32 --output build/engines/bf16
+        --graph fp32.onnx --card model.json --batch 8 --output build/engines/bf16
 """
 
 import argparse
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--graph", type=Path, required=True, help="the ONNX file")
     command.add_argument("--weights", type=Path, help="the checkpoint, for PyTorch")
     command.add_argument("--card", type=Path, required=True, help="the model card")
-    command.add_argument("--batch", type=int, default=32, help="images per inference")
+    command.add_argument("--batch", type=int, required=True, help="images per inference")
     command.add_argument("--options", type=json.loads, default={}, help="backend options, as JSON")
     command.add_argument("--threads", type=int, default=1, help="CPU threads")
     command.add_argument("--cache", type=Path, help="keeps what makes later builds faster")

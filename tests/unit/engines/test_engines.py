@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from hrnetpose import engines, files
 from hrnetpose.artifacts import EngineCard, ModelCard
-from hrnetpose.engines import base, cuda, plugin, slots
+from hrnetpose.engines import base, cuda, onnxruntime, plugin, slots
 from hrnetpose.engines.base import Engine
-from hrnetpose.model import graphs
+from hrnetpose.model import graphs, mmpose
 from hrnetpose.stage import StageError
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -273,6 +273,83 @@ def test_the_parts_of_an_inference_are_all_of_it(
         assert np.array_equal(found["heatmaps"], opened.infer(batches[0])["heatmaps"])
     assert min(phases.copy_in, phases.copy_out) >= 0 < phases.inference
     assert phases.copy_in + phases.inference + phases.copy_out <= elapsed
+
+
+@pytest.fixture(params=["onnxruntime", "bound", "openvino", "pytorch"])
+def two_output_engine(
+    request: pytest.FixtureRequest, two_outputs: Path, tiny: Path, tmp_path: Path,
+    run_stage: RunStage, monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Engine[Any]]:  # fmt: skip
+    """Engines of a model with two outputs; `bound` is ONNX Runtime's way on a GPU."""
+    if request.param == "pytorch":
+
+        def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
+            found = mmpose.heatmaps(estimator, images)
+            return found.amax(2), found.amax(3)
+
+        monkeypatch.setattr(mmpose, "outputs", outputs)
+    run_stage(
+        "build_engine", "--variant", "two", "--precision", "fp32", "--batch", BATCH,
+        "--backend", "onnxruntime" if request.param == "bound" else request.param,
+        "--graph", two_outputs / "fp32.onnx", "--card", two_outputs / "model.json",
+        "--weights", tiny / "weights.pth", "--output", tmp_path,
+    )  # fmt: skip
+    with engines.read(tmp_path).open(threads=1) as opened:
+        if request.param == "bound":
+            opened._slots = [
+                onnxruntime.BoundSlot(
+                    opened._session, opened.crops_shape, opened.output_shapes, "cpu"
+                )
+            ]
+        yield opened
+
+
+def test_all_outputs_come_out_by_name_in_the_order_of_the_card(
+    two_output_engine: Engine[Any], batches: list[Crops], expected: list[Floats]
+) -> None:
+    short = batches[1][:2]
+    streamed = list(two_output_engine.stream([batches[0], short]))
+    alone = two_output_engine.infer(batches[0])
+    phased, _ = two_output_engine.infer_in_phases(batches[0])
+
+    for outputs, heatmaps in (
+        (streamed[0], expected[0]), (alone, expected[0]), (phased, expected[0]),
+        (streamed[1], expected[1][:2]),
+    ):  # fmt: skip
+        assert list(outputs) == ["columns", "rows"]
+        assert graphs.relative_error(outputs["columns"], heatmaps.max(axis=2)) < 1e-5
+        assert graphs.relative_error(outputs["rows"], heatmaps.max(axis=3)) < 1e-5
+
+
+def test_an_option_that_is_wrong_is_one_line_with_the_key(tiny: Path, run_stage: RunStage) -> None:
+    def refused(options: str) -> str:
+        with pytest.raises(StageError) as error:
+            run_stage(
+                "build_engine", "--variant", "x", "--backend", "openvino", "--precision", "fp32",
+                "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", 1,
+                "--options", options, "--output", tiny / "never",
+            )  # fmt: skip
+        assert not (tiny / "never").exists()
+        return str(error.value)
+
+    known = "backend openvino has the options threads, streams"
+    assert refused('{"streems": 1}').startswith("--options: options.streems: 1: ")
+    assert refused('{"streams": 0}').startswith("--options: options.streams: 0: ")
+    assert refused('{"streams": 0}').endswith(known)
+
+
+def test_an_option_in_the_card_that_is_wrong_is_refused(copy: Path) -> None:
+    change(copy, options={"provider": "tpu"})
+
+    assert "engine.json: options.provider: 'tpu': " in refusal(copy)
+
+
+def test_an_engine_states_the_options_that_were_given_and_no_others(
+    build: Callable[..., Path],
+) -> None:
+    card = EngineCard.read(build("openvino", options='{"streams": 1}') / "engine.json")
+
+    assert card.options == {"streams": 1}
 
 
 @pytest.mark.parametrize("shape", [[4, 64, 32, 3], [3, 32, 64, 3], [3, 64, 32]])

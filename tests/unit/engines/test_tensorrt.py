@@ -70,13 +70,13 @@ def build(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Build:
 
     def build(
         precision: str = "fp32", backend: str = "tensorrt_rtx", batch: int = BATCH,
-        graph: Path | None = None, name: str = "mine", **options: object,
+        graph: Path | None = None, card: Path | None = None, name: str = "mine", **options: object,
     ) -> Path:  # fmt: skip
         folder = tmp_path / name
         source = graph or tiny / f"{rtx.BACKEND.graphs[precision]}.onnx"  # type: ignore[index]
         run_stage(
             "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
-            "--graph", source, "--card", tiny / "model.json", "--batch", batch,
+            "--graph", source, "--card", card or tiny / "model.json", "--batch", batch,
             "--options", json.dumps(options), "--cache", tmp_path / "cache", "--output", folder,
         )  # fmt: skip
         return folder
@@ -390,10 +390,7 @@ def device(
     import onnxruntime
 
     device = stand_in_cuda.install(monkeypatch)
-    model = graphs.with_pixel_input(
-        graphs.read(tiny / "fp32.onnx"), ModelCard.read(tiny / "model.json")
-    )
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    device.graph = tiny / "fp32.onnx"
 
     class Runtime:
         engine_host_code_allowed = False
@@ -401,9 +398,19 @@ def device(
         def __init__(self, logger: object) -> None: ...
 
         def deserialize_cuda_engine(self, plan: bytes) -> stand_in_cuda.CudaEngine:
+            model = graphs.with_pixel_input(
+                graphs.read(device.graph), ModelCard.read(tiny / "model.json")
+            )
+            session = onnxruntime.InferenceSession(model.SerializeToString())
+            names = [output.name for output in session.get_outputs()]
+
+            def compute(crops: Any) -> dict[str, Any]:
+                return dict(zip(names, session.run(names, {"crops": crops}), strict=True))
+
             return stand_in_cuda.CudaEngine(
                 device,
-                lambda crops: session.run(None, {"crops": crops})[0],
+                names,
+                compute,
                 device.profile,
                 LAYERS,
                 tensorrt_rtx.TensorIOMode,
@@ -463,6 +470,29 @@ def test_the_next_batch_is_copied_while_the_last_is_computed(
             *batch, *batch, "synchronize event",
             *batch, "synchronize event", "synchronize event",
         ]  # fmt: skip
+
+
+def test_all_outputs_come_out_by_name_in_the_order_of_the_card(
+    build: Build, device: stand_in_cuda.Device, two_outputs: Path, crops: Any, expected: Any
+) -> None:
+    device.graph = two_outputs / "fp32.onnx"
+    folder = build(graph=device.graph, card=two_outputs / "model.json")
+    with engines.read(folder).open(threads=1) as opened:
+        found = list(opened.stream([crops[:4], crops[4:8], crops[8:]]))
+
+    assert [list(outputs) for outputs in found] == [["columns", "rows"]] * 3
+    assert close(np.concatenate([outputs["columns"] for outputs in found]), expected.max(axis=2))
+    assert close(np.concatenate([outputs["rows"] for outputs in found]), expected.max(axis=3))
+
+
+def test_a_plan_with_other_outputs_is_refused(
+    build: Build, device: stand_in_cuda.Device, two_outputs: Path
+) -> None:
+    opened = engines.read(build()).open(threads=1)
+    device.graph = two_outputs / "fp32.onnx"
+
+    with pytest.raises(StageError, match="its outputs are columns, rows, but the card's are heatm"):
+        opened.__enter__()
 
 
 def test_copies_and_work_have_a_stream_each(
@@ -533,7 +563,6 @@ def test_a_plan_with_another_profile_is_refused(build: Build, device: stand_in_c
 
     with pytest.raises(StageError, match=r"engine\.bin: its profile is .*; build it again: "):
         opened.__enter__()
-    device.memory.clear()  # the process ends
 
 
 def test_a_run_that_fails_says_why(build: Build, device: stand_in_cuda.Device, crops: Any) -> None:
@@ -606,9 +635,9 @@ def change(folder: Path, **values: object) -> None:
         ({"built_for": {}}, "built for TensorRT None, but here it is"),
         ({"graph_sha256": "0" * 64}, "built from another"),
     ],
-    ids=["profile", "options", "no sidecar", "graph"],
+    ids=["profile", "options", "nothing", "graph"],
 )  # fmt: skip
-def test_a_sidecar_that_was_changed_is_refused(
+def test_a_card_that_was_changed_is_refused(
     build: Build, tied: stand_in_cuda.Device, changed: dict[str, Any], said: str
 ) -> None:
     folder = build(backend="tensorrt")

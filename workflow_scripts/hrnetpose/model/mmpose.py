@@ -250,6 +250,11 @@ def modules_of(config: Any, estimator: Any) -> dict[str, str]:
     return modules.used_by(estimator, [named] if isinstance(named, str) else named)
 
 
+def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
+    """Runs a model as `heatmaps` does; returns what its card names as `outputs`, in order."""
+    return (heatmaps(estimator, images),)
+
+
 def heatmaps(estimator: Any, images: Any) -> Any:
     """Runs backbone, neck and head.
 
@@ -263,11 +268,6 @@ def heatmaps(estimator: Any, images: Any) -> Any:
     """
     output = estimator(images, None, mode="tensor")
     return output[-1] if isinstance(output, list | tuple) else output
-
-
-def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
-    """Runs a model as `heatmaps` does; returns what its card names as `outputs`, in order."""
-    return (heatmaps(estimator, images),)
 
 
 def keypoint_info(config: Any) -> Keypoints:

@@ -32,7 +32,7 @@ def load(flavour: Flavour, plan: bytes, file: Path, options: TensorRtOptions) ->
     logger.errors.clear()
     runtime = trt.Runtime(logger)
     if options.version_compatible:
-        # Such a plan brings its own runtime, which is code; the sidecar's hash says it is ours.
+        # Such a plan brings its own runtime, which is code; the card's hash says it is ours.
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
