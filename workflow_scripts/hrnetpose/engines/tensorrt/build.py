@@ -130,16 +130,16 @@ def _timing_cache(flavour: Flavour, options: TensorRtOptions, folder: Path | Non
 
 
 def _read_timing_cache(config: Any, file: Path) -> None:
-    """Takes what earlier builds measured; a cache that is damaged is started anew."""
+    """Loads what earlier builds measured; a damaged cache is replaced."""
     content = file.read_bytes() if file.is_file() else b""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        logging.warning("%s: a timing cache that does not fit; it is started anew", file)
+        logging.warning("%s: the timing cache does not fit this build; a new one replaces it", file)
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _write_timing_cache(config: Any, file: Path) -> None:
-    """Keeps what was measured, with what another build may have written meanwhile."""
+    """Saves what was measured, merged with what another build has written meanwhile."""
     cache = config.get_timing_cache()
     if file.is_file() and (other := config.create_timing_cache(file.read_bytes())):
         cache.combine(other, ignore_mismatch=True)

@@ -1,4 +1,4 @@
-"""The engine inspector: what the layers of an engine run in."""
+"""The precision of an engine's layers, from TensorRT's engine inspector."""
 
 import importlib
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 from hrnetpose.engines.tensorrt.flavour import Flavour
 
-# By the words of the engine inspector, whose form differs from version to version: `Datatype` is
-# `Half`, `Format/Datatype` is `Two wide channel vectorized row major FP16 format`.
+# The inspector's words differ between versions: `Datatype` is `Half`, `Format/Datatype` is
+# `Two wide channel vectorized row major FP16 format`.
 _TYPES = (
     ("bf16", ("bfloat16", "bf16")),
     ("fp8", ("fp8", "float8", "e4m3")),
@@ -24,16 +24,16 @@ _HEAVY_NODE = re.compile(r"[/ ](Conv|ConvTranspose|Gemm|MatMul)(_\d+)?\]")
 
 
 def inspect(flavour: Flavour, engine: Any) -> dict[str, Any]:
-    """Returns what the engine inspector says: the layers with their types and tactics."""
+    """Returns the engine inspector's report: the layers with their types and tactics."""
     trt = importlib.import_module(flavour.package)
     inspector = engine.create_engine_inspector()
     return json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def count_heavy_layers(information: Mapping[str, Any]) -> Counter[str]:
-    """Counts convolutions and matrix products by the type of what they take.
+    """Counts convolutions and matrix products by the type of their input.
 
-    Several may have been fused into one layer, which counts once.
+    A layer into which several were fused counts once.
 
     Args:
         information: what `inspect` returns; the form of TensorRT 10 or of 11.
@@ -43,7 +43,7 @@ def count_heavy_layers(information: Mapping[str, Any]) -> Counter[str]:
         if not isinstance(layer, Mapping):
             continue
         kind, nodes = str(layer.get("LayerType", "")), str(layer.get("Metadata", ""))
-        # A fused layer has a type of its own, and the ONNX nodes it is made of in its metadata.
+        # A fused layer has a type of its own; its metadata names its ONNX nodes.
         if _HEAVY.search(kind) or (_HEAVY_NODE.search(nodes) and kind != "Reformat"):
             inputs = layer.get("Inputs") or [{}]
             layers[_type(inputs[0])] += 1

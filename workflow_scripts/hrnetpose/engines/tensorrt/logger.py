@@ -1,4 +1,4 @@
-"""What TensorRT says: its logger, the progress of a build, and errors made of what was logged."""
+"""TensorRT's messages: the logger, the progress of a build, and errors from what was logged."""
 
 import importlib
 import logging
@@ -11,12 +11,12 @@ from hrnetpose.engines.tensorrt.flavour import Flavour
 from hrnetpose.stage import StageError
 
 _SECONDS_BETWEEN = 2.0
-# What calls say, besides their own error, on a machine without a driver.
+# On a machine without a driver, calls log this beside their own error.
 _AFTERMATH = "CUDA driver version is insufficient"
 
 
 def make_error(flavour: Flavour, source: Path, what: str) -> StageError:
-    """Returns an error with what the logger collected, the cause first."""
+    """Returns an error with the messages that the logger collected, the cause first."""
     errors = [" ".join(text.split()) for text in get_logger(flavour.package).errors]
     causes = [text for text in dict.fromkeys(errors) if _AFTERMATH not in text] or errors
     first = causes[0] if causes else "it does not say why"
@@ -35,7 +35,7 @@ def get_logger(package: str) -> Any:
     }
 
     class Logger(trt.ILogger):
-        """Passes messages on, each once, and collects errors."""
+        """Logs each message once and collects errors."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -54,7 +54,7 @@ def get_logger(package: str) -> Any:
 
 
 def create_monitor(package: str) -> Any:
-    """Returns what shows how far a build is."""
+    """Returns a monitor that logs the progress of a build."""
     trt: Any = importlib.import_module(package)
 
     class Monitor(trt.IProgressMonitor):
@@ -78,6 +78,6 @@ def create_monitor(package: str) -> Any:
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            """Says nothing: the next phase does."""
+            """Nothing to log: the next phase is."""
 
     return Monitor()
