@@ -49,6 +49,7 @@ format: $(VENV)/develop.stamp
 
 docs: $(VENV)/run.stamp
 	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.reference > docs/configuration.md
+	PYTHONPATH=workflow_scripts $(BIN)/python -m hrnetpose.model.keys > docs/model_keys.md
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python workflow_scripts/bench.py --output results/bench.json $(BENCH)

@@ -10,9 +10,6 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/model.smk"
@@ -41,3 +38,18 @@ rule gate:
     """Fails when a variant is outside the limits of the configuration."""
     input:
         "results/gate.txt",
+
+
+rule no_such_variant:
+    """Refuses the figures of a variant that the configuration does not have."""
+    input:
+        other_variant,
+    output:
+        "results/{name}_{figure}.json",
+    wildcard_constraints:
+        name=rf"(?!({plan.any_of(VARIANTS)})_(accuracy|perf|perf_samples|parity)\.json).+",
+        figure="accuracy|perf|parity",
+
+
+if workflow.is_main_process:
+    check_plan()

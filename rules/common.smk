@@ -9,12 +9,23 @@ from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
-from hrnetpose import engines, locks, plan
-from hrnetpose.config import ConfigError
+from hrnetpose import config_text, engines, files, locks, plan
+from hrnetpose.config import ConfigError, no_such
 from hrnetpose.data import contents
 from hrnetpose.stage import StageError
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+
+for file in map(Path, ["config.yaml", *workflow.overwrite_configfiles]):
+    if workflow.is_main_process and file.is_file():
+        try:
+            config_text.check(file)
+        except ConfigError as error:
+            raise WorkflowError(f"configuration: {error}")
+
+
+configfile: "config.yaml"
+
 
 plan.prefer_own_python()
 if workflow.is_main_process:
@@ -106,11 +117,31 @@ def versions(*packages):
     return {package: plan.version(package) for package in packages}
 
 
+def is_made(path):
+    """Tells whether a rule makes a file."""
+    return any(known.is_producer(path) for known in workflow.rules)
+
+
 @cache
 def given(path):
     """Tells whether a file is the user's own: neither made by a rule nor brought from elsewhere."""
-    made = any(known.is_producer(path) for known in workflow.rules)
-    return not made and not PLAN.brings(path)
+    return not is_made(path) and not PLAN.brings(path)
+
+
+def check_plan():
+    """Refuses what cannot come to anything, before anything runs; all rules must be known."""
+    try:
+        PLAN.check_given(PLAN.crops, is_made)
+        PLAN.check_annotations(is_made)
+    except ConfigError as error:
+        raise WorkflowError(f"configuration: {error}")
+
+
+def other_variant(wildcards):
+    """Says which variants there are: a figure of another one that lies there is an old one."""
+    said = no_such("variant", wildcards.name, VARIANTS)
+    # Snakemake would show a traceback of any other exception.
+    sys.exit(f"configuration: results/{wildcards.name}_{wildcards.figure}.json: {said}")
 
 
 def images_in(path):
@@ -120,10 +151,13 @@ def images_in(path):
 
 @cache
 def contents_of(path):
-    """Returns a digest of the user's own images; jobs on other nodes have no use for it."""
+    """Returns a digest of the user's own file or images, whatever their dates.
+
+    Jobs on other nodes have no use for it.
+    """
     if not workflow.is_main_process or not given(path):
         return None
-    return contents.digest(Path(path), Path("build/contents"))
+    return contents.digest(Path(path), files.CONTENTS) or files.content(Path(path))
 
 
 def option(flag, value):

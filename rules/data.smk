@@ -60,6 +60,10 @@ rule fetch_file:
     params:
         script=lambda wildcards, output: library("fetch_file.py"),
         download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
+        contents=lambda wildcards: [
+            contents_of(path)
+            for path in PLAN.downloads[f"resources/{wildcards.file}"].own
+        ],
     shell:
         "python {params.script:q} {params.download:q} --output {output:q} --log {log:q}"
 
@@ -139,7 +143,8 @@ rule audit_dataset:
         gpu=0,
     params:
         contents=lambda wildcards: contents_of(audited_images(wildcards)),
-        keypoints=option("--keypoints", PLAN.keypoints),
+        annotations=lambda wildcards: contents_of(audited_annotations(wildcards)),
+        keypoints=option("--keypoints", PLAN.evaluated_keypoints()),
         category=lambda wildcards: option(
             "--category", PLAN.config.datasets[wildcards.dataset].category
         ),
@@ -169,6 +174,9 @@ rule list_persons:
         gpu=0,
     params:
         detections=listed_detection_flags,
+        contents=lambda wildcards: [
+            contents_of(path) for path in [listed_detections(wildcards)] if path
+        ],
         # Snakemake does not compare parameters that are made from inputs.
         minimum=lambda wildcards: (
             PLAN.config.datasets[wildcards.dataset].detection_score

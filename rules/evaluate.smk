@@ -60,7 +60,7 @@ rule score_accuracy:
         folder=subpath(input.card, parent=True),
         dataset=PLAN.config.dataset,
         boxes=PLAN.config.protocols.boxes,
-        nms=PLAN.config.protocols.nms,
+        nms=option("--nms", PLAN.config.protocols.nms),
         reference=lambda wildcards, input: (
             ["--reference", PLAN.reference(wildcards.variant), *input.reference]
             if input.reference
@@ -68,8 +68,9 @@ rule score_accuracy:
         ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} --audit {input.audit:q}"
-        " --persons {input.persons:q} --engine {params.folder:q} --dataset {params.dataset:q} --nms {params.nms}"
-        " --predictions {input.predictions:q} {params.reference:q} --output {output:q} --log {log:q}"
+        " --persons {input.persons:q} --engine {params.folder:q} --dataset {params.dataset:q}"
+        " {params.nms:q} --predictions {input.predictions:q} {params.reference:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule benchmark_engine:

@@ -27,22 +27,24 @@ rule export_onnx:
         name="{model}",  # Snakemake's cache does not look at wildcards
         config=lambda wildcards: PLAN.config.models[wildcards.model].config,
         crop=lambda wildcards: PLAN.crops[wildcards.model],
+        changes=lambda wildcards: option("--changes", PLAN.changes[wildcards.model]),
         versions=versions("torch", "mmpose", "mmengine", "onnx"),
         weights=lambda wildcards, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --name {params.name:q} --config {params.config:q}"
-        " {params.weights:q} --crop {params.crop:q} --output {output.onnx:q} --card {output.card:q}"
-        " --log {log:q}"
+        " {params.weights:q} --crop {params.crop:q} {params.changes:q} --output {output.onnx:q}"
+        " --card {output.card:q} --log {log:q}"
 
 
 rule simplify_onnx:
-    """Simplifies the graph and proves that it computes the same."""
+    """Simplifies the graph, or keeps it if the simplified one does not compute the same."""
     input:
         code=code("simplify_onnx"),
         model="build/models/{model}/model.onnx",
         card="build/models/{model}/model.json",
     output:
-        "build/models/{model}/simplified.onnx",
+        graph="build/models/{model}/simplified.onnx",
+        summary="build/models/{model}/simplified.json",
     log:
         "logs/simplify_onnx/{model}.log",
     conda:
@@ -55,8 +57,8 @@ rule simplify_onnx:
     params:
         versions=versions("onnx", "onnxsim"),
     shell:
-        "python {input.code[0]:q} --model {input.model:q} --card {input.card:q} --output {output:q}"
-        " --log {log:q}"
+        "python {input.code[0]:q} --model {input.model:q} --card {input.card:q}"
+        " --output {output.graph:q} --summary {output.summary:q} --log {log:q}"
 
 
 rule convert_precision:

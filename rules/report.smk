@@ -17,6 +17,16 @@ rule write_report:
             "build/models/{model}/model.json",
             model=sorted({PLAN.model(variant) for variant in VARIANTS}),
         ),
+        simplified=collect(
+            "build/models/{model}/simplified.json",
+            model=sorted(
+                {
+                    PLAN.model(variant)
+                    for variant in VARIANTS
+                    if PLAN.backends[variant] != "pytorch"
+                }
+            ),
+        ),
         quantization=[
             f"build/models/{PLAN.model(variant)}/{PLAN.quantization(variant)}.json"
             for variant in VARIANTS

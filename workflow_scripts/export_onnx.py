@@ -9,11 +9,12 @@ takes normalised NCHW floats in `input` and gives `heatmaps`.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from hrnetpose import stage
 from hrnetpose.artifacts import Crop
-from hrnetpose.model import export, mmpose
+from hrnetpose.model import export, mmpose, reading
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", required=True, help="an mmpose config: a name or a path")
     command.add_argument("--weights", type=Path, help="the checkpoint; without one: seeded weights")
     command.add_argument("--crop", type=Crop.parse, required=True, help="for example 256x192")
+    command.add_argument("--changes", help="what a plan saw changed in files of the last card")
     command.add_argument("--output", type=Path, required=True, help="the ONNX file")
     command.add_argument("--card", type=Path, required=True, help="the model card (JSON)")
     return command
@@ -30,12 +32,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    config = mmpose.read_config(args.config)
-    network = export.HeatmapNetwork(mmpose.build_model(config, args.weights))
+    with reading.recorded(args.weights) as files:
+        config = mmpose.read_config(args.config)
+        network = export.HeatmapNetwork(mmpose.build_model(config, args.weights))
     export.export(config, network, args.output)
     card = export.card(
         args.name, args.config, config, args.crop, network, args.weights, args.output
     )
+    card.files, card.changes = files, args.changes
+    for note in card.notes:
+        logging.warning("%s: %s", args.config, note)
     card.write(args.card)
 
 

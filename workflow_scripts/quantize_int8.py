@@ -58,6 +58,8 @@ def main(args: argparse.Namespace) -> None:
         if args.annotations is None or args.instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
         truths = Annotations.read(args.annotations).ordered(card.keypoints.names)
+        if not card.evaluation.use_area:
+            truths = truths.with_areas_of_boxes()
         instances = crop_files.read_instances(args.instances, len(crops))
         chosen, found = sensitivity.select(
             graph,
@@ -120,7 +122,8 @@ def average_precision(
         areas=instances["scale"].prod(axis=1),
     )
     sigmas = card.keypoints.oks_sigmas()
-    matches = evaluation.match(truths, score.detections(predictions, sigmas), sigmas)
+    detections = score.detections(predictions, sigmas, card.evaluation)
+    matches = evaluation.match(truths, detections, sigmas)
     figure = evaluation.accumulate(matches).AP
     if figure is None:
         raise StageError("the calibration persons have no AP: none of them has a labelled keypoint")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from hrnetpose.artifacts import (
     Delta,
     EngineCard,
     EngineReference,
+    Evaluation,
     Finding,
     JointError,
     KeypointView,
@@ -38,6 +39,8 @@ from hrnetpose.pose.score import Predictions
 from hrnetpose.stage import StageError
 
 RESAMPLES = 1000
+NMS: dict[str, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft": "soft_oks_nms"}
+"""What the configuration calls it -> CocoMetric's name."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
     command.add_argument("--dataset", required=True, help="what the dataset is called")
-    command.add_argument("--nms", choices=["hard", "soft"], default="hard", help="OKS NMS")
+    command.add_argument(
+        "--nms", choices=NMS, help="OKS NMS, instead of what the model's config says"
+    )
     command.add_argument(
         "--predictions", type=Path, nargs="+", required=True, help=".npz, in order"
     )
@@ -81,6 +86,8 @@ def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     card = EngineCard.read(args.engine / ENGINE_CARD)
     truths = Annotations.read(args.annotations).ordered(card.model.keypoints.names)
+    if not asked(card.model, args).use_area:
+        truths = truths.with_areas_of_boxes()
     listed = [finding for path in args.persons for finding in PersonList.read(path).findings]
     findings = [*Audit.read(args.audit).findings, *truths.findings, *listed]
     for finding in findings:
@@ -153,7 +160,7 @@ def scored(
                 areas=table["scale"].prod(axis=1),
             )
             sigmas = model.keypoints.oks_sigmas()
-            detections = score.detections(predictions, sigmas, soft=args.nms == "soft")
+            detections = score.detections(predictions, sigmas, asked(model, args))
             yield Scored(
                 protocol=protocol(boxes, bool(flip), model, args, subset),
                 predictions=predictions,
@@ -162,6 +169,12 @@ def scored(
                 instances=instances,
                 images=images,
             )
+
+
+def asked(model: ModelCard, args: argparse.Namespace) -> Evaluation:
+    """Returns how predictions are scored: as the model's config says, but for `--nms`."""
+    change = {"nms_mode": NMS[args.nms]} if args.nms else {}
+    return model.evaluation.model_copy(update=change)
 
 
 def predicted(keypoints: int) -> dict[str, str]:
@@ -180,19 +193,19 @@ def predicted(keypoints: int) -> dict[str, str]:
 
 
 def protocol(
-    boxes: Any, flip: bool, model: ModelCard, args: argparse.Namespace, parts: Sequence[str]
+    boxes: Any, flip: bool, model: ModelCard, args: argparse.Namespace, found: Sequence[str]
 ) -> Protocol:
     """Names what a figure was measured under."""
     decode = model.codec.label
-    subset = f"{args.dataset} ({', '.join(parts)})"
-    soft = ", soft NMS" if args.nms == "soft" else ""
+    subset = f"{args.dataset} ({', '.join(found)})"
     flipped = "flip test" if flip else "no flip"
+    parts = [f"{boxes} boxes", flipped, f"{decode} decoding", asked(model, args).label, subset]
     return Protocol(
         boxes=boxes,
         flip=flip,
         decode=decode,
         subset=subset,
-        label=f"{boxes} boxes, {flipped}, {decode} decoding{soft}, {subset}",
+        label=", ".join(filter(None, parts)),
     )
 
 

@@ -1,27 +1,37 @@
-"""Simplify an ONNX graph with onnxsim, and prove that it still computes the same.
+"""Simplify an ONNX graph with onnxsim, or keep it as it is where onnxsim breaks it.
 
 Both graphs run on the same fixed inputs, at batch 1 and 3; heatmaps may differ by rounding only.
 
     python workflow_scripts/simplify_onnx.py --model model.onnx --card model.json \\
-        --output simplified.onnx
+        --output simplified.onnx --summary simplified.json
 """
 
 import argparse
 import logging
+import math
 import multiprocessing
+import re
+import shutil
+import textwrap
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxsim
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts import ModelCard, Simplification
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 
 TOLERANCE = 1e-5
 """Largest relative error: fused additions and multiplications round differently."""
+BATCHES = (1, 3)
+Heatmaps = list[npt.NDArray[np.float32]]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,41 +40,88 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--model", type=Path, required=True, help="the exported ONNX file")
     command.add_argument("--card", type=Path, required=True, help="its model card")
     command.add_argument("--output", type=Path, required=True, help="the simplified ONNX file")
+    command.add_argument("--summary", type=Path, required=True, help="what was done (JSON)")
     return command
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     card = ModelCard.read(args.card)
-    model = graphs.read(args.model)
-    # In a process of its own: on a graph that is damaged, the compiled part may crash.
+    before = len(graphs.read(args.model).graph.node)
+    images = [graphs.fixed_inputs(card, batch) for batch in BATCHES]
+    after, error, reason = None, None, None
+    with files.atomic_path(args.output) as temporary:
+        try:
+            heatmaps = in_own_process(args.model, temporary, images)
+            after = len(graphs.read(temporary).graph.node)
+        except StageError as problem:
+            text = re.sub(r"\[\w+Error\] ", "", str(problem))  # ONNX's own exceptions
+            reason = textwrap.shorten(text, 300, placeholder=" ...")
+        # Of the graph that was exported any failure is an error.
+        expected = [graphs.run(args.model, batch) for batch in images]
+        if not all(np.isfinite(values).all() for values in expected):
+            raise StageError(
+                f"{args.model}: its heatmaps are not finite; the checkpoint or the export is broken"
+            )
+        if reason is None and [v.shape for v in heatmaps] != [v.shape for v in expected]:
+            reason = f"its heatmaps are {heatmaps[0].shape} instead of {expected[0].shape}"
+        if reason is None:
+            error = max(map(graphs.relative_error, heatmaps, expected))
+            if error > TOLERANCE:
+                reason = f"its heatmaps differ by {error:.1e} (relative), more than {TOLERANCE:.0e}"
+        if reason is not None:
+            logging.warning("onnxsim's graph is not used: %s", reason)
+            shutil.copyfile(args.model, temporary)
+    summary = Simplification(
+        used=reason is None,
+        reason=reason,
+        nodes_before=before,
+        nodes_after=after,
+        relative_error=error if error is not None and math.isfinite(error) else None,
+        onnxsim=version("onnxsim"),
+        graph_sha256=files.sha256(args.output),
+    )
+    logging.info("nodes: %s -> %s; relative error %s", before, after, error)
+    summary.write(args.summary)
+
+
+def in_own_process(
+    model: Path, output: Path, images: list[npt.NDArray[np.float32]]
+) -> list[npt.NDArray[np.float32]]:
+    """Simplifies a graph and runs the outcome where a crash of compiled code does no harm.
+
+    Args:
+        model: the ONNX file.
+        output: where the simplified one is written.
+        images: float32 [N, 3, H, W] each.
+
+    Returns:
+        The heatmaps of the simplified graph, for each of `images`.
+
+    Raises:
+        StageError: with the reason why there is no simplified graph that runs.
+    """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         try:
-            simplified = onnx.load_from_string(
-                pool.submit(_simplify, model.SerializeToString()).result()
-            )
-        except Exception as error:
-            raise StageError(f"{args.model}: onnxsim cannot simplify it: {error}") from error
-    logging.info("nodes: %d -> %d", len(model.graph.node), len(simplified.graph.node))
-    with files.atomic_path(args.output) as temporary:
-        onnx.save(simplified, temporary)
-        graphs.check(temporary)
-        for batch in (1, 3):
-            images = graphs.fixed_inputs(card, batch)
-            difference = graphs.relative_error(
-                graphs.run(temporary, images), graphs.run(args.model, images)
-            )
-            logging.info("batch %d: relative error %.2e", batch, difference)
-            if difference > TOLERANCE:
-                raise StageError(
-                    f"{args.model}: simplified, its heatmaps differ by {difference:.1e} "
-                    f"(relative), more than {TOLERANCE:.0e}; another version of onnxsim may help"
-                )
+            return pool.submit(_simplify, model, output, images).result()
+        except BrokenProcessPool as error:
+            raise StageError("onnxsim, or ONNX Runtime on its graph, crashed") from error
+        except StageError as error:
+            # The temporary file's name says nothing to anybody.
+            raise StageError(str(error).removeprefix(f"{output}: ")) from error
 
 
-def _simplify(model: bytes) -> bytes:
-    simplified, _ = onnxsim.simplify(onnx.load_from_string(model))
-    return simplified.SerializeToString()
+def _simplify(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) -> Heatmaps:
+    try:
+        simplified, _ = onnxsim.simplify(graphs.read(model))
+        onnx.save(simplified, output)
+    except StageError:
+        raise
+    except Exception as error:
+        text = str(error).strip() or "it stopped without a message"
+        raise StageError(f"onnxsim cannot simplify it: {text}") from error
+    graphs.check(output)
+    return [graphs.run(output, batch) for batch in images]
 
 
 if __name__ == "__main__":

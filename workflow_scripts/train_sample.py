@@ -34,7 +34,7 @@ from hrnetpose import stage
 from hrnetpose.artifacts import Codec, Crop
 from hrnetpose.data import cutting, sample
 from hrnetpose.files import atomic_path
-from hrnetpose.model import mmpose
+from hrnetpose.model import mmpose, settings
 from hrnetpose.pose import decode
 
 Floats = npt.NDArray[np.float32]
@@ -111,7 +111,7 @@ class Trainee:
         self.codec = Codec.model_validate(
             {key: config.codec[key] for key in Codec.model_fields if key in config.codec}
         )
-        self.keypoints = mmpose.keypoint_info(config)
+        self.keypoints = settings.keypoint_info(config)
         width, height = config.codec.input_size
         self.crop = Crop(width=width, height=height, padding=1.25)
         self.heatmap_size: tuple[int, int] = tuple(config.codec.heatmap_size)

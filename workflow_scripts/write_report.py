@@ -28,6 +28,7 @@ from hrnetpose.artifacts import (
     Perf,
     PersonList,
     Quantization,
+    Simplification,
 )
 from hrnetpose.data.annotations import Annotations, Image, ground_truth
 from hrnetpose.data.images import ImageStore
@@ -150,7 +151,7 @@ def model_stages(folder: Path, card: ModelCard) -> list[Stage]:
     """Describes the graphs of a model."""
     steps = {
         "model.onnx": ("export", f"opset {card.opset}, input {card.input.name} {card.input.shape}"),
-        "simplified.onnx": ("simplify", "same heatmaps as the export on fixed inputs"),
+        "simplified.onnx": ("simplify", ""),
         "fp32.onnx": ("precision", "fp32"),
         "fp16.onnx": ("precision", "fp16 inside, fp32 at both ends"),
         "bf16.onnx": ("precision", "bfloat16 inside, fp32 at both ends"),
@@ -159,11 +160,33 @@ def model_stages(folder: Path, card: ModelCard) -> list[Stage]:
     }
     for summary in sorted(folder.glob("int8*.json")):
         steps[f"{summary.stem}.onnx"] = ("precision", int8_note(Quantization.read(summary)))
+    used = True
+    if (folder / "simplified.json").is_file():
+        made = Simplification.read(folder / "simplified.json")
+        used = made.used
+        steps["simplified.onnx"] = ("simplify", simplified_note(made))
     return [
-        Stage(name, folder / file, files.sha256(folder / file), f"{card.name}: {note}")
+        Stage(
+            name,
+            folder / file,
+            files.sha256(folder / file),
+            f"{card.name}: {note}",
+            warning=name == "simplify" and not used,
+        )
         for file, (name, note) in steps.items()
         if (folder / file).is_file()
     ]
+
+
+def simplified_note(made: Simplification) -> str:
+    """Says whether onnxsim's graph is the one that is used, and why not."""
+    tool = f"onnxsim {made.onnxsim}"
+    if not made.used:
+        return f"the exported graph, {made.nodes_before} nodes; that of {tool} is not used: " + (
+            made.reason or ""
+        )
+    error = f"relative error {made.relative_error:.0e} on fixed inputs"
+    return f"{tool}: {made.nodes_before} -> {made.nodes_after} nodes, {error}"
 
 
 def int8_note(made: Quantization) -> str:

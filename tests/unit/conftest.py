@@ -58,7 +58,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None
     )  # fmt: skip
     run_stage(
         "simplify_onnx", "--model", folder / "model.onnx", "--card", card,
-        "--output", folder / "fp32.onnx",
+        "--output", folder / "fp32.onnx", "--summary", folder / "simplified.json",
     )  # fmt: skip
     CalibrationSet(images=[], persons=len(crops), evaluated_images=0).write(
         folder / "calibration.json"

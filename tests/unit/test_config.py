@@ -110,6 +110,7 @@ def test_an_unknown_key_is_answered_with_the_known_ones(
         ("variants.fp16", 3, "variants.fp16: 3: input should be a valid dictionary"),
         ("variants", [], "variants: []: input should be a valid dictionary"),
         ("variants", {"fp32": None}, "variants: {}: dictionary should have at least 1 item"),
+        (f"variants.{'x' * 101}", {"backend": "auto", "precision": "fp32"}, "variants.xxx"),
         ("variants.a/b", {"backend": "auto", "precision": "fp32"}, "variants.a/b: 'a/b': string"),
         ("protocols.flip", [1], "protocols.flip.0: 1: input should be a valid boolean"),
         ("protocols.flip", [], "protocols.flip: []: list should have at least 1 item"),

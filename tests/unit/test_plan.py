@@ -14,7 +14,6 @@ import yaml
 from hrnetpose import engines, plan
 from hrnetpose.config import ConfigError
 from hrnetpose.plan import Plan
-from hrnetpose.stage import StageError
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 Raw = dict[str, Any]
@@ -96,7 +95,9 @@ def test_only_models_that_a_variant_uses_are_looked_up(raw: Raw) -> None:
 def test_a_config_that_is_not_there_is_refused(raw: Raw) -> None:
     raw["models"]["sample"]["config"] = "missing.py"
 
-    with pytest.raises(StageError, match=r"missing\.py: there is no such mmpose config file"):
+    with pytest.raises(
+        ConfigError, match=r"^models\.sample\.config: missing\.py: there is no such file; correct"
+    ):
         made(raw)
 
 
@@ -135,6 +136,7 @@ def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
         ({"detections": "b.json"}, False),
         ({"detection_score": 0.2}, False),
         ({"nms": "soft"}, False),
+        ({"nms": "hard"}, True),
     ],
 )
 def test_a_published_figure_applies_to_its_own_boxes_and_nms_only(

@@ -145,7 +145,9 @@ def test_a_config_that_is_no_python_is_refused_when_planning(project: Project) -
     write_no_python(project)
     done = project.snakemake(EXPORT)
     assert done.returncode != 0
-    assert f"configuration: {CONFIG}: not a Python config file: " in done.stderr
+    assert (
+        f"configuration: models.sample.config: {CONFIG}: not a Python config file: " in done.stderr
+    )
 
 
 def test_a_web_page_in_place_of_weights_is_named(project: Project) -> None:

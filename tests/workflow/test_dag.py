@@ -135,6 +135,28 @@ def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
     assert jobs["draw_sample"] == 1  # the calibration images are still drawn
 
 
+def test_a_figure_of_a_variant_that_there_is_not_is_refused(project: Project) -> None:
+    old = project.folder / "results/old_perf.json"
+    old.parent.mkdir()
+    old.write_text("{}")
+    for name in ("fp23", "old"):
+        done = project.snakemake(f"results/{name}_perf.json")
+        assert done.returncode != 0
+        said = f"configuration: results/{name}_perf.json: there is no variant '{name}'"
+        assert said in done.stderr
+        assert "allowed: bf16, fp16, fp32, int8, pytorch" in done.stderr
+        assert "Traceback" not in done.stderr
+    old.unlink()
+    old.parent.rmdir()
+
+
+def test_a_key_that_stands_twice_is_refused(project: Project) -> None:
+    (project.folder / "twice.yaml").write_text("shards: 2\nbenchmark: {}\nshards: 3\n")
+    done = project.snakemake("--configfile", "twice.yaml")
+    assert done.returncode != 0
+    assert "twice.yaml: shards stands in line 1 and in line 3; leave one" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
@@ -178,7 +200,11 @@ def test_urls_are_fetched_and_paths_are_used_in_place(project: Project) -> None:
         ),
         (
             {"models": {"sample": {"config": "td-hm_hrnet-w99_coco"}}},
-            "td-hm_hrnet-w99_coco: mmpose has no config of that name",
+            "models.sample.config: td-hm_hrnet-w99_coco: mmpose has no config of that name",
+        ),
+        (
+            {"models": {"sample": {"weights": "/data/epoch_210.pth"}}},
+            "models.sample.weights: /data/epoch_210.pth: there is no such file",
         ),
     ],
 )

@@ -278,7 +278,8 @@ def make_crops(folder: Path) -> None:
 
 def simplify(folder: Path) -> None:
     run("simplify_onnx", "--model", folder / "model.onnx", "--card", folder / "model.json",
-        "--output", folder / "out/simplified.onnx")  # fmt: skip
+        "--output", folder / "out/simplified.onnx",
+        "--summary", folder / "out/simplified.json")  # fmt: skip
 
 
 def build_engine(folder: Path) -> None:

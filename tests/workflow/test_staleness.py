@@ -24,11 +24,18 @@ from support import Project
 
 # Which rules take what a rule makes: `fetch_file` brings checkpoints here.
 CONSUMERS = {
-    "draw_sample": {"list_persons", "make_crops", "check_calibration", "quantize_int8"},
+    "draw_sample": {"audit_dataset", "make_crops", "check_calibration"},
     "fetch_file": {"export_onnx", "reference_heatmaps", "build_engine"},
     "extract_annotations": {"fetch_calibration"},
-    "fetch_calibration": {"check_calibration"},
-    "list_persons": {"make_crops", "benchmark_engine"},
+    "fetch_calibration": {"audit_dataset", "check_calibration"},
+    "audit_dataset": {
+        "list_persons",
+        "check_calibration",
+        "quantize_int8",
+        "score_accuracy",
+        "write_report",
+    },
+    "list_persons": {"make_crops", "benchmark_engine", "score_accuracy", "write_report"},
     "make_crops": {
         "predict_keypoints",
         "benchmark_engine",
@@ -46,7 +53,13 @@ CONSUMERS = {
         "measure_parity",
         "write_report",
     },
-    "simplify_onnx": {"convert_precision", "quantize_int8", "quantize_fp8", "measure_parity"},
+    "simplify_onnx": {
+        "convert_precision",
+        "quantize_int8",
+        "quantize_fp8",
+        "measure_parity",
+        "write_report",
+    },
     "convert_precision": {"build_engine", "measure_parity"},
     "quantize_int8": {"build_engine", "measure_parity", "write_report"},
     "quantize_fp8": {"build_engine", "measure_parity"},
@@ -147,6 +160,10 @@ def digest_of(made: str) -> str:
     return hashlib.sha256(f"stands for {made}\n".encode()).hexdigest()
 
 
+EVALUATED = {"gt", "det", "benchmark"}
+ALL_SUBSETS = EVALUATED | {"calibration"}
+
+
 @dataclass(frozen=True)
 class Stale:
     """What a change makes stale.
@@ -161,12 +178,11 @@ class Stale:
     rules: set[str]
     engines: set[str] = field(default_factory=lambda: VARIANTS)
     built: set[str] | None = None
-    subsets: set[str] = field(default_factory=lambda: {"gt", "det", "calibration", "benchmark"})
+    subsets: set[str] = field(default_factory=lambda: ALL_SUBSETS)
 
 
 NOTHING = Stale(set())
 GATE = Stale({"check_gate"})
-EVALUATED = {"gt", "det", "benchmark"}
 # Engines of other variants stay.  Those of int8 and fp8 are made from images that were found not to
 # be among the evaluated ones; those are looked for again.
 IMAGES = Stale(
@@ -175,12 +191,15 @@ IMAGES = Stale(
     built=CALIBRATED,
     subsets=EVALUATED,
 )
-ANNOTATIONS = replace(IMAGES, rules=IMAGES.rules | {"list_persons"})
+IMAGES = replace(IMAGES, rules=IMAGES.rules | {"audit_dataset", "list_persons"})
+ANNOTATIONS = IMAGES
 DETECTIONS = Stale({"list_persons", "make_crops"} | after("predict_keypoints"), subsets={"det"})
 CALIBRATION = Stale(
-    {"make_crops"} | after("check_calibration"), CALIBRATED, subsets={"calibration"}
+    {"audit_dataset", "list_persons", "make_crops"} | after("check_calibration"),
+    CALIBRATED,
+    subsets={"calibration"},
 )
-FETCHED = Stale({"fetch_calibration", "check_calibration"})
+FETCHED = Stale({"fetch_calibration", "audit_dataset", "check_calibration"})
 """Of a dataset that is not evaluated."""
 
 
@@ -224,11 +243,16 @@ CONFIG: list[tuple[str, Any, Stale]] = [
         also(DETECTIONS, "fetch_file"),
     ),
     ("datasets.people.detection_score", 0.2, DETECTIONS),
+    (
+        "datasets.people.category",
+        "person",
+        replace(IMAGES, rules=IMAGES.rules | after("audit_dataset"), subsets=ALL_SUBSETS),
+    ),
     ("datasets.people.calibration.images", "given/calibration2.zip", CALIBRATION),
     (
         "datasets.people.calibration.annotations",
         "given/annotations2.json",
-        also(CALIBRATION, "list_persons"),
+        CALIBRATION,
     ),
     ("datasets.fetched.calibration.count", 6, FETCHED),
     (
@@ -330,8 +354,14 @@ CROP_USERS = {
     "reference_heatmaps",
 }
 CUTTERS = {"make_crops", "benchmark_engine"}
-IMAGE_USERS = CUTTERS | {"check_calibration", "fetch_calibration", "write_report"}
-COCO_USERS = IMAGE_USERS | {"list_persons", "score_accuracy", "quantize_int8"}
+IMAGE_USERS = CUTTERS | {
+    "audit_dataset",
+    "check_calibration",
+    "fetch_calibration",
+    "write_report",
+}
+TABLE_USERS = IMAGE_USERS | {"list_persons", "score_accuracy", "quantize_int8"}
+JSON_READERS = {"audit_dataset", "fetch_calibration"}
 DECODING = {"predict_keypoints", "benchmark_engine", "measure_parity", "quantize_int8"}
 SCORING = {"score_accuracy", "quantize_int8"}
 MMPOSE = {"export_onnx", "reference_heatmaps"}
@@ -342,6 +372,7 @@ KEPT = {"extract_annotations", "fetch_calibration"}
 CODE: dict[str, set[str]] = {
     "draw_sample.py": {"draw_sample"},
     "fetch_file.py": set(),
+    "audit_dataset.py": {"audit_dataset"},
     "list_persons.py": {"list_persons"},
     "make_crops.py": {"make_crops"},
     "export_onnx.py": {"export_onnx"},
@@ -367,20 +398,26 @@ CODE: dict[str, set[str]] = {
     "check_gpu.py": set(),
     "compare_bench.py": set(),
     "hrnetpose/__init__.py": ALL - {"fetch_file"},
-    "hrnetpose/artifacts.py": ALL
-    - {"draw_sample", "extract_annotations", "fetch_file", "list_persons"},
-    "hrnetpose/batches.py": ENGINES,
+    "hrnetpose/artifacts.py": ALL - {"draw_sample", "extract_annotations", "fetch_file"},
     "hrnetpose/config.py": ENGINES | {"check_gate"},
+    "hrnetpose/config_text.py": set(),
     "hrnetpose/files.py": ALL - {"fetch_file"},
     "hrnetpose/locks.py": set(),
+    "hrnetpose/paths.py": set(),
     "hrnetpose/plan.py": set(),
     "hrnetpose/reference.py": set(),
     "hrnetpose/resources.py": set(),
     "hrnetpose/stage.py": ALL - {"fetch_file"},
-    "hrnetpose/data/__init__.py": COCO_USERS | CROP_USERS | {"draw_sample", "extract_annotations"},
+    "hrnetpose/data/__init__.py": TABLE_USERS | CROP_USERS | {"draw_sample", "extract_annotations"},
     "hrnetpose/data/archives.py": IMAGE_USERS | {"extract_annotations"},
     "hrnetpose/data/calibration.py": {"fetch_calibration"},
-    "hrnetpose/data/coco.py": COCO_USERS,
+    "hrnetpose/data/annotations.py": TABLE_USERS,
+    "hrnetpose/data/coco.py": JSON_READERS,
+    "hrnetpose/data/entries.py": JSON_READERS | {"list_persons"},
+    "hrnetpose/data/findings.py": JSON_READERS | {"list_persons"},
+    "hrnetpose/data/detections.py": {"list_persons"},
+    "hrnetpose/data/keypoint_names.py": TABLE_USERS | {"predict_keypoints"},
+    "hrnetpose/data/values.py": JSON_READERS | {"list_persons"},
     "hrnetpose/data/contents.py": set(),
     "hrnetpose/data/crops.py": CROP_USERS,
     "hrnetpose/data/cutting.py": CUTTERS,
@@ -418,10 +455,14 @@ CODE: dict[str, set[str]] = {
     "hrnetpose/model/export.py": MMPOSE,
     "hrnetpose/model/fp8.py": {"quantize_fp8"},
     "hrnetpose/model/graphs.py": GRAPHS | ENGINES,
+    "hrnetpose/model/keys.py": MMPOSE | ENGINES,
     "hrnetpose/model/mmpose.py": MMPOSE | ENGINES,
     "hrnetpose/model/modules.py": MMPOSE | ENGINES,
     "hrnetpose/model/quantize.py": {"quantize_int8", "quantize_fp8"},
+    "hrnetpose/model/reading.py": MMPOSE | ENGINES,
     "hrnetpose/model/sensitivity.py": {"quantize_int8"},
+    "hrnetpose/model/settings.py": MMPOSE | ENGINES,
+    "hrnetpose/model/static.py": MMPOSE | ENGINES,
     "hrnetpose/model/unpickle.py": MMPOSE | ENGINES,
     "hrnetpose/pose/__init__.py": DECODING | SCORING,
     "hrnetpose/pose/bootstrap.py": {"score_accuracy"},
@@ -473,6 +514,18 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planner]:
         yield started
 
 
+def annotated(number: int) -> bytes:
+    """Annotations that are in order, so that they can be planned with."""
+    image = {"id": number, "file_name": "a.jpg", "width": 9, "height": 9}
+    person = {"id": 1, "image_id": number, "bbox": [1, 1, 5, 5], "keypoints": [2, 2, 2] * 17}
+    content = {
+        "images": [image],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    return json.dumps(content).encode()
+
+
 @pytest.fixture(scope="module")
 def finished(
     repository: Path, planner: Planner, tmp_path_factory: pytest.TempPathFactory
@@ -485,15 +538,19 @@ def finished(
         (given / "images" / name).write_bytes(name.encode())
     shutil.copytree(given / "images", given / "images2")
     (given / "images2/a.jpg").write_bytes(b"another")
-    for name in ("annotations", "annotations2", "detections", "detections2"):
+    for number, name in enumerate(("annotations", "annotations2")):
+        (given / f"{name}.json").write_bytes(annotated(number))
+    for name in ("detections", "detections2"):
         (given / f"{name}.json").write_text(json.dumps(name))
     for name in ("calibration", "calibration2"):
         with zipfile.ZipFile(given / f"{name}.zip", "w") as archive:
             archive.writestr("c.jpg", name)
     (given / "base.py").write_text("# inherited\n")
+    (given / "points.py").write_text("dataset_info = dict(sigmas=[0.1] * 17)\n")
+    named = "val_dataloader['dataset']['metainfo'] = dict(from_file='given/points.py')\n"
     model = (project.folder / "resources/sample/hrnet_sample_128x96.py").read_text()
     for name in ("model", "other"):
-        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}# {name}\n")
+        (given / f"{name}.py").write_text(f"_base_ = ['base.py']\n{model}{named}# {name}\n")
     (given / "other.pth").write_bytes(b"weights")
     fetched = project.folder / "resources/datasets/fetched/calibration"
     fetched.mkdir(parents=True)
@@ -652,8 +709,9 @@ FILES: list[tuple[str, str, bytes | None, Stale]] = [
         Stale(after("fetch_file")),
     ),
     ("the model's config", "given/model.py", b"", Stale(after("export_onnx"))),
+    ("its metainfo", "given/points.py", b"dataset_info = {}\n", Stale(after("export_onnx"))),
     ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
-    ("annotations", "given/annotations.json", b"other", ANNOTATIONS),
+    ("annotations", "given/annotations.json", annotated(7), ANNOTATIONS),
     ("detections", "given/detections.json", b"other", DETECTIONS),
     ("one image", "given/images/a.jpg", b"x.jpg", IMAGES),
     ("a new image", "given/images/c.jpg", b"new", IMAGES),
@@ -695,6 +753,34 @@ def test_a_file(
     check(planner.jobs(project.folder, *TARGETS), stale)
 
 
+def test_a_checkpoint_that_an_older_one_replaces(
+    project: Project, planner: Planner, edited: Edit
+) -> None:
+    name = "resources/sample/hrnet_sample_128x96.pth"
+    edited(name, b"an older checkpoint")
+    os.utime(project.folder / name, ns=(1, 1))
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("fetch_file")))
+
+
+def test_a_file_that_the_export_recorded(project: Project, planner: Planner, edited: Edit) -> None:
+    """As `export_onnx` writes it: the file's hash, and no changes that it was made after."""
+    card, name = "build/models/sample/model.json", "given/computed.json"
+    edited(name, b"[1]")
+    hashes = {name: hashlib.sha256(b"[1]").hexdigest()}
+    edited(card, json.dumps({"files": hashes, "changes": None}).encode())
+    os.utime(project.folder / card, ns=(1, 1))
+    assert planner.jobs(project.folder, *TARGETS) == set()
+    (project.folder / name).touch()
+    assert planner.jobs(project.folder, *TARGETS) == set()
+
+    edited(name, b"[2]")
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("export_onnx")))
+    edited(name, None)
+    check(planner.jobs(project.folder, *TARGETS), Stale(after("export_onnx")))
+    edited(name, b"[1]")
+    assert planner.jobs(project.folder, *TARGETS) == set()
+
+
 def test_one_image_in_a_zip(project: Project, planner: Planner, edited: Edit) -> None:
     edited("given/calibration.zip", (project.folder / "given/calibration2.zip").read_bytes())
     check(planner.jobs(project.folder, *TARGETS), CALIBRATION)
@@ -730,7 +816,7 @@ def test_another_version_of_a_package(
 
 def test_a_rule_that_has_another_command(project: Project, planner: Planner, edited: Edit) -> None:
     rules = (project.folder / "rules/model.smk").read_text()
-    simplify = "{input.card:q} --output {output:q}"
+    simplify = "--output {output.graph:q} --summary"
     edited("rules/model.smk", rules.replace(simplify, f" {simplify}").encode())
     check(
         planner.jobs(project.folder, *TARGETS),

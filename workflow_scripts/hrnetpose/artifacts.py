@@ -185,6 +185,22 @@ class Evaluation(_Part):
     nms_thr: float = 0.9
     use_area: bool = True
 
+    @property
+    def label(self) -> str:
+        """What departs from CocoMetric's defaults, as a protocol names it; else empty."""
+        modes = {"oks_nms": "", "soft_oks_nms": "soft NMS", "none": "no NMS"}
+        rescored = self.score_mode == "bbox_keypoint"
+        parts = [
+            "" if rescored else "scores of the boxes",
+            f"keypoints above {self.keypoint_score_thr:g}"
+            if rescored and self.keypoint_score_thr != 0.2
+            else "",
+            modes[self.nms_mode],
+            f"NMS at {self.nms_thr:g}" if self.nms_mode != "none" and self.nms_thr != 0.9 else "",
+            "" if self.use_area else "areas of the boxes",
+        ]
+        return ", ".join(filter(None, parts))
+
 
 class Tensor(_Part):
     """A tensor of the ONNX graph; a string is a dynamic dimension."""
@@ -213,14 +229,33 @@ class ModelCard(Artifact):
     flip_shift: bool = Field(description="the flipped heatmaps are moved by a pixel (mmpose)")
     keypoints: Keypoints
     evaluation: Evaluation = Evaluation()
+    notes: list[str] = Field([], description="of the config: what has no effect here")
     parameters: int
     macs: int
     versions: dict[str, str]
+    files: dict[str, Sha256] = Field(
+        {}, description="the user's own files that the config read or imported"
+    )
+    changes: str | None = Field(
+        None, description="which changes of such files this export was made after (plan.py)"
+    )
 
     @property
     def trained(self) -> bool:
         """False for seeded initial weights: such a model has a speed but no accuracy."""
         return self.weights_sha256 is not None
+
+
+class Simplification(Artifact):
+    """`build/models/{model}/simplified.json`: whether onnxsim's graph is the one that is used."""
+
+    used: bool
+    reason: str | None = Field(description="why the exported graph is kept instead")
+    nodes_before: int
+    nodes_after: int | None = Field(description="of onnxsim's graph, if it gave one")
+    relative_error: float | None = Field(description="of its heatmaps, if they are finite")
+    onnxsim: str = Field(description="its version")
+    graph_sha256: Sha256 = Field(description="of simplified.onnx")
 
 
 class Finding(_Part):

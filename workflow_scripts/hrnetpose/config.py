@@ -19,12 +19,17 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from hrnetpose import stage
 from hrnetpose.artifacts import Crop, Graph, Precision
+from hrnetpose.stage import shown
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 CALIBRATED = ("int8", "fp8")
 """The precisions whose graphs are made from calibration images."""
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", strict=True)]
+# Names are parts of names of files.
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, strict=True)
+]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -109,7 +114,8 @@ class Model(_Section):
     """A top-down heatmap model of mmpose."""
 
     config: Text
-    """A config of the mmpose package by name, or the path of a config file."""
+    """A config of the mmpose package by name, or the path of a config file.  It is a program that
+    runs when the model is built: use none that you do not trust (docs/models.md)."""
     weights: Annotated[Sources, Field(min_length=1)] | None
     """The checkpoint: a path, a URL, or a list of them that is tried in order.  null: seeded
     initial weights, for speed only."""
@@ -187,8 +193,9 @@ class Protocols(_Section):
 
     boxes: list[Literal["gt", "det"]] = Field(["gt"], min_length=1)
     """Where the person boxes come from: `gt`, the annotations; `det`, the detector."""
-    nms: Literal["hard", "soft"] = "hard"
-    """OKS NMS at 0.9: drop predictions that overlap a better one (hard), or lower their scores."""
+    nms: Literal["hard", "soft"] | None = None
+    """OKS NMS: drop predictions that overlap a better one (hard), or lower their scores (soft).
+    null: as the model's config says, which without a word is hard."""
     flip: list[Flag] = Field([False, True], min_length=1)
     """With and without averaging over the mirrored image."""
 
@@ -309,10 +316,11 @@ def _check_sources(key: str, sources: Iterable[str]) -> None:
         try:
             known = "://" not in source or urlsplit(source).scheme in SCHEMES
         except ValueError as error:
-            raise ConfigError(f"{key}: {source!r}: {error}") from error
+            raise ConfigError(f"{key}: {shown(source)}: {error}") from error
         if not known:
             raise ConfigError(
-                f"{key}: {source!r}: files are fetched from {', '.join(SCHEMES)} URLs and paths"
+                f"{key}: {shown(source)}: files are fetched from {', '.join(SCHEMES)} URLs and "
+                "paths"
             )
 
 
@@ -347,7 +355,9 @@ def _validated(kind: type[Section], raw: Mapping[str, Any], key: str) -> Section
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(
-            part for part in (key, *map(str, first["loc"])) if part not in ("", "[key]")
+            stage.name(part)
+            for part in (*filter(None, [key]), *map(str, first["loc"]))
+            if part != "[key]"
         )
         raise ConfigError(f"{where or 'config'}: {_explain(first, kind)}") from error
 
@@ -361,12 +371,12 @@ def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
         case "missing":
             return "missing; this key is required"
         case "literal_error":
-            return f"{error['input']!r} is not allowed; {error['ctx']['expected']} is"
+            return f"{shown(error['input'])} is not allowed; {error['ctx']['expected']} is"
         case _:
             hint = ""
             if isinstance(error["input"], str) and error["type"].endswith("_type"):
                 hint = " (inside --config every value is a string; use --configfile for others)"
-            return f"{error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}{hint}"
+            return f"{shown(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}{hint}"
 
 
 def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
@@ -387,7 +397,12 @@ def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     if value not in allowed:
-        raise ConfigError(f"{key}: {value!r} is not defined{_allowed(value, allowed)}")
+        raise ConfigError(f"{key}: {shown(value)} is not defined{_allowed(value, allowed)}")
+
+
+def no_such(kind: str, name: str, names: Iterable[str]) -> str:
+    """Says that a name is not known, and which are."""
+    return f"there is no {kind} {name!r}{_allowed(name, list(names))}"
 
 
 def _allowed(value: str, allowed: Iterable[str]) -> str:

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from hrnetpose.stage import StageError
 
+CONTENTS = Path("build/contents")
+"""Where digests of files and folders are kept from one plan to the next."""
+
 
 def sha256(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file's content."""
@@ -25,29 +28,62 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-def known_sha256(path: Path) -> str:
+def known_sha256(path: Path, memory: Path | None = None) -> str:
     """Returns the SHA-256 of a file, which is computed again only after the file has changed.
 
-    It is remembered beside the file, in `.NAME.sha256`, with the file's size and time.
+    It is remembered in `memory`, by default `.NAME.sha256` beside the file, with the file's size
+    and time.
     """
+    memory = memory or _memory(path)
     try:
-        known, *stamp = _memo(path).read_text(encoding="utf-8").split()
+        known, *stamp = memory.read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         stamp = []
     if stamp == _stamp(path):
         return known
     found = sha256(path)
-    remember_sha256(path, found)
+    remember_sha256(path, found, memory)
     return found
 
 
-def remember_sha256(path: Path, digest: str) -> None:
+def content(path: Path) -> str:
+    """Returns the SHA-256 of a file of the user's; an empty string if it cannot be read.
+
+    It is remembered in build/contents/: the folder of a file may be anybody's.
+    """
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    try:
+        return known_sha256(path, CONTENTS / f"{name}.sha256")
+    except OSError:
+        return ""
+
+
+def is_checked(path: Path, asked: str) -> bool:
+    """Tells whether `remember_checked` was told the same of the file as it is now."""
+    try:
+        return _checked(path, asked).read_text(encoding="utf-8").split() == _stamp(path)
+    except OSError:
+        return False
+
+
+def remember_checked(path: Path, asked: str) -> None:
+    """Remembers, in build/contents/, that a file is in order in some respect."""
+    with suppress(OSError):
+        write_text(_checked(path, asked), " ".join(_stamp(path)) + "\n")
+
+
+def _checked(path: Path, asked: str) -> Path:
+    name = hashlib.sha256(os.fsencode(path.absolute()) + asked.encode()).hexdigest()[:16]
+    return CONTENTS / f"{name}.checked"
+
+
+def remember_sha256(path: Path, digest: str, memory: Path | None = None) -> None:
     """Writes down what `known_sha256` returns as long as the file stays as it is."""
     with suppress(OSError):  # a folder that others own
-        write_text(_memo(path), " ".join([digest, *_stamp(path)]) + "\n")
+        write_text(memory or _memory(path), " ".join([digest, *_stamp(path)]) + "\n")
 
 
-def _memo(path: Path) -> Path:
+def _memory(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 

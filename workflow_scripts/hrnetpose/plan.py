@@ -16,12 +16,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hrnetpose import config, resources
+from hrnetpose import config, files, paths, resources
 from hrnetpose.artifacts import Graph
-from hrnetpose.config import BackendRules, Variant
-from hrnetpose.model import config_file
+from hrnetpose.config import BackendRules, ConfigError, Model, Variant
+from hrnetpose.model import config_file, reading
 from hrnetpose.resources import Resources
+from hrnetpose.stage import StageError
 
+LARGEST_ANNOTATIONS = 64 << 20
+"""Bytes; of a file that is read while planning, which takes 15 times its size in memory."""
 CPU_BATCH, GPU_BATCH = 8, 32
 """Images per inference unless the variant says it."""
 
@@ -35,9 +38,11 @@ class Plan(Resources):
         backends: variant -> backend, `auto` resolved.
         graphs: variant -> the ONNX graph that its engine is built from.
         crops: model -> name of the crop geometry, for example `256x192`.
-        configs: model -> its config file and those it inherits from, if they are the user's.
+        configs: model -> the user's own files that its config is made of, as far as they are known.
         gpus: variant -> how many GPUs its engine needs.
-        keypoints: names of the models' keypoints, if they can be known without running a config.
+        changes: model -> which changes of files its config reads the export is made after; None if
+            there were none.  The card says for which it was made, so that it is made once for each.
+        keypoints: model -> names of its keypoints, if they can be known without running its config.
         notes: what the user should know before anything runs.
     """
 
@@ -46,7 +51,8 @@ class Plan(Resources):
     crops: dict[str, str]
     configs: dict[str, list[str]]
     gpus: dict[str, int]
-    keypoints: tuple[str, ...] = ()
+    changes: dict[str, str | None]
+    keypoints: dict[str, list[str]]
     notes: tuple[str, ...] = ()
 
     def variant(self, name: str) -> Variant:
@@ -107,7 +113,7 @@ class Plan(Resources):
             other_boxes = figure.detections and not (
                 boxes and boxes.sha256 and _same_digest(figure.detections, boxes.sha256)
             )
-            if self.config.protocols.nms == "hard" and not other_boxes:
+            if self.config.protocols.nms != "soft" and not other_boxes:
                 figures[name] = {figure.protocol: figure.figures()}
         return json.dumps(figures, sort_keys=True)
 
@@ -123,6 +129,40 @@ class Plan(Resources):
             calibration = self.calibration(dataset)
             found += [calibration.images, calibration.annotations]
         return found
+
+    def evaluated_keypoints(self) -> list[str]:
+        """Returns the names of the keypoints that are evaluated; none if they are not known."""
+        return next(iter(self.keypoints.values()), [])
+
+    def check_annotations(self, is_made: Callable[[str], bool]) -> None:
+        """Reads annotations that are there, and compares their keypoints with the models'.
+
+        What is in order is remembered until the file changes.  Large files, such as COCO's of its
+        training images, are left to the stage that audits them.
+
+        Raises:
+            ConfigError: they are malformed, or of other keypoints.
+        """
+        dataset = self.config.dataset
+        named = {"annotations": self.annotations(dataset)}
+        if self.calibrates() and not self.calibration_count(dataset):
+            named["calibration.annotations"] = self.calibration(dataset).annotations
+        category = self.config.datasets[dataset].category
+        for key, place in named.items():
+            path = Path(place)
+            if is_made(place) or not path.is_file() or path.stat().st_size > LARGEST_ANNOTATIONS:
+                continue
+            asked = json.dumps([list(self.keypoints.values()), category])
+            if files.is_checked(path, asked):
+                continue
+            from hrnetpose.data import coco  # with NumPy, which takes a tenth of a second
+
+            try:
+                for names in self.keypoints.values() or [[]]:
+                    coco.read(path, names, category)
+            except StageError as error:
+                raise ConfigError(f"datasets.{dataset}.{key}: {error}") from error
+            files.remember_checked(path, asked)
 
     def calibrates(self) -> bool:
         """Tells whether a variant needs calibration images."""
@@ -156,8 +196,7 @@ def make(
         resolve: returns the backend that `auto` stands for on this machine.
 
     Raises:
-        ConfigError: the configuration is wrong.
-        StageError: a model's config cannot be found or read.
+        ConfigError: the configuration is wrong, or a model's config cannot be found or read.
     """
     checked, notes = resources.without_missing_boxes(config.load(raw, backends))
     resolved = {name: resolve(variant.backend) for name, variant in checked.variants.items()}
@@ -169,26 +208,60 @@ def make(
     for name, variant in explicit.items():
         config.check_variant(f"variants.{name}", variant, checked, backends)
     used = {variant.model or checked.model for variant in checked.variants.values()}
+    models = {name: _look_at(name, checked.models[name]) for name in checked.models if name in used}
+    keypoints = {name: found.keypoints for name, found in models.items() if found.keypoints}
     return Plan(
         config=checked,
         backends=resolved,
         graphs={n: backends[resolved[n]].graphs[v.precision] for n, v in explicit.items()},
-        crops={
-            name: model.crop or str(config_file.crop(config_file.find(model.config)))
-            for name, model in checked.models.items()
-            if name in used
-        },
-        configs={
-            name: _files_of(model.config) for name, model in checked.models.items() if name in used
-        },
+        crops={name: found.crop for name, found in models.items()},
+        configs={name: found.files for name, found in models.items()},
         gpus={n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()},
+        changes={name: _changes(Path(f"build/models/{name}/model.json")) for name in models},
+        keypoints=keypoints,
         notes=tuple(notes),
     )
 
 
-def _files_of(config_name: str) -> list[str]:
-    path = Path(config_name)
-    return [str(file) for file in config_file.with_bases(path)] if path.is_file() else []
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a model without running its config.
+
+    Attributes:
+        crop: the crops that it takes.
+        files: the user's own files that its config is made of.
+        keypoints: their names, if they are known.
+    """
+
+    crop: str
+    files: list[str]
+    keypoints: list[str] | None = None
+
+
+def _look_at(name: str, model: Model) -> _Known:
+    key = f"models.{name}.config"
+    named = Path(model.config).suffix != ".py" and "/" not in model.config
+    if named and model.crop:
+        return _Known(model.crop, [])  # mmpose need not be installed where the run is planned
+    if not named and (fault := paths.fault(model.config)):
+        raise ConfigError(f"{key}: {fault}")
+    try:
+        path = config_file.find(model.config)
+        return _Known(
+            crop=model.crop or str(config_file.crop(path)),
+            files=[str(file) for file in config_file.files(path)],
+            keypoints=config_file.keypoint_names(path) if config_file.is_whole_set(path) else None,
+        )
+    except StageError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _changes(card: Path) -> str | None:
+    try:
+        made = json.loads(card.read_bytes())
+        return reading.changes(made["files"]) or made["changes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # it is made anew, or the stage that reads it says what is wrong with it
 
 
 def prefer_own_python() -> None:
@@ -260,6 +333,8 @@ def _imported_by(file: Path, scripts: Path) -> list[Path]:
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    # Importing a module imports the packages that it is in.
+    modules += [module.rpartition(".")[0] for module in modules]
     return [path for module in modules if (path := _module(scripts, module))]
 
 

@@ -1,14 +1,16 @@
 """What a run takes from elsewhere: where it lies once it is there, and where it comes from."""
 
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from hrnetpose import files
+from hrnetpose import files, paths
 from hrnetpose.artifacts import FetchedImages
-from hrnetpose.config import COCO_URL, Config, ConfigError, Source
+from hrnetpose.config import CALIBRATED, COCO_URL, Config, ConfigError, Source
 
 FOLDER = "resources"
 WITHOUT_BOXES = "evaluate with ground-truth boxes: `protocols: {boxes: [gt]}`"
@@ -46,6 +48,39 @@ class Download:
             if len(self.sources) == 1 and not files.is_url(self.sources[0])
             else []
         )
+
+    @property
+    def own(self) -> list[str]:
+        """The file of this machine that is copied, if one is; its content is compared."""
+        for source in self.sources:
+            path = paths.local(source)
+            if path is None:
+                break
+            if os.path.isfile(path):
+                return [path]
+        return []
+
+    def is_at(self, place: str) -> bool:
+        """Tells whether a source is the place itself: a file that was put there needs no copy."""
+        found = [path for source in self.sources if (path := paths.local(source))]
+        return any(paths.is_same(path, place) for path in found)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file that the configuration names.
+
+    Attributes:
+        key: its key in the configuration.
+        source: what is said of it.
+        place: where it lies once it is there.
+        images: it may be a folder.
+    """
+
+    key: str
+    source: Source
+    place: str
+    images: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,33 +171,75 @@ class Resources:
 
         A checkpoint is always brought to its place, even from a path.
         """
-        found = {
-            f"{FOLDER}/weights/{name}.pth": Download(tuple(model.weights), model.sha256)
-            for name, model in self.config.models.items()
-            if model.weights is not None
-        }
-        for name, dataset in self.config.datasets.items():
-            named = [
-                (dataset.images, self.images(name)),
-                (dataset.annotations, self.annotations(name)),
-            ]
-            if dataset.detections:
-                named.append((dataset.detections, f"{_folder(name)}/detections.json"))
-            section = dataset.calibration
-            if section:
-                named.append((section.annotations, self.calibration_pool(name)))
-                if not self.calibration_count(name):
-                    named.append((section.images, self.calibration(name).images))
-            for source, place in named:
-                if not _in_place(source):
-                    path = self.archives[place][0] if place in self.archives else place
-                    found[path] = Download(
-                        tuple(source.source),
-                        source.sha256,
-                        source.size,
-                        otherwise=WITHOUT_BOXES if source is dataset.detections else "",
-                    )
+        found = {}
+        for given in [*self._weights(), *self._files()]:
+            source = given.source
+            if not _in_place(source) or not given.key.startswith("datasets."):
+                boxes = given.key.endswith(".detections")
+                found[self._copy(given)] = Download(
+                    tuple(source.source),
+                    source.sha256,
+                    source.size,
+                    otherwise=WITHOUT_BOXES if boxes else "",
+                )
         return found
+
+    def _weights(self) -> Iterator[Given]:
+        for name, model in self.config.models.items():
+            if model.weights:
+                source = Source(source=model.weights, sha256=model.sha256)
+                yield Given(f"models.{name}.weights", source, f"{FOLDER}/weights/{name}.pth")
+
+    def _files(self) -> Iterator[Given]:
+        for name, dataset in self.config.datasets.items():
+            key = f"datasets.{name}"
+            yield Given(f"{key}.images", dataset.images, self.images(name), images=True)
+            yield Given(f"{key}.annotations", dataset.annotations, self.annotations(name))
+            if dataset.detections and (place := self.detections(name)):
+                yield Given(f"{key}.detections", dataset.detections, place)
+            if section := dataset.calibration:
+                key, pool = f"{key}.calibration", self.calibration_pool(name)
+                yield Given(f"{key}.annotations", section.annotations, pool)
+                if not self.calibration_count(name):
+                    place = self.calibration(name).images
+                    yield Given(f"{key}.images", section.images, place, images=True)
+
+    def _copy(self, given: Given) -> str:
+        """Returns where a file is brought to."""
+        return self.archives[given.place][0] if given.place in self.archives else given.place
+
+    def check_given(self, models: Iterable[str], is_made: Callable[[str], bool]) -> None:
+        """Looks whether files that the configuration names are there, those that the run uses.
+
+        What comes from elsewhere cannot be known; nor is a source needed for a copy that has the
+        hash that is given.
+
+        Args:
+            models: the models that variants use.
+            is_made: tells whether a rule makes a file.
+
+        Raises:
+            ConfigError: a file is not there, or cannot be read.
+        """
+        used = {f"models.{name}.weights" for name in models} | self._used_keys()
+        for given in [*self._weights(), *self._files()]:
+            source = given.source
+            known = source.sha256 and Path(self._copy(given)).is_file()
+            if given.key not in used or known:
+                continue
+            faults = [_fault(path, given, is_made) for path in source.source]
+            if faults and all(faults):
+                none = "none of its sources can be read: " if len(faults) > 1 else ""
+                raise ConfigError(f"{given.key}: {none}{'; '.join(map(str, faults))}")
+
+    def _used_keys(self) -> set[str]:
+        """The keys of what the run takes from its dataset."""
+        used = {"images", "annotations"}
+        if "det" in self.config.protocols.boxes:
+            used.add("detections")
+        if any(v.precision in CALIBRATED for v in self.config.variants.values()):
+            used |= {"calibration.images", "calibration.annotations"}
+        return {f"datasets.{self.config.dataset}.{key}" for key in used}
 
     def to_fetch(self) -> list[str]:
         """Returns the files that a rule brings; those that are there and right need none.
@@ -176,7 +253,8 @@ class Resources:
         wanted = []
         for path, download in self.downloads.items():
             if download.sha256 is None or not Path(path).is_file():
-                wanted.append(path)
+                if not download.is_at(path):
+                    wanted.append(path)
                 continue
             found = files.known_sha256(Path(path))
             if not found.startswith(download.sha256):
@@ -228,6 +306,21 @@ class Resources:
         )
 
 
+def _fault(path: str, given: Given, is_made: Callable[[str], bool]) -> str | None:
+    """Says what is wrong with a source; None if nothing is, or it cannot be known."""
+    file = paths.local(path)
+    if file is None:
+        return None
+    if is_made(path):
+        kept = os.path.normpath(path).startswith(f"{FOLDER}/")
+        return None if kept else f"{path}: the workflow writes this file itself; give another"
+    copied = f"; the copy at {given.place} is used if its `sha256` is given" if (
+        given.place != path and Path(given.place).is_file()
+    ) else ""  # fmt: skip
+    fault = paths.fault(file, images=given.images)
+    return fault and f"{fault}{copied}"
+
+
 def _folder(dataset: str) -> str:
     return f"{FOLDER}/datasets/{dataset}"
 
@@ -252,18 +345,20 @@ def _without_member(source: Source) -> Source:
 
 
 def without_missing_boxes(config: Config) -> tuple[Config, list[str]]:
-    """Leaves out detected boxes that cannot be had, if annotated ones were asked for, too.
+    """Leaves out boxes that can only be put there by hand, if annotated ones are asked for.
 
     Raises:
         ConfigError: nothing would be left.
     """
     name = config.dataset
     source = config.datasets[name].detections
-    if "det" not in config.protocols.boxes or source is None:
-        return config, []
-    place = _place(source, f"{_folder(name)}/detections.json")
-    fetched = source.source and not _in_place(source)
-    if fetched or Path(place).is_file():
+    place = f"{_folder(name)}/detections.json"
+    if (
+        "det" not in config.protocols.boxes
+        or source is None
+        or source.source
+        or Path(place).is_file()
+    ):
         return config, []
     hashed = f" (sha256 {source.sha256})" if source.sha256 else ""
     missing = f"{place}: the detector's boxes are not there; put the file there{hashed} by hand"

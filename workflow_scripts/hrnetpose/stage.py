@@ -71,6 +71,17 @@ def terminal() -> TextIO | None:
     return _terminal if _terminal and _terminal.isatty() else None
 
 
+def shown(value: object, limit: int = 100) -> str:
+    """Returns a value as Python writes it, on one line and not too long for a message."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def name(text: str, limit: int = 300) -> str:
+    """Returns a key or a path for a message: as it is, or quoted if it cannot be printed so."""
+    return text if text.isprintable() and len(text) <= limit else shown(text)
+
+
 def describe(error: BaseException) -> str:
     """Returns one line that tells what happened."""
     match error:
@@ -78,10 +89,13 @@ def describe(error: BaseException) -> str:
             text = str(error)
         case OSError(filename=str(name), strerror=str(reason)):
             text = f"{name}: {reason}"
+        case OSError(strerror=str(reason)):
+            text = reason
         case MemoryError():
             text = "out of memory"
         case _:
-            text = f"{type(error).__name__}: {error}"
+            # The name of an exception says nothing to who did not write the code.
+            text = f"unexpected error: {error}; its traceback is in the log (--log)"
     return " ".join(text.split())
 
 

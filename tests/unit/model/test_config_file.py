@@ -92,9 +92,7 @@ def test_the_last_assignment_counts(tmp_path: Path) -> None:
 def test_a_config_inherits_from_its_bases(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("codec = dict(input_size=(192, 256))\n")
 
-    assert crop_of(tmp_path, "_base_ = ['./missing.py', './base.py']\n") == Crop(
-        height=256, width=192
-    )
+    assert crop_of(tmp_path, "_base_ = ['./base.py']\n") == Crop(height=256, width=192)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +111,7 @@ def test_of_several_codecs_the_last_one_decodes(tmp_path: Path, codec: str) -> N
     [
         "",
         "codec = dict(sigma=2)\n",
-        "size = (192, 256)\ncodec = dict(input_size=size)\n",
+        "size = make_size()\ncodec = dict(input_size=size)\n",
         "codec = dict(input_size=256)\n",
         "codec = dict(input_size=(192,))\n",
         "codec = dict(input_size=('192', '256'))\n",
@@ -149,3 +147,180 @@ def test_nothing_in_a_config_is_executed(tmp_path: Path) -> None:
     crop_of(tmp_path, f"open({str(marker)!r}, 'w')\ncodec = dict(input_size=(192, 256))\n")
 
     assert not marker.exists()
+
+
+# --- what is followed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "size = (192, 256)\ncodec = dict(input_size=size)\n",
+        "width, height = 192, 256\ncodec = dict(input_size=(width, height))\n",
+        "codec = dict(input_size=[96 * 2, 128 + 128])\n",
+        "codec = dict(sigma=2)\ncodec['input_size'] = (192, 256)\n",
+        "codec = dict(sigma=2)\ncodec.update(input_size=(192, 256))\n",
+        "common = dict(input_size=(192, 256))\ncodec = dict(type='MSRAHeatmap', **common)\n",
+        "sizes = {'small': (192, 256)}\ncodec = dict(input_size=sizes['small'])\n",
+        "codec: dict = dict(input_size=(192, 256))\nprint(codec)\n",
+        "model = dict(head=dict(decoder=dict(input_size=(192, 256))))\n",
+        "_base_ = 'base.py'\ncodec = dict(sigma=3)\n",
+        "_base_ = 'base.py'\ncodec = {{_base_.codec}}\n",
+        "_base_ = 'base.py'\ncodec = dict(input_size=_base_.codec.input_size)\n",
+        "_base_ = '{{ fileDirname }}/base.py'\n",
+        "_base_ = '{{$NO_SUCH_VARIABLE:base.py}}'\n",
+        "with read_base():\n    from .base import *\n",
+        "with read_base():\n    from .base import codec\ncodec.update(dict(sigma=3))\n",
+        "with read_base():\n    from .base import codec as other\ncodec = other\n",
+    ],
+)
+def test_values_are_followed_as_mmengine_follows_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "base.py").write_text("codec = dict(input_size=(192, 256), sigma=2)\n")
+
+    assert crop_of(tmp_path, text) == Crop(height=256, width=192)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_base_ = 'base.py'\ncodec = dict(_delete_=True, sigma=3)\n",
+        "codec = dict(input_size=(192, 256))\nfor n in (1, 2):\n    codec['input_size'] = n\n",
+        "codec = dict(input_size=(192, 256))\ndel codec\n",
+        "codec = dict(input_size=(192, 256))\ncodec.update(**make())\n",
+        "codec = dict(input_size=(192, 256))\nchange(codec)\n",
+        "codec = dict(input_size=(192, 256)) if big else dict(input_size=(96, 128))\n",
+        "codec = dict(input_size=[10 ** 9 ** 9, 1])\n",
+        "codec = dict(input_size=[1] * 10 ** 9)\n",
+    ],
+)
+def test_what_is_computed_is_unknown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "base.py").write_text("codec = dict(input_size=(192, 256), sigma=2)\n")
+
+    with pytest.raises(StageError, match="no `codec = "):
+        crop_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("_base_ = 'gone.py'\n", "_base_ names 'gone.py'; there is no such file"),
+        ("_base_ = 'config.py'\n", "it inherits from itself"),
+        (
+            "_base_ = 'nowhere::a.py'\n",
+            "_base_ names 'nowhere::a.py', but nowhere is not installed",
+        ),
+        ("with read_base():\n    from .gone import *\n", "read_base() imports"),
+        ("x = " + "(" * 5000 + ")" * 5000, "not a Python config file"),
+        ("x = 1" + " + 1" * 5000, "not a Python config file: it is nested too deeply"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(StageError) as error:
+        crop_of(tmp_path, text)
+
+    assert "config.py: " in str(error.value)
+    assert says in str(error.value)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+METAINFO = "val_dataloader = dict(dataset=dict(metainfo=dict(from_file='%s')))\n"
+POINTS = "dataset_info = dict(keypoint_info={i: dict(name=f'point_{i}', id=i) for i in range(3)})\n"
+
+
+def names_of(folder: Path, text: str) -> list[str]:
+    (folder / "config.py").write_text(text)
+    return [file.name for file in config_file.files(folder / "config.py")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what configs name, also on Python's path."""
+    (tmp_path / "points.py").write_text(POINTS)
+    (tmp_path / "base.py").write_text("_base_ = 'deeper.py'\n")
+    (tmp_path / "deeper.py").write_text("sigma = 2\n")
+    (tmp_path / "people/inner").mkdir(parents=True)
+    for name in ("__init__.py", "net.py", "inner/__init__.py", "inner/block.py"):
+        (tmp_path / "people" / name).write_text("raise SystemExit('a config was run')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("_base_ = ['base.py']\n", ["base.py", "deeper.py"]),
+        ("with read_base():\n    from .base import *\n", ["base.py", "deeper.py"]),
+        ("_base_ = 'mmpose::_base_/default_runtime.py'\n", []),
+        ("custom_imports = dict(imports='people.net')\n", ["__init__.py", "net.py"]),
+        ("custom_imports = dict(imports=['people.inner'])\n",
+         ["__init__.py", "__init__.py", "block.py"]),
+        ("from people.net import Net\n", ["__init__.py", "net.py"]),
+        ("import people.net\n", ["__init__.py", "net.py"]),
+        ("custom_imports = dict(imports=['torch', 'mmpose.models', 'gone', '..people'])\n", []),
+        (METAINFO % "{{fileDirname}}/points.py", ["points.py"]),
+        (METAINFO % "nowhere/coco.py", []),
+    ],
+)  # fmt: skip
+def test_the_users_own_files_are_found(folder: Path, text: str, files: list[str]) -> None:
+    assert names_of(folder, text) == ["config.py", *files]
+
+
+def test_a_metainfo_file_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(StageError, match=r"from_file is 'gone\.py'; there is no such file"):
+        names_of(folder, METAINFO % "gone.py")
+
+
+# --- keypoints ------------------------------------------------------------------------------------
+
+
+def test_names_are_those_that_mmpose_finds() -> None:
+    from hrnetpose.model import mmpose
+
+    folder = config_file.find("td-hm_hrnet-w32_8xb64-210e_coco-256x192").parents[2]
+    configs = [*folder.rglob("td-hm_hrnet-w32_8xb64*.py"), *folder.rglob("*combine.py")]
+    assert len(configs) > 8
+    for path in configs:
+        config = mmpose.read_config(str(path))
+        names = mmpose.keypoint_info(config).names
+        chosen = (config.model.test_cfg or {}).get("output_keypoint_indices")
+        known = [names[i] for i in chosen] if chosen and len(names) > len(chosen) else names
+        assert config_file.keypoint_names(path) == known, path.name
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("metainfo=dict(from_file='{{fileDirname}}/points.py')", ["point_0", "point_1", "point_2"]),
+        ("metainfo=dict(keypoint_info={0: dict(name='nose')})", ["nose"]),
+        ("metainfo=dict(keypoint_info={1: dict(name='nose')})", None),
+        ("metainfo=dict(keypoint_info={0: dict(name=make())})", None),
+        ("metainfo=make()", None),
+        ("metainfo=dict(from_file=make())", None),
+        ("type='NoSuchDataset'", None),
+        ("type='DeepFashionDataset', subset='upper'", None),
+    ],
+)
+def test_names_of_a_set_of_the_users_own(folder: Path, text: str, names: list[str] | None) -> None:
+    (folder / "config.py").write_text(f"test_dataloader = dict(dataset=dict({text}))\n")
+
+    assert config_file.keypoint_names(folder / "config.py") == names
+
+
+@pytest.mark.parametrize(
+    ("indices", "names"),
+    [("[2, 0]", ["point_2", "point_0"]), ("[3]", None), ("make()", None), ("None", [])],
+)
+def test_names_of_the_keypoints_that_a_model_gives(
+    folder: Path, indices: str, names: list[str] | None
+) -> None:
+    metainfo = "dict(from_file='{{fileDirname}}/points.py')"
+    (folder / "config.py").write_text(
+        f"model = dict(test_cfg=dict(output_keypoint_indices={indices}))\n"
+        f"val_dataloader = dict(dataset=dict(metainfo={metainfo}))\n"
+    )
+
+    everything = ["point_0", "point_1", "point_2"]
+    assert config_file.keypoint_names(folder / "config.py") == (
+        everything if names == [] else names
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from hrnetpose.model import config_file, mmpose
+from hrnetpose.model import config_file, mmpose, settings
 from hrnetpose.stage import StageError
 
 
@@ -102,7 +102,7 @@ def test_a_missing_checkpoint_is_named(config: Any, tmp_path: Path) -> None:
     ],
 )
 def test_the_crops_are_those_of_the_configs_own_pipeline(name: str, crop: str) -> None:
-    assert str(mmpose.crop(mmpose.read_config(name))) == crop
+    assert str(settings.crop(mmpose.read_config(name))) == crop
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_models_of_the_zoo_give_a_heatmap_for_each_of_their_keypoints(
     with torch.inference_mode():
         heatmaps = mmpose.heatmaps(model, torch.zeros(1, 3, height, width))
 
-    assert str(mmpose.crop(config)) == crop == str(config_file.crop(config_file.find(name)))
-    assert len(mmpose.keypoint_info(config).names) == keypoints
+    assert str(settings.crop(config)) == crop == str(config_file.crop(config_file.find(name)))
+    assert len(settings.keypoint_info(config).names) == keypoints
     assert heatmaps.shape == (1, keypoints, height // 4, width // 4)
 
 
@@ -174,7 +174,7 @@ def test_a_pretrained_backbone_is_not_fetched(tiny: Path, tmp_path: Path) -> Non
 
 
 def test_the_keypoints_are_those_of_coco(config: Any) -> None:
-    info = mmpose.keypoint_info(config)
+    info = settings.keypoint_info(config)
 
     assert info.names[:3] == ["nose", "left_eye", "right_eye"]
     assert len(info.names) == len(info.sigmas) == len(info.flip_indices) == 17
@@ -194,7 +194,7 @@ def test_a_dataset_that_is_unknown_is_refused(tiny: Path, tmp_path: Path) -> Non
     path.write_text(text.replace('"CocoDataset"', '"CacaoDataset"'))
 
     with pytest.raises(StageError, match=r"val_dataloader\.dataset\.type is 'CacaoDataset'"):
-        mmpose.keypoint_info(mmpose.read_config(str(path)))
+        settings.keypoint_info(mmpose.read_config(str(path)))
 
 
 def test_a_placeholder_says_what_is_missing_when_it_is_used() -> None:

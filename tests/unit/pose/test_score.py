@@ -1,10 +1,13 @@
 """Predictions become COCO results as in mmpose's CocoMetric."""
 
+import copy
 import importlib
 from typing import Any
 
 import numpy as np
+import pytest
 
+from hrnetpose.artifacts import Evaluation
 from hrnetpose.model.mmpose import import_mmpose
 from hrnetpose.pose import evaluation, score
 from hrnetpose.pose.score import Predictions
@@ -29,11 +32,15 @@ def predictions(seed: int = 0, count: int = 60) -> Predictions:
     )
 
 
-def mmpose_results(found: Predictions, tmp_path: Any, monkeypatch: Any) -> list[dict[str, Any]]:
-    """What mmpose's CocoMetric would give to COCOeval."""
+def mmpose_results(
+    found: Predictions, tmp_path: Any, monkeypatch: Any, **options: Any
+) -> list[dict[str, Any]]:
+    """What mmpose's CocoMetric with some options would give to COCOeval."""
     import_mmpose()
     metrics = importlib.import_module("mmpose.evaluation.metrics.coco_metric")
-    metric = metrics.CocoMetric(format_only=True, outfile_prefix=str(tmp_path / "results"))
+    metric = metrics.CocoMetric(
+        format_only=True, outfile_prefix=str(tmp_path / "results"), **options
+    )
     monkeypatch.setattr(metric, "_dataset_meta", None, raising=False)
     metric._dataset_meta = {"num_keypoints": len(SIGMAS), "sigmas": np.array(SIGMAS)}
     metric.coco = object()
@@ -64,6 +71,51 @@ def test_results_are_mmpose_s(tmp_path: Any, monkeypatch: Any) -> None:
         sides = np.sqrt(found.areas)
         found = Predictions(**{**vars(found), "areas": sides * sides})
         assert score.to_coco(found, SIGMAS, 1) == mmpose_results(found, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"score_mode": "bbox"},
+        {"keypoint_score_thr": 0.6},
+        {"keypoint_score_thr": 0.0},
+        {"nms_thr": 0.3},
+        {"nms_mode": "soft_oks_nms"},
+        {"nms_mode": "soft_oks_nms", "nms_thr": 0.2},
+        {"nms_mode": "none"},
+        {"nms_mode": "none", "score_mode": "bbox"},
+        {"score_mode": "bbox", "nms_thr": 0.5},
+    ],
+    ids=str,
+)
+def test_results_are_mmpose_s_with_every_option(
+    tmp_path: Any, monkeypatch: Any, options: dict[str, Any]
+) -> None:
+    evaluation = Evaluation(**options)
+    for seed in range(3):
+        found = predictions(seed)
+        sides = np.sqrt(found.areas)
+        found = Predictions(**{**vars(found), "areas": sides * sides})
+
+        ours = score.to_coco(found, SIGMAS, 1, evaluation)
+
+        assert ours == mmpose_results(found, tmp_path, monkeypatch, **options)
+        assert ours != score.to_coco(found, SIGMAS, 1)
+        taken = score.detections(found, SIGMAS, evaluation)
+        np.testing.assert_array_equal(taken.keypoints, score.from_coco(ours).keypoints)
+        np.testing.assert_array_equal(taken.scores, score.from_coco(ours).scores)
+
+
+def test_without_areas_every_object_has_053_of_its_box() -> None:
+    dataset, _ = drawn(seed=1, images=8)
+    without = copy.deepcopy(dataset)
+    for entry in without["annotations"]:
+        del entry["area"]
+
+    found = truths_of(dataset).with_areas_of_boxes()
+
+    np.testing.assert_array_equal(found.areas, truths_of(without).areas)
+    assert not np.array_equal(found.areas, truths_of(dataset).areas)
 
 
 def test_a_person_without_a_confident_keypoint_scores_zero() -> None:

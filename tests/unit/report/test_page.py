@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts import Evaluation, ModelCard
 from hrnetpose.report import drawing, page, table
 from hrnetpose.report.page import Picture, Stage
 from hrnetpose.report.table import Row
@@ -205,3 +205,21 @@ def test_rows_of_different_protocols_are_told_apart(
     cells = [line[4] for line in Page(both).tables["variants"][1:]]
     assert cells == ["0.5000a", "0.6000b"]
     assert "do not compare" not in page.render([one], [model_card], [], [])
+
+
+def test_a_warning_of_a_stage_and_what_a_config_has_without_effect_are_shown(
+    make_row: MakeRow, model_card: ModelCard, tmp_path: Path
+) -> None:
+    (tmp_path / "simplified.onnx").write_bytes(b"x")
+    kept = Stage("simplify", tmp_path / "simplified.onnx", "5" * 64, "kept & why", warning=True)
+    evaluation = Evaluation(nms_mode="none", use_area=False)
+    told = model_card.model_copy(update={"notes": ["indices is <3>"], "evaluation": evaluation})
+
+    shown = page.render([make_row("fp32")], [told], [kept], [])
+
+    assert '<td class="worse">kept &amp; why</td>' in shown
+    assert '<dd class="worse">indices is &lt;3&gt;</dd>' in shown
+    assert "no NMS, areas of the boxes, as the config says" in shown
+    plain = page.render([make_row("fp32")], [model_card], [replace(kept, warning=False)], [])
+    assert "as the config says" not in plain
+    assert "<td>kept &amp; why</td>" in plain

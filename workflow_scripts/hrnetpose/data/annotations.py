@@ -151,6 +151,11 @@ class Annotations:
             self, keypoints=self.keypoints[:, order], names=np.array(names, str), findings=told
         )
 
+    def with_areas_of_boxes(self) -> Self:
+        """Returns the annotations as xtcocotools takes them with `use_area=False`."""
+        sizes = np.maximum(self.boxes[:, 2:], 0)
+        return replace(self, areas=sizes.prod(axis=1) * MEAN_AREA)
+
 
 _UNNAMED = (
     "the annotations do not name their keypoints: they are taken for the model's, in its order"

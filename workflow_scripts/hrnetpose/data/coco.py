@@ -17,8 +17,8 @@ from hrnetpose.data import findings
 from hrnetpose.data.annotations import MEAN_AREA, Annotations, Image
 from hrnetpose.data.entries import Entry, triples
 from hrnetpose.data.keypoint_names import listed, match_names, spelling
-from hrnetpose.data.values import shown, whole
-from hrnetpose.stage import StageError
+from hrnetpose.data.values import whole
+from hrnetpose.stage import StageError, shown
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 from hrnetpose.artifacts import Finding
 from hrnetpose.data import findings
 from hrnetpose.data.annotations import Annotations, Image, Person, with_persons
-from hrnetpose.data.values import four_numbers, is_number, shown, whole
-from hrnetpose.stage import StageError
+from hrnetpose.data.values import four_numbers, is_number, whole
+from hrnetpose.stage import StageError, shown
 
 
 def read(

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose.data.annotations import Doubles, Image, clip
-from hrnetpose.data.values import four_numbers, is_number, shown, whole
-from hrnetpose.stage import StageError
+from hrnetpose.data.values import four_numbers, is_number, whole
+from hrnetpose.stage import StageError, shown
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hrnetpose.artifacts import Finding
 from hrnetpose.data.annotations import MEAN_AREA, MOST_PERSONS, Annotations, Counts, Image
 from hrnetpose.data.entries import Entry
 from hrnetpose.data.keypoint_names import listed
-from hrnetpose.data.values import shown
+from hrnetpose.stage import shown
 
 
 def finding(

@@ -1,8 +1,8 @@
-"""Values of JSON files that others wrote, and how messages show them."""
+"""Values of JSON files that others wrote."""
 
 from typing import Any
 
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, shown
 
 LARGEST = 10**300
 
@@ -24,12 +24,6 @@ def is_number(value: Any) -> bool:
     if isinstance(value, float):
         return value - value == 0
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
-
-
-def shown(value: object, most: int = 60) -> str:
-    """Returns a value for a message, cut off if it is long."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def four_numbers(box: object) -> tuple[float, ...] | None:

@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
-from hrnetpose.artifacts import Codec, Crop, ModelCard, Tensor
-from hrnetpose.model import graphs, mmpose
+from hrnetpose.artifacts import Crop, ModelCard, Tensor
+from hrnetpose.model import graphs, keys, mmpose, settings
 from hrnetpose.stage import StageError
 
 OPSET = 17
@@ -89,23 +89,16 @@ def card(
     Raises:
         StageError: the config contradicts itself, or the crops planned for the model.
     """
-    preprocessor = config.model.data_preprocessor
+    order, mean, std = settings.normalisation(config)
     decoder = config.model.head.decoder
     width, height = decoder.input_size
-    if crop != mmpose.crop(config):
+    if crop != settings.crop(config):
         raise StageError(
-            f"{config.filename}: the model takes crops {mmpose.crop(config)}, but {crop} is "
+            f"{config.filename}: the model takes crops {settings.crop(config)}, but {crop} is "
             f"planned; correct `models.{name}.crop` in the configuration, or leave it out"
         )
-    codec = Codec(
-        type=decoder.type,
-        sigma=decoder.get("sigma", 2.0),
-        unbiased=decoder.get("unbiased", False),
-        blur_kernel_size=decoder.get("blur_kernel_size", decoder.get("kernel_size", 11)),
-        heatmap_type=decoder.get("heatmap_type", "gaussian"),
-        radius_factor=decoder.get("radius_factor", 0.0546875),
-    )
-    keypoints = mmpose.keypoint_info(config)
+    codec = settings.codec(config)
+    keypoints = settings.keypoint_info(config)
     graph = graphs.read(onnx)
     channels = graphs.output_shape(graph)[1]
     if channels != len(keypoints.names) * codec.channels:
@@ -113,23 +106,32 @@ def card(
             f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
             f"{len(keypoints.names)} keypoints with {codec.channels} each"
         )
+    size = tuple(graphs.output_shape(graph)[:1:-1])
+    if tuple(decoder.heatmap_size) != size:
+        raise StageError(
+            f"{config.filename}: model.head.decoder.heatmap_size is {decoder.heatmap_size!r}, but "
+            f"the model gives heatmaps of {size}; expected the same (width, height)"
+        )
+    backbone, head = (keys.short(config.model[part].type) for part in ("backbone", "head"))
     test_cfg = config.model.get("test_cfg") or {}
     return ModelCard(
         name=name,
         config=config_name,
-        architecture=f"{config.model.backbone.type} + {config.model.head.type}",
+        architecture=f"{backbone} + {head}",
         weights_sha256=files.sha256(weights) if weights else None,
         onnx_sha256=files.sha256(onnx),
         opset=OPSET,
         input=Tensor(name=INPUT, shape=["batch", 3, height, width], dtype="float32"),
         outputs=[Tensor(name=OUTPUT, shape=graphs.output_shape(graph), dtype="float32")],
-        channel_order="RGB" if preprocessor.get("bgr_to_rgb") else "BGR",
-        mean=list(preprocessor.get("mean") or [0.0] * 3),
-        std=list(preprocessor.get("std") or [1.0] * 3),
+        channel_order=order,
+        mean=mean,
+        std=std,
         crop=crop,
         codec=codec,
-        flip_shift=test_cfg.get("shift_heatmap", False),
+        flip_shift=bool(test_cfg.get("shift_heatmap")),
         keypoints=keypoints,
+        evaluation=settings.evaluation(config),
+        notes=settings.notes(config),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=macs(network, height, width),
         versions={p: version(p) for p in ("torch", "mmpose", "mmengine", "onnx")},

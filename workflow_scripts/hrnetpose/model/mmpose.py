@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts import Crop, Keypoints
-from hrnetpose.model import checkpoint, config_file, modules
+from hrnetpose.model import checkpoint, config_file, modules, settings
 from hrnetpose.stage import StageError
 
 # What mmpose and mmpretrain import -> the module that tells whether it is really there.  mmcv-lite
@@ -34,8 +33,8 @@ _NEVER_CALLED = {
     "mat4py": "mat4py",
     "modelindex": "modelindex",
 }
-HEADS = ("HeatmapHead", "ViPNASHead", "CPMHead", "MSPNHead")
-DECODERS = ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap")
+_PKG_RESOURCES = "pkg_resources"
+"""mmengine asks it where the package of `_base_ = "mmpose::..."` lies; setuptools 82 dropped it."""
 
 
 class _Placeholder(type):
@@ -67,6 +66,20 @@ class _PlaceholderModule(types.ModuleType):
         return _Placeholder(name, (), {"__module__": self.__name__})
 
 
+class _Distribution:
+    """The little that mmengine asks pkg_resources of an installed package."""
+
+    def __init__(self, name: str) -> None:
+        self._found = importlib.metadata.distribution(name)
+        self.location = str(self._found.locate_file(""))
+
+    def has_metadata(self, name: str) -> bool:
+        return self._found.read_text(name) is not None
+
+    def get_metadata(self, name: str) -> str:
+        return self._found.read_text(name) or ""
+
+
 class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers for the packages that are named by mmpose, but not installed."""
 
@@ -84,7 +97,9 @@ class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return _PlaceholderModule(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        pass
+        if module.__name__ == _PKG_RESOURCES:
+            vars(module)["get_distribution"] = _Distribution
+            vars(module)["DistributionNotFound"] = importlib.metadata.PackageNotFoundError
 
 
 def _installed(module: str) -> bool:
@@ -102,6 +117,8 @@ def import_mmpose() -> types.ModuleType:
     """
     if not any(isinstance(finder, _PlaceholderFinder) for finder in sys.meta_path):
         missing = [name for name, probe in _NEVER_CALLED.items() if not _installed(probe)]
+        if not _installed(_PKG_RESOURCES):
+            missing.append(_PKG_RESOURCES)
         sys.meta_path.insert(0, _PlaceholderFinder(missing))
         # The backport that mmpretrain asks for has been part of Python since 3.8.
         sys.modules.setdefault("importlib_metadata", importlib.metadata)
@@ -144,6 +161,9 @@ def _import_mmpretrain(config: str) -> None:
 def read_config(config: str) -> Any:
     """Reads an mmpose config, and makes sure that it is a model this project can evaluate.
 
+    A config is a program: reading it runs it.  All forms that mmengine reads are understood; types
+    come out as names, whether the config has names, classes or paths.
+
     Args:
         config: a path, or the name of a config in the mmpose package.
 
@@ -151,7 +171,8 @@ def read_config(config: str) -> Any:
         mmengine's Config.
 
     Raises:
-        StageError: the file cannot be read, or describes a model of another kind.
+        StageError: the file cannot be read, describes a model of another kind, contradicts itself
+            or has a key that is not supported; the text names the file and the key.
     """
     path = config_file.find(config)
     import_mmpose()
@@ -160,37 +181,25 @@ def read_config(config: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parsed = Config.fromfile(str(path))
-    except Exception as error:  # a config is Python code: anything can come out of it
-        raise StageError(f"{path}: cannot be read as an mmpose config: {error}") from error
-    model = parsed.get("model") or {}
-    head = model.get("head") or {}
-    decoder = head.get("decoder") or {}
-    for key, value, supported in (
-        ("model.type", model.get("type"), ("TopdownPoseEstimator",)),
-        ("model.head.type", head.get("type"), HEADS),
-        ("model.head.decoder.type", decoder.get("type"), DECODERS),
-    ):
-        if value not in supported:
-            raise StageError(
-                f"{path}: {key} is {value!r}, which is not supported; "
-                f"supported: top-down heatmap models, that is {', '.join(supported)}"
-            )
+            content = Config.fromfile(str(path)).to_dict()
+    except (Exception, SystemExit) as error:  # a config is Python: anything can come out of it
+        raise StageError(
+            f"{path}: cannot be read as an mmpose config: {settings.said(error)}"
+        ) from error
+    parsed = Config(content, filename=str(path))
+    model = parsed.get("model")
+    if isinstance(model, dict) and parsed.get("data_preprocessor"):
+        model.setdefault("data_preprocessor", parsed.data_preprocessor)
+    try:
+        settings.check(parsed)
+    except StageError:
+        raise
+    except Exception as error:
+        raise StageError(
+            f"{path}: a key of it has a value of another kind than mmpose takes: "
+            f"{settings.said(error)}"
+        ) from error
     return parsed
-
-
-def crop(config: Any) -> Crop:
-    """Returns the crops that the config's own test pipeline makes."""
-    loader = config.get("val_dataloader") or config.get("test_dataloader") or {}
-    pipeline = (loader.get("dataset") or {}).get("pipeline") or config.get("val_pipeline") or []
-    steps = {step["type"]: step for step in pipeline}
-    width, height = config.model.head.decoder.input_size
-    return Crop(
-        height=height,
-        width=width,
-        padding=steps.get("GetBBoxCenterScale", {}).get("padding", 1.25),
-        udp=steps.get("TopdownAffine", {}).get("use_udp", False),
-    )
 
 
 def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
@@ -241,7 +250,9 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
     try:
         return mmpose.registry.MODELS.build(description).eval()
     except Exception as error:
-        raise StageError(f"{source}: mmpose cannot build the model: {error}") from error
+        raise StageError(
+            f"{source}: mmpose cannot build the model: {settings.said(error)}"
+        ) from error
 
 
 def modules_of(config: Any, estimator: Any) -> dict[str, str]:
@@ -264,39 +275,13 @@ def heatmaps(estimator: Any, images: Any) -> Any:
 
     Returns:
         Tensor [N, C, h, w]; of heads with several stages, the heatmaps of the last one, which are
-        those that mmpose evaluates.
+        those that mmpose evaluates; of the keypoints that `output_keypoint_indices` picks.
     """
     output = estimator(images, None, mode="tensor")
-    return output[-1] if isinstance(output, list | tuple) else output
-
-
-def keypoint_info(config: Any) -> Keypoints:
-    """Returns the keypoint set that the config's dataset declares.
-
-    Raises:
-        StageError: the config names no dataset, or one that mmpose does not know.
-    """
-    mmpose = import_mmpose()
-    from mmpose.datasets.datasets.utils import parse_pose_metainfo
-
-    dataset = (config.get("val_dataloader") or config.get("test_dataloader") or {}).get("dataset")
-    dataset = dataset or {"type": config.get("dataset_type")}
-    kind = mmpose.registry.DATASETS.get(str(dataset.get("type")))
-    if hasattr(kind, "_check_subset_and_metainfo"):
-        # DeepFashion's keypoints are those of the upper, the lower or the full body.
-        kind._check_subset_and_metainfo(dataset.get("subset", ""))
-    metainfo = dataset.get("metainfo") or getattr(kind, "METAINFO", None)
-    if not metainfo:
-        raise StageError(
-            f"{config.filename}: val_dataloader.dataset.type is {dataset.get('type')!r}; expected "
-            "a dataset of mmpose, for its keypoint names, flip pairs and sigmas"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        info = parse_pose_metainfo(metainfo)
-    return Keypoints(
-        names=[info["keypoint_id2name"][i] for i in range(info["num_keypoints"])],
-        flip_indices=[int(i) for i in info["flip_indices"]],
-        sigmas=[float(sigma) for sigma in info["sigmas"]],
-        skeleton=[(int(a), int(b)) for a, b in info["skeleton_links"]],
-    )
+    output = output[-1] if isinstance(output, list | tuple) else output
+    indices = estimator.test_cfg.get("output_keypoint_indices")
+    if indices is None:
+        return output
+    width = 3 if getattr(estimator.head.decoder, "heatmap_type", "") == "combined" else 1
+    channels = [index * width + offset for index in indices for offset in range(width)]
+    return output.index_select(1, output.new_tensor(channels).long())

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hrnetpose.artifacts import Evaluation
 from hrnetpose.pose.evaluation import Detections
 from hrnetpose.pose.nms import Indices, nms, soft_nms
 
-KEYPOINT_SCORE_THRESHOLD = 0.2
-OKS_NMS_THRESHOLD = 0.9
+COCO_METRIC = Evaluation()
+"""CocoMetric's defaults."""
+_SUPPRESS = {"oks_nms": nms, "soft_oks_nms": soft_nms}
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,18 @@ class Predictions:
     areas: npt.NDArray[np.float32]
 
 
-def rescored(predictions: Predictions) -> npt.NDArray[np.float32]:
-    """Returns box score x mean score of the keypoints above 0.2 (0 where there is none): [N].
+def rescored(
+    predictions: Predictions, evaluation: Evaluation = COCO_METRIC
+) -> npt.NDArray[np.float32]:
+    """Returns the score of each person: [N].
 
-    In single precision and summed from the first keypoint to the last, as in mmpose: whether two
-    scores are equal decides which person NMS keeps.
+    With `score_mode: bbox` it is the box's; else that times the mean score of the keypoints above
+    the threshold (0 where there is none).  In single precision and summed from the first keypoint
+    to the last, as in mmpose: whether two scores are equal decides which person NMS keeps.
     """
-    confident = predictions.scores > KEYPOINT_SCORE_THRESHOLD
+    if evaluation.score_mode == "bbox":
+        return predictions.box_scores
+    confident = predictions.scores > evaluation.keypoint_score_thr
     total = np.where(confident, predictions.scores, np.float32(0)).cumsum(axis=1)[:, -1]
     count = np.maximum(confident.sum(axis=1), 1).astype(np.float32)
     return predictions.box_scores * (total / count)
@@ -52,21 +59,23 @@ def kept(
     predictions: Predictions,
     scores: npt.NDArray[np.float32],
     sigmas: npt.ArrayLike,
-    soft: bool = False,
+    evaluation: Evaluation = COCO_METRIC,
 ) -> Indices:
-    """Returns the predictions that OKS NMS leaves, by image, then by falling score.
+    """Returns the predictions that NMS leaves, by image, then by falling score.
 
     Args:
         predictions: the predicted persons.
         scores: float32 [N], what `rescored` returned.
         sigmas: the OKS constants [K].
-        soft: lower the scores of overlapping predictions instead of dropping them.
+        evaluation: which NMS; with none all are kept, by image, then by id.
     """
-    suppress = soft_nms if soft else nms
     if not len(scores):
         return np.empty(0, np.intp)
     sigmas = np.asarray(sigmas, np.float64)
     order = np.lexsort((predictions.ids, predictions.image_ids))
+    if evaluation.nms_mode == "none":
+        return order
+    suppress = _SUPPRESS[evaluation.nms_mode]
     images = np.split(order, np.flatnonzero(np.diff(predictions.image_ids[order])) + 1)
     left = [
         suppress(
@@ -74,23 +83,25 @@ def kept(
             scores[rows],
             predictions.areas[rows],
             sigmas,
-            OKS_NMS_THRESHOLD,
+            evaluation.nms_thr,
         )
         for rows in images
     ]
     return np.concatenate([rows[best] for rows, best in zip(images, left, strict=True)])
 
 
-def detections(predictions: Predictions, sigmas: npt.ArrayLike, soft: bool = False) -> Detections:
-    """Returns predictions as the evaluation takes them, after rescoring and OKS NMS per image.
+def detections(
+    predictions: Predictions, sigmas: npt.ArrayLike, evaluation: Evaluation = COCO_METRIC
+) -> Detections:
+    """Returns predictions as the evaluation takes them, after rescoring and NMS per image.
 
     Args:
         predictions: the predicted persons.
         sigmas: the OKS constants [K].
-        soft: use soft OKS NMS.
+        evaluation: how they are scored, and which NMS.
     """
-    scores = rescored(predictions)
-    rows = kept(predictions, scores, sigmas, soft)
+    scores = rescored(predictions, evaluation)
+    rows = kept(predictions, scores, sigmas, evaluation)
     sizes = _sizes(predictions.boxes[rows])
     return Detections(
         image_ids=predictions.image_ids[rows],
@@ -101,10 +112,15 @@ def detections(predictions: Predictions, sigmas: npt.ArrayLike, soft: bool = Fal
     )
 
 
-def to_coco(predictions: Predictions, sigmas: npt.ArrayLike, category: int) -> list[dict[str, Any]]:
-    """Returns predictions in COCO's result format, after rescoring and OKS NMS per image."""
-    scores = rescored(predictions)
-    rows = kept(predictions, scores, sigmas)
+def to_coco(
+    predictions: Predictions,
+    sigmas: npt.ArrayLike,
+    category: int,
+    evaluation: Evaluation = COCO_METRIC,
+) -> list[dict[str, Any]]:
+    """Returns predictions in COCO's result format, after rescoring and NMS per image."""
+    scores = rescored(predictions, evaluation)
+    rows = kept(predictions, scores, sigmas, evaluation)
     triples = np.concatenate([predictions.keypoints, predictions.scores[..., None]], axis=2)[rows]
     triples = triples.reshape(len(rows), triples.shape[1] * 3)
     boxes = predictions.boxes[rows]

@@ -19,6 +19,7 @@ class Stage:
     file: Path
     sha256: str
     note: str
+    warning: bool = False
 
     @property
     def size(self) -> str:
