@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import Audit, Finding
+from hrnetpose.artifacts.audit import Audit
+from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data import coco
 from hrnetpose.data.annotations import Annotations
 from hrnetpose.data.images import ImageStore

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import ENGINE_FILE
+from hrnetpose.artifacts.engine import ENGINE_FILE
 from hrnetpose.data import crops as crop_files
 from hrnetpose.report import table
 from hrnetpose.speed import host

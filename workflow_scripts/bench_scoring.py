@@ -20,17 +20,9 @@ import numpy as np
 
 from audit_dataset import audit
 from hrnetpose import files, stage
-from hrnetpose.artifacts import (
-    ENGINE_CARD,
-    Codec,
-    Crop,
-    EngineCard,
-    ExecutedPrecision,
-    Keypoints,
-    ModelCard,
-    PersonList,
-    Tensor,
-)
+from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import coco
 from hrnetpose.stage import StageError
 

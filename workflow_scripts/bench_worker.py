@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import batches, engines, files, stage
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import ground_truth

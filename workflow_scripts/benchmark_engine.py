@@ -22,12 +22,10 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import batches, engines, files, stage
-from hrnetpose.artifacts import (
-    Device,
+from hrnetpose.artifacts.engine import Device, EngineReference, ExecutedPrecision
+from hrnetpose.artifacts.perf import (
     EndToEnd,
     Energy,
-    EngineReference,
-    ExecutedPrecision,
     Latency,
     LatencyScenario,
     Perf,

@@ -11,13 +11,8 @@ import time
 from pathlib import Path
 
 from hrnetpose import engines, files, stage
-from hrnetpose.artifacts import (
-    ENGINE_CARD,
-    ENGINE_FILE,
-    EngineCard,
-    ExecutedPrecision,
-    ModelCard,
-)
+from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.config import PRECISIONS
 from hrnetpose.engines.base import BuildRequest
 from hrnetpose.engines.folder import EngineFolder

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.artifacts import CalibrationImage, CalibrationSet
+from hrnetpose.artifacts.calibration import CalibrationImage, CalibrationSet
 from hrnetpose.data import overlap
 from hrnetpose.data.annotations import Annotations, ground_truth
 from hrnetpose.data.images import ImageStore

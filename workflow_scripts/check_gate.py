@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import Accuracy, Parity, Perf
+from hrnetpose.artifacts.accuracy import Accuracy
+from hrnetpose.artifacts.parity import Parity
+from hrnetpose.artifacts.perf import Perf
 from hrnetpose.config import Limits
 from hrnetpose.stage import StageError
 

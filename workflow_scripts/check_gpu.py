@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import engines, files, stage
-from hrnetpose.artifacts import CalibrationSet, ModelCard
+from hrnetpose.artifacts.calibration import CalibrationSet
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Crops, count_images
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import Engine

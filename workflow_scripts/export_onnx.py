@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.artifacts import Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.model import export, mmpose, reading
 
 

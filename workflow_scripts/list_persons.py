@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from hrnetpose import stage
-from hrnetpose.artifacts import Finding, PersonList
+from hrnetpose.artifacts.findings import Finding
+from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import detections
 from hrnetpose.data.annotations import Annotations, ground_truth
 from hrnetpose.data.persons import Persons

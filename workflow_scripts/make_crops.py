@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.artifacts import Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.data import cutting
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons

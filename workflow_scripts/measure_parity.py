@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import batches, engines, files, stage
-from hrnetpose.artifacts import Drift, EngineReference, KeypointShift, ModelCard, Parity
+from hrnetpose.artifacts.engine import EngineReference
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
 from hrnetpose.batches import Array
 from hrnetpose.model import graphs
 from hrnetpose.pose import decode, predict

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import engines, files, stage
-from hrnetpose.artifacts import Audit
+from hrnetpose.artifacts.audit import Audit
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.keypoint_names import match_names
 from hrnetpose.pose import predict

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.data import crops as crop_files
 from hrnetpose.model import fp8, graphs
 

@@ -18,7 +18,9 @@ import numpy.typing as npt
 import onnx
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import CalibrationSet, ModelCard, Quantization
+from hrnetpose.artifacts.calibration import CalibrationSet
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.quantization import Quantization
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import Annotations
 from hrnetpose.model import graphs, quantize, sensitivity

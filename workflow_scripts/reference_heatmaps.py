@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.data import crops
 from hrnetpose.model import export, graphs, mmpose
 

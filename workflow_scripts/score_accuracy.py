@@ -16,22 +16,19 @@ from typing import Any, Literal
 import numpy as np
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import (
-    ENGINE_CARD,
+from hrnetpose.artifacts.accuracy import (
     Accuracy,
-    Audit,
     Delta,
-    EngineCard,
-    EngineReference,
-    Evaluation,
-    Finding,
     JointError,
     KeypointView,
-    ModelCard,
-    PersonList,
     Protocol,
     ProtocolResult,
 )
+from hrnetpose.artifacts.audit import Audit
+from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard, EngineReference
+from hrnetpose.artifacts.findings import Finding
+from hrnetpose.artifacts.model import Evaluation, ModelCard
+from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data.annotations import Annotations
 from hrnetpose.pose import bootstrap, evaluation, joints, score
 from hrnetpose.pose.evaluation import Detections, Matches

@@ -24,7 +24,8 @@ import onnx
 import onnxsim
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import ModelCard, Simplification
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 

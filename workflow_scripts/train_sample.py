@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hrnetpose import stage
-from hrnetpose.artifacts import Codec, Crop
+from hrnetpose.artifacts.model import Codec, Crop
 from hrnetpose.data import cutting, sample
 from hrnetpose.files import atomic_path
 from hrnetpose.model import mmpose, settings

@@ -17,19 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import files, stage
-from hrnetpose.artifacts import (
-    ENGINE_CARD,
-    ENGINE_FILE,
-    Accuracy,
-    Audit,
-    EngineCard,
-    ModelCard,
-    Parity,
-    Perf,
-    PersonList,
-    Quantization,
-    Simplification,
-)
+from hrnetpose.artifacts.accuracy import Accuracy
+from hrnetpose.artifacts.audit import Audit
+from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.parity import Parity
+from hrnetpose.artifacts.perf import Perf
+from hrnetpose.artifacts.persons import PersonList
+from hrnetpose.artifacts.quantization import Quantization
+from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.data.annotations import Annotations, Image, ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.report import drawing, page, table

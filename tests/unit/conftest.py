@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts import CalibrationSet, Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.calibration import CalibrationSet
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from support import TINY_CONFIG
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]

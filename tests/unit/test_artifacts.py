@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnetpose.artifacts import Crop, Keypoints, ModelCard
+from hrnetpose.artifacts.model import Crop, Keypoints, ModelCard
 from hrnetpose.stage import StageError
 
 CROPS = st.builds(

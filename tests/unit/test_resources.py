@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hrnetpose import engines, plan
-from hrnetpose.artifacts import FetchedImages
+from hrnetpose.artifacts.fetched import FetchedImages
 from hrnetpose.config import ConfigError
 from hrnetpose.plan import Plan
 

@@ -31,7 +31,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from hrnetpose import engines, plan, stage
-from hrnetpose.artifacts import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.data import sample
 from hrnetpose.model import config_file, graphs

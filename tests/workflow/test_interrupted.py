@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hrnetpose.artifacts import Perf
+from hrnetpose.artifacts.perf import Perf
 from planner import Planner
 from support import Project, environment
 

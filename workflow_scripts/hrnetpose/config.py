@@ -20,7 +20,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
-from hrnetpose.artifacts import Crop, Graph, Precision
+from hrnetpose.artifacts.model import Crop
+from hrnetpose.recipes import Graph, Precision
 from hrnetpose.stage import shown
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)

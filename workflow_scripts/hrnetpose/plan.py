@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose import config, files, paths, resources
-from hrnetpose.artifacts import Graph
 from hrnetpose.config import BackendRules, ConfigError, Model, Variant
 from hrnetpose.model import config_file, reading
+from hrnetpose.recipes import Graph
 from hrnetpose.resources import Resources
 from hrnetpose.stage import StageError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hrnetpose import files, paths
-from hrnetpose.artifacts import FetchedImages
+from hrnetpose.artifacts.fetched import FetchedImages
 from hrnetpose.config import CALIBRATED, COCO_URL, Config, ConfigError, Source
 
 FOLDER = "resources"

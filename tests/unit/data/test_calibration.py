@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts import FetchedImages
+from hrnetpose.artifacts.fetched import FetchedImages
 from hrnetpose.data import calibration, coco
 from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnetpose import files
-from hrnetpose.artifacts import Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.data import coco, crops, cutting
 from hrnetpose.data.annotations import Image, Person, ground_truth
 from hrnetpose.data.images import ImageStore

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnetpose import engines, files
-from hrnetpose.artifacts import EngineCard, ModelCard
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import base, cuda, onnxruntime, plugin, slots
 from hrnetpose.engines.base import Engine
 from hrnetpose.model import graphs, mmpose

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hrnetpose import engines
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda
 from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
 from hrnetpose.engines.slots import run_in_order

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hrnetpose import engines
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda, onnxruntime, plugin, pytorch
 from hrnetpose.engines.pytorch import GpuSlot, PyTorchOptions
 from hrnetpose.model import graphs

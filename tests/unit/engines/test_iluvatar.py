@@ -16,7 +16,8 @@ import onnxruntime
 import pytest
 
 from hrnetpose import engines
-from hrnetpose.artifacts import EngineCard, ModelCard
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import ixrt
 from hrnetpose.engines.base import Options
 from hrnetpose.model import graphs

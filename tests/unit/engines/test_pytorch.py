@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrnetpose import engines
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 

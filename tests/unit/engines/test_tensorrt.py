@@ -23,7 +23,9 @@ import torch
 
 import stand_in_cuda
 from hrnetpose import engines, files
-from hrnetpose.artifacts import CalibrationSet, Device, EngineCard, ModelCard
+from hrnetpose.artifacts.calibration import CalibrationSet
+from hrnetpose.artifacts.engine import Device, EngineCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda, tensorrt
 from hrnetpose.engines import tensorrt_rtx as rtx
 from hrnetpose.engines.cuda_slots import PycudaSlot

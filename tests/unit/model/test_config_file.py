@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hrnetpose.artifacts import Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.model import config_file
 from hrnetpose.stage import StageError
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hrnetpose import files
-from hrnetpose.artifacts import Crop, ModelCard
+from hrnetpose.artifacts.model import Crop, ModelCard
 from hrnetpose.model import export, graphs, mmpose
 from hrnetpose.stage import StageError
 

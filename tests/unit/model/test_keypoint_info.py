@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.model import mmpose, settings
 from hrnetpose.pose import predict
 from hrnetpose.stage import StageError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hrnetpose.artifacts import Evaluation
+from hrnetpose.artifacts.model import Evaluation
 from hrnetpose.model import keys, mmpose, settings
 from hrnetpose.stage import StageError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.model import graphs, quantize, sensitivity
 from hrnetpose.model.quantize import Ranges
 from hrnetpose.stage import StageError

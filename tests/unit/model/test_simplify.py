@@ -13,7 +13,8 @@ import pytest
 
 import write_report
 from hrnetpose import files
-from hrnetpose.artifacts import ModelCard, Simplification
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG

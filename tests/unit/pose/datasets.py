@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hrnetpose.artifacts import Metrics
+from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.data import coco
 from hrnetpose.data.annotations import Annotations
 from hrnetpose.pose import evaluation, score

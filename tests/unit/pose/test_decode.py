@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hrnetpose.artifacts import Codec
+from hrnetpose.artifacts.model import Codec
 from hrnetpose.model.mmpose import import_mmpose
 from hrnetpose.pose import dark, decode
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnetpose.artifacts import Metrics
+from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.pose import evaluation, oks, score
 from unit.pose.datasets import FIGURES, SIGMAS, drawn, evaluate, judged, stats, truths_of
 

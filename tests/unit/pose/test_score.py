@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts import Evaluation
+from hrnetpose.artifacts.model import Evaluation
 from hrnetpose.model.mmpose import import_mmpose
 from hrnetpose.pose import evaluation, score
 from hrnetpose.pose.score import Predictions

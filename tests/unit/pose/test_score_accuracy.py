@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import score_accuracy
-from hrnetpose.artifacts import Evaluation, ModelCard
+from hrnetpose.artifacts.model import Evaluation, ModelCard
 
 
 def label(model: ModelCard, *flags: str) -> str:

@@ -4,27 +4,19 @@ from collections.abc import Callable
 
 import pytest
 
-from hrnetpose.artifacts import (
-    Accuracy,
-    Delta,
-    Device,
-    Drift,
+from hrnetpose.artifacts.accuracy import Accuracy, Delta, Protocol, ProtocolResult
+from hrnetpose.artifacts.engine import Device, EngineCard, EngineReference, ExecutedPrecision
+from hrnetpose.artifacts.metrics import Metrics
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
+from hrnetpose.artifacts.perf import (
     EndToEnd,
     Energy,
-    EngineCard,
-    EngineReference,
-    ExecutedPrecision,
     Host,
-    KeypointShift,
     Latency,
     LatencyScenario,
-    Metrics,
-    ModelCard,
-    Parity,
     Perf,
     PrecisionPair,
-    Protocol,
-    ProtocolResult,
     Roofline,
     SweepPoint,
     Throughput,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hrnetpose.artifacts import Keypoints, ModelCard
+from hrnetpose.artifacts.model import Keypoints, ModelCard
 from hrnetpose.report import drawing
 
 Image = npt.NDArray[np.uint8]

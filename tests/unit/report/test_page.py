@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts import Evaluation, ModelCard
+from hrnetpose.artifacts.model import Evaluation, ModelCard
 from hrnetpose.report import drawing, page, table
 from hrnetpose.report.page import Picture, Stage
 from hrnetpose.report.table import Row

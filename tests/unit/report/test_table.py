@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hrnetpose.artifacts import Delta
+from hrnetpose.artifacts.accuracy import Delta
 from hrnetpose.report import table
 from hrnetpose.report.table import Row
 

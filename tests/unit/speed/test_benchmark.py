@@ -14,7 +14,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from hrnetpose import files
-from hrnetpose.artifacts import EngineCard, Perf
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.perf import Perf
 from hrnetpose.data.annotations import Image, Person
 from hrnetpose.data.persons import Persons
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hrnetpose.artifacts import Device, ModelCard
+from hrnetpose.artifacts.engine import Device
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.speed import limit
 from hrnetpose.speed.limit import Peaks
 

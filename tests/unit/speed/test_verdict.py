@@ -4,15 +4,8 @@ from typing import Any
 
 import pytest
 
-from hrnetpose.artifacts import (
-    EngineCard,
-    ExecutedPrecision,
-    Host,
-    Perf,
-    PrecisionPair,
-    Roofline,
-    Throughput,
-)
+from hrnetpose.artifacts.engine import EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.perf import Host, Perf, PrecisionPair, Roofline, Throughput
 from hrnetpose.speed import verdict
 
 

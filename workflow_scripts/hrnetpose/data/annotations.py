@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hrnetpose import files
-from hrnetpose.artifacts import Finding
+from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data.keypoint_names import match_names
 from hrnetpose.stage import StageError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose import files
-from hrnetpose.artifacts import FetchedImage, FetchedImages
+from hrnetpose.artifacts.fetched import FetchedImage, FetchedImages
 from hrnetpose.data import coco, fetch
 from hrnetpose.data.annotations import Image, ground_truth
 from hrnetpose.data.images import ImageStore

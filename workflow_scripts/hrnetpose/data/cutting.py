@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hrnetpose.artifacts import Finding
+from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data import findings
 from hrnetpose.data.annotations import Annotations, Image, Person, with_persons
 from hrnetpose.data.values import four_numbers, is_number, whole

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from hrnetpose.artifacts import Finding
+from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data.annotations import MEAN_AREA, MOST_PERSONS, Annotations, Counts, Image
 from hrnetpose.data.entries import Entry
 from hrnetpose.data.keypoint_names import listed

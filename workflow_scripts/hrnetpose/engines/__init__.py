@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts import ENGINE_CARD, EngineCard
+from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
 from hrnetpose.config import BackendRules
 from hrnetpose.engines.folder import EngineFolder, rebuild_command
 from hrnetpose.engines.plugin import Backend

@@ -11,9 +11,11 @@ from typing import Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from hrnetpose import batches
-from hrnetpose.artifacts import EngineCard, ExecutedPrecision, ModelCard, Precision
+from hrnetpose.artifacts.engine import EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines.slots import Phases, Slot, run_in_order
+from hrnetpose.recipes import Precision
 
 
 class Options(BaseModel):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hrnetpose.artifacts import Device
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.stage import StageError
 
 LIBRARY = "libcuda.so.1"

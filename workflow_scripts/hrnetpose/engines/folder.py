@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Generic
 
 from hrnetpose import files
-from hrnetpose.artifacts import ENGINE_CARD, ENGINE_FILE, EngineCard
+from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard
 from hrnetpose.engines.base import Engine, OpenRequest, OptionsT, StreamOptions
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.stage import StageError

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts import Device, ExecutedPrecision, ModelCard
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
 from hrnetpose.engines.plugin import Backend, package_version

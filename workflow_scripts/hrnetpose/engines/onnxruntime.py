@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts import Device, ExecutedPrecision, Precision
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import Slot
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 _INT8 = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts import Device, ExecutedPrecision, ModelCard, Precision
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines.base import BuildRequest, Engine, StreamOptions, summarize_layers
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import Slot
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 # What int8 leaves in floating point runs in bf16: next to int8 its error does not show.

@@ -14,8 +14,9 @@ from typing import Any, Generic
 
 from pydantic import ValidationError
 
-from hrnetpose.artifacts import Device, Graph, Precision
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.engines.base import BuildRequest, Engine, OpenRequest, OptionsT, StreamOptions
+from hrnetpose.recipes import Graph, Precision
 from hrnetpose.stage import StageError
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hrnetpose import files
-from hrnetpose.artifacts import Device, ExecutedPrecision
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines import cuda
 from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers

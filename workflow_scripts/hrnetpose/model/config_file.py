@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts import Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.model.reading import is_own
 from hrnetpose.model.static import UNKNOWN, Reader, package_folder, parse
 from hrnetpose.stage import StageError, name

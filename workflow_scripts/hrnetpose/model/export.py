@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
-from hrnetpose.artifacts import Crop, ModelCard, Tensor
+from hrnetpose.artifacts.model import Crop, ModelCard, Tensor
 from hrnetpose.model import graphs, keys, mmpose, settings
 from hrnetpose.stage import StageError
 

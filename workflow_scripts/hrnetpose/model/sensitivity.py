@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from hrnetpose.artifacts import ModelCard, SensitiveLayer, Sensitivity, Trial
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.quantization import SensitiveLayer, Sensitivity, Trial
 from hrnetpose.model import graphs, quantize
 from hrnetpose.model.quantize import BATCH, Crops, Ranges
 from hrnetpose.stage import StageError

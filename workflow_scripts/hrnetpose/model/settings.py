@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from hrnetpose.artifacts import Codec, Crop, Evaluation, Keypoints
+from hrnetpose.artifacts.model import Codec, Crop, Evaluation, Keypoints
 from hrnetpose.model import keys
 from hrnetpose.stage import StageError
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import Codec
+from hrnetpose.artifacts.model import Codec
 from hrnetpose.pose import dark
 
 Floats = npt.NDArray[np.float32]

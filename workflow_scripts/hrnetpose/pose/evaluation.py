@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import Metrics
+from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.data.annotations import MOST_PERSONS, Annotations
 from hrnetpose.pose import oks
 from hrnetpose.pose.oks import Doubles

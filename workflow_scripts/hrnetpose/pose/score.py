@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import Evaluation
+from hrnetpose.artifacts.model import Evaluation
 from hrnetpose.pose.evaluation import Detections
 from hrnetpose.pose.nms import Indices, nms, soft_nms
 

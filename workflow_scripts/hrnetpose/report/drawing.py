@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose.artifacts import Keypoints
+from hrnetpose.artifacts.model import Keypoints
 
 Image = npt.NDArray[np.uint8]
 SHIFT = 4

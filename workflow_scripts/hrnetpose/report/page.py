@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from hrnetpose.artifacts import ModelCard
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.report import table
 from hrnetpose.report.table import Row
 

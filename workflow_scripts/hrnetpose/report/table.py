@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
-from hrnetpose.artifacts import Accuracy, Delta, EngineCard, Parity, Perf
+from hrnetpose.artifacts.accuracy import Accuracy, Delta
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.parity import Parity
+from hrnetpose.artifacts.perf import Perf
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -4,7 +4,8 @@ import os
 import platform
 from pathlib import Path
 
-from hrnetpose.artifacts import Device, Host
+from hrnetpose.artifacts.engine import Device
+from hrnetpose.artifacts.perf import Host
 from hrnetpose.speed import nvml
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hrnetpose.artifacts import Device, ModelCard, Roofline
+from hrnetpose.artifacts.engine import Device
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.perf import Roofline
 
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 _FASTEST_FIRST = ("int8", "fp8", "fp16", "bf16", "fp32")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from hrnetpose.artifacts import Device
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.speed import energy, host, nvml
 
 PROC, SYS = Path("/proc"), Path("/sys")

@@ -1,6 +1,7 @@
 """Whether a lower precision is worth it."""
 
-from hrnetpose.artifacts import EngineCard, Perf
+from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.perf import Perf
 from hrnetpose.speed import host
 
 WORTH = 1.1

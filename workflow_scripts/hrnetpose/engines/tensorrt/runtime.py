@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts import ExecutedPrecision
+from hrnetpose.artifacts.engine import ExecutedPrecision
 from hrnetpose.engines.base import Engine, OpenRequest, summarize_layers
 from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
 from hrnetpose.engines.folder import rebuild_command

@@ -1,0 +1,78 @@
+"""`{variant}_accuracy.json`: written by score_accuracy."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from hrnetpose.artifacts.base import Artifact, Part
+from hrnetpose.artifacts.engine import EngineReference
+from hrnetpose.artifacts.findings import Finding
+from hrnetpose.artifacts.metrics import Metrics
+
+
+class Protocol(Part):
+    """What an AP was measured under; two figures compare only under the same label."""
+
+    boxes: Literal["gt", "det"]
+    flip: bool
+    decode: str
+    subset: str
+    label: str
+
+    @property
+    def short(self) -> str:
+        """Boxes and flip test alone, as `published` gives them: `gt`, `det+flip`, ..."""
+        return f"{self.boxes}{'+flip' if self.flip else ''}"
+
+
+class Delta(Part):
+    """Change of AP against the reference variant, under the same protocol."""
+
+    reference: str
+    AP: float
+    ci95: tuple[float, float]
+    verdict: Literal["better", "worse", "not distinguishable"]
+    resamples: int
+
+
+class JointError(Part):
+    """Distance from the true position, over the persons on whom the joint is labelled."""
+
+    mean_px: float | None
+    median_px: float | None
+    mean_share: float | None = Field(description="of the longer side of the annotated box")
+    labelled: int
+
+
+class KeypointView(Part):
+    """What AP does not show; with ground-truth boxes only, where each prediction has its truth."""
+
+    mean_oks: float
+    pck: dict[str, float] = Field(description="share of joints within 0.05, 0.1, 0.2 of the box")
+    by_joint: dict[str, JointError]
+    ap_by_visible_keypoints: dict[str, float | None]
+
+
+class ProtocolResult(Part):
+    """The accuracy under one protocol."""
+
+    metrics: Metrics
+    protocol: Protocol
+    delta: Delta | None
+    instances: int
+    images: int
+    keypoints: KeypointView | None
+
+
+class Accuracy(Artifact):
+    """`results/{variant}_accuracy.json`: the headline protocol at the top, all in `protocols`."""
+
+    metrics: Metrics
+    protocol: Protocol
+    delta: Delta | None
+    instances: int
+    images: int
+    keypoints: KeypointView | None
+    engine: EngineReference
+    protocols: list[ProtocolResult]
+    findings: list[Finding] = Field([], description="what was found in the dataset")

@@ -1,0 +1,186 @@
+"""`model.json`, the model card: written by the export."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from hrnetpose.artifacts.base import Artifact, Part, Sha256
+from hrnetpose.stage import StageError
+
+
+class Crop(Part):
+    """How a person is cut out for a model: mmpose's GetBBoxCenterScale and TopdownAffine.
+
+    Its name, for example `256x192` or `256x192-udp`, is the folder of the crops made with it.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    padding: float = Field(1.25, gt=0)
+    udp: bool = False
+
+    _NAME: ClassVar[re.Pattern[str]] = re.compile(
+        r"([0-9]+)x([0-9]+)(?:-pad([0-9]+(?:\.[0-9]+)?))?(-udp)?"
+    )
+
+    def __str__(self) -> str:
+        padding = "" if self.padding == 1.25 else f"-pad{Decimal(str(self.padding)):f}"
+        return f"{self.height}x{self.width}{padding}{'-udp' if self.udp else ''}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Reads a name back.
+
+        Raises:
+            ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
+        """
+        refusal = f"{name!r} is not HEIGHTxWIDTH, with -padFACTOR or -udp behind it"
+        match = cls._NAME.fullmatch(name)
+        if not match:
+            raise ValueError(refusal)
+        height, width, padding, udp = match.groups()
+        try:
+            return cls(
+                height=int(height), width=int(width), padding=float(padding or 1.25), udp=bool(udp)
+            )
+        except ValidationError as error:  # zero, for example
+            raise ValueError(refusal) from error
+
+
+class Keypoints(Part):
+    """The keypoint set: names, mirror partners, links drawn and OKS constants.
+
+    Some sets of mmpose, such as 300W's, have no OKS constants: nobody takes an AP of them.
+    """
+
+    names: list[str] = Field(min_length=1)
+    flip_indices: list[int]
+    sigmas: list[Annotated[float, Field(gt=0)]]
+    skeleton: list[tuple[int, int]]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        numbers = set(range(len(self.names)))
+        if set(self.flip_indices) != numbers or len(self.flip_indices) != len(numbers):
+            raise ValueError("flip_indices is not a permutation of the keypoints")
+        if self.sigmas and len(self.sigmas) != len(numbers):
+            raise ValueError("sigmas are not as many as names")
+        if not {point for link in self.skeleton for point in link} <= numbers:
+            raise ValueError("skeleton links keypoints that there are not")
+        return self
+
+    def oks_sigmas(self) -> list[float]:
+        """Returns the OKS constants.
+
+        Raises:
+            StageError: the set has none.
+        """
+        if not self.sigmas:
+            raise StageError(
+                f"a keypoint set of {len(self.names)} ({', '.join(self.names[:3])}, ...) has no "
+                "OKS constants, so AP is not defined; give `sigmas` in the metainfo of the mmpose "
+                "config, or set `weights: null` to measure speed only"
+            )
+        return self.sigmas
+
+
+class Codec(Part):
+    """What is needed to turn heatmaps into coordinates; names and meaning as in mmpose."""
+
+    type: Literal["MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap"]
+    sigma: float
+    unbiased: bool = False
+    blur_kernel_size: int = 11
+    heatmap_type: Literal["gaussian", "combined"] = "gaussian"
+    radius_factor: float = 0.0546875
+
+    @property
+    def label(self) -> str:
+        """The decoder's name in a protocol."""
+        if self.type == "MegviiHeatmap":
+            return "megvii"
+        if self.type == "UDPHeatmap":
+            return "udp" if self.heatmap_type == "gaussian" else "udp combined"
+        return "dark" if self.unbiased else "plain"
+
+    @property
+    def flip_mode(self) -> Literal["heatmap", "udp_combined"]:
+        """How mmpose mirrors such heatmaps."""
+        return "udp_combined" if self.heatmap_type == "combined" else "heatmap"
+
+    @property
+    def channels(self) -> int:
+        """Heatmaps for each keypoint: UDP's combined form has two of offsets beside it."""
+        return 3 if self.heatmap_type == "combined" else 1
+
+
+class Evaluation(Part):
+    """How the model's config has predictions scored: keys and defaults of mmpose's CocoMetric."""
+
+    score_mode: Literal["bbox", "bbox_keypoint"] = "bbox_keypoint"
+    keypoint_score_thr: float = 0.2
+    nms_mode: Literal["oks_nms", "soft_oks_nms", "none"] = "oks_nms"
+    nms_thr: float = 0.9
+    use_area: bool = True
+
+    @property
+    def label(self) -> str:
+        """What departs from CocoMetric's defaults, as a protocol names it; else empty."""
+        modes = {"oks_nms": "", "soft_oks_nms": "soft NMS", "none": "no NMS"}
+        rescored = self.score_mode == "bbox_keypoint"
+        parts = [
+            "" if rescored else "scores of the boxes",
+            f"keypoints above {self.keypoint_score_thr:g}"
+            if rescored and self.keypoint_score_thr != 0.2
+            else "",
+            modes[self.nms_mode],
+            f"NMS at {self.nms_thr:g}" if self.nms_mode != "none" and self.nms_thr != 0.9 else "",
+            "" if self.use_area else "areas of the boxes",
+        ]
+        return ", ".join(filter(None, parts))
+
+
+class Tensor(Part):
+    """A tensor of the ONNX graph; a string is a dynamic dimension."""
+
+    name: str
+    shape: list[int | str]
+    dtype: str
+
+
+class ModelCard(Artifact):
+    """`model.json`: all that later stages need to know of a model, so none imports mmpose."""
+
+    name: str
+    config: str
+    architecture: str
+    weights_sha256: Sha256 | None
+    onnx_sha256: Sha256
+    opset: int
+    input: Tensor
+    outputs: list[Tensor] = Field(min_length=1)
+    channel_order: Literal["RGB", "BGR"]
+    mean: list[float] = Field(min_length=3, max_length=3)
+    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=3, max_length=3)
+    crop: Crop
+    codec: Codec
+    flip_shift: bool = Field(description="the flipped heatmaps are moved by a pixel (mmpose)")
+    keypoints: Keypoints
+    evaluation: Evaluation = Evaluation()
+    notes: list[str] = Field([], description="of the config: what has no effect here")
+    parameters: int
+    macs: int
+    versions: dict[str, str]
+    files: dict[str, Sha256] = Field(
+        {}, description="the user's own files that the config read or imported"
+    )
+    changes: str | None = Field(
+        None, description="which changes of such files this export was made after (plan.py)"
+    )
+
+    @property
+    def trained(self) -> bool:
+        """False for seeded initial weights: such a model has a speed but no accuracy."""
+        return self.weights_sha256 is not None

@@ -1,0 +1,191 @@
+"""`{variant}_perf.json`: written by benchmark_engine."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from hrnetpose.artifacts.base import Artifact, Part
+from hrnetpose.artifacts.engine import Device, EngineReference
+from hrnetpose.recipes import Precision
+
+
+class Latency(Part):
+    """Statistics in milliseconds; percentiles by linear interpolation."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    p99_9: float
+    iqr: float = Field(description="inter-quartile range, p75 - p25")
+    min: float
+    max: float
+
+
+class LatencyScenario(Part):
+    """One request at a time, from pixels to heatmaps on the host; its figures are `latency_ms`."""
+
+    batch: int
+    streams: int | None
+    samples: int
+    duration_s: float
+    spread: float = Field(description="(largest - smallest) / middle of the windows' medians")
+
+
+class SweepPoint(Part):
+    """Throughput at one batch size and number of streams, measured shortly."""
+
+    batch: int
+    streams: int | None = Field(description="None: the backend has no streams")
+    fps: float
+    samples: int
+    duration_s: float
+    load_seconds: float
+
+
+class Throughput(Part):
+    """The best point of the sweep, measured at full length: several requests in flight."""
+
+    fps: float
+    batch: int
+    streams: int | None
+    requests: int = Field(description="batches in flight")
+    samples: int = Field(description="batches")
+    images: int = Field(description="heatmaps that came back, counted")
+    duration_s: float
+    spread: float = Field(description="(largest - smallest) / middle of the windows' rates")
+    sweep: list[SweepPoint]
+
+
+class WarmUp(Part):
+    """What ran before anything was measured."""
+
+    seconds: float
+    stable: bool = Field(description="the last windows agreed; otherwise the time was up")
+
+
+class EndToEnd(Part):
+    """From images on disk to keypoints, one inference for each person, with ground-truth boxes."""
+
+    persons_per_s: float = Field(
+        description="at the batch and streams of the throughput, all parts at the same time"
+    )
+    persons: int
+    images: int
+    ms_per_person: dict[str, float] = Field(
+        description="at the batch of the latency, one part after the other: decode, crop, copy_in, "
+        "inference, copy_out, keypoints, other; they add up to the total"
+    )
+    total_ms_per_person: float
+
+
+class Roofline(Part):
+    """What the machine could do at most, from what was measured in the same run."""
+
+    flops_per_image: float
+    bytes_per_image: float = Field(description="that must cross memory at least")
+    precision: str = Field(description="of the matrix product that was measured")
+    peak_flops: float | None
+    bandwidth_bytes_s: float | None
+    measured_with: str
+    bound: Literal["compute", "memory"] | None
+    limit_fps: float | None
+    fraction: float | None
+
+
+class Validity(Part):
+    """Whether the figures can be believed, as MLPerf's LoadGen says it."""
+
+    verdict: Literal["VALID", "INVALID"]
+    reasons: list[str]
+
+
+class Energy(Part):
+    """Energy of the whole device while throughput was measured."""
+
+    joules_per_image: float | None
+    source: str = Field(description="RAPL or NVML, or why it is not available")
+
+
+class PrecisionPair(Part):
+    """What was asked for and what the backend ran."""
+
+    requested: Precision
+    executed: str
+
+
+class Host(Part):
+    """The machine that a figure was measured on."""
+
+    cpu: str
+    features: list[str]
+    cores: int
+    cache_bytes: int | None = Field(description="the last-level cache")
+    clock_mhz: float | None
+    virtual: bool = Field(description="a virtual machine")
+    gpu: str | None
+    memory_bytes: int
+    os: str
+    python: str
+    load_average: float
+
+
+class Perf(Artifact):
+    """`results/{variant}_perf.json`; the raw samples are in the file that `raw` names.
+
+    `samples`, `duration_s` and `batch` are those of the throughput:
+    fps = batch x samples / duration_s.  `device_ms` is a batch on the device alone, without copies,
+    where the backend can tell.
+    """
+
+    throughput: Throughput
+    latency_ms: Latency
+    latency: LatencyScenario
+    device_ms: Latency | None
+    end_to_end: EndToEnd | None
+    samples: int
+    duration_s: float
+    batch: int
+    threads: int
+    build_seconds: float
+    load_seconds: float
+    first_inference_ms: float
+    warm_up: WarmUp
+    precision: PrecisionPair
+    roofline: Roofline
+    validity: Validity
+    energy: Energy
+    device: Device
+    engine: EngineReference
+    host: Host
+    versions: dict[str, str]
+    raw: str
+
+    @property
+    def invalid(self) -> list[str]:
+        """Why the figures cannot be believed: as found when they were measured, and read again."""
+        return list(dict.fromkeys([*self.validity.reasons, *self.contradictions()]))
+
+    def contradictions(self) -> list[str]:
+        """Returns what does not add up within the figures themselves."""
+        found = []
+        declared = self.batch * self.samples
+        if self.throughput.images != declared:
+            found.append(
+                f"batch arithmetic: {self.samples} batches of {self.batch} are {declared} images, "
+                f"but {self.throughput.images} came back"
+            )
+        rate = self.throughput.images / self.duration_s
+        if abs(rate / self.throughput.fps - 1) > 0.01:
+            found.append(
+                f"batch arithmetic: {self.throughput.images} images in {self.duration_s:.2f} s are "
+                f"{rate:.1f} images/s, not {self.throughput.fps:.1f}"
+            )
+        limit = self.roofline.limit_fps
+        if limit is not None and self.throughput.fps > limit:
+            found.append(
+                f"above the limit: {self.throughput.fps:.1f} images/s, but the machine can do "
+                f"{limit:.1f} at most"
+            )
+        return found
