@@ -5,7 +5,7 @@ Takes: build/models/{model}/.  Makes: build/engines/{variant}/.
 
 
 rule build_engine:
-    """Builds an engine and its sidecar."""
+    """Builds an engine and its card."""
     input:
         code=engine_code("build_engine"),
         graph=engine_graph,

@@ -186,8 +186,9 @@ class ExecutionContext:
         def work() -> None:
             size = int(np.prod(shape))
             crops = device.memory[addresses["crops"]][:size].reshape(shape)
-            heatmaps = self._engine.compute(crops.copy()).reshape(-1).view(np.uint8)
-            device.memory[addresses["heatmaps"]][: heatmaps.size] = heatmaps
+            for name, values in self._engine.compute(crops.copy()).items():
+                content = values.reshape(-1).view(np.uint8)
+                device.memory[addresses[name]][: content.size] = content
 
         device.streams[stream_handle].work.append(work)
         return True
@@ -206,22 +207,24 @@ class EngineInspector:
 
 
 class CudaEngine:
-    """An engine with two tensors."""
+    """An engine of one input, `crops`, and outputs that a function computes."""
 
     def __init__(
         self,
         device: Device,
-        compute: Callable[[np.ndarray], np.ndarray],
+        outputs: list[str],
+        compute: Callable[[np.ndarray], dict[str, np.ndarray]],
         profile: list[tuple[int, ...]],
         layers: dict[str, Any],
         modes: Any,
     ) -> None:
         self.device, self.compute, self.broken = device, compute, False
-        self.num_io_tensors = 2
+        self._names = [*outputs, "crops"]
+        self.num_io_tensors = len(self._names)
         self._profile, self._layers, self._modes = profile, layers, modes
 
     def get_tensor_name(self, number: int) -> str:
-        return ("heatmaps", "crops")[number]
+        return self._names[number]
 
     def get_tensor_mode(self, name: str) -> Any:
         return self._modes.INPUT if name == "crops" else self._modes.OUTPUT

@@ -17,11 +17,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hrnetpose import engines, files, stage
-from hrnetpose.artifacts.engine import EngineCard, EngineReference, ExecutedPrecision
+from hrnetpose import batches, engines, files, stage
+from hrnetpose.artifacts.engine import Device, EngineReference, ExecutedPrecision
 from hrnetpose.artifacts.perf import (
     EndToEnd,
     Energy,
@@ -35,12 +36,14 @@ from hrnetpose.artifacts.perf import (
     Validity,
     WarmUp,
 )
+from hrnetpose.batches import Crops
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data import cutting
 from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
-from hrnetpose.engines.base import Crops, Engine
+from hrnetpose.engines.base import Engine
+from hrnetpose.engines.folder import EngineFolder
 from hrnetpose.pose import predict
 from hrnetpose.speed import host, limit, timing, validity
 from hrnetpose.speed.monitor import Monitor
@@ -57,8 +60,8 @@ class Benchmark:
     """What is measured, and how.
 
     Attributes:
-        folder: the engine's.
-        card: the engine's.
+        built: the engine.
+        device: what it runs on here.
         crops: uint8 [N, H, W, 3].
         threads: CPU threads.
         limits: how long latency and throughput are measured.
@@ -66,22 +69,21 @@ class Benchmark:
         store: where they are.
     """
 
-    folder: Path
-    card: EngineCard
+    built: EngineFolder[Any]
+    device: Device
     crops: Crops
     threads: int
     limits: timing.Limits
     images: list[Image]
     store: ImageStore | None
 
-    def open(self, batch: int, streams: int | None) -> Engine:
+    def open(self, batch: int, streams: int | None) -> Engine[Any]:
         """Prepares the engine at a batch size and a number of streams."""
-        return engines.open_engine_at(self.folder, self.card, self.threads, batch, streams)
+        return self.built.open(self.threads, batch, streams)
 
     def batches(self, size: int) -> list[Crops]:
-        """Returns full batches of crops, repeated where there are too few."""
-        rows = np.arange(size * BATCHES) % len(self.crops)
-        return [np.ascontiguousarray(self.crops[part]) for part in rows.reshape(BATCHES, size)]
+        """Returns full batches of crops."""
+        return batches.fill(self.crops, size, BATCHES)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    card = engines.read_card(args.engine)
+    built = engines.read(args.engine)
+    card = built.card
     crops = crop_files.read(args.crops)
     if not len(crops):
         raise StageError(f"{args.crops}: holds no crops; a benchmark needs at least one")
@@ -142,15 +145,15 @@ def main(args: argparse.Namespace) -> None:
     if args.persons and args.images:
         images = Persons.read(args.persons).first(PERSONS)
     benchmark = Benchmark(
-        folder=args.engine,
-        card=card,
+        built=built,
+        device=built.backend.device(built.options),
         crops=np.asarray(crops),
         threads=min(args.threads, host.cores()),
         limits=timing.Limits(args.min_seconds, args.min_samples),
         images=images,
         store=ImageStore(args.images) if images else None,
     )
-    machine = host.describe(card.device)
+    machine = host.describe(benchmark.device)
     alone = latency(benchmark)
     points = sweep(benchmark, args.batches, args.streams)
     best = throughput(benchmark, points, machine.cache_bytes)
@@ -181,7 +184,7 @@ def main(args: argparse.Namespace) -> None:
         roofline=best.roofline,
         validity=Validity(verdict="VALID", reasons=[]),
         energy=best.energy,
-        device=card.device,
+        device=benchmark.device,
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
         host=machine,
         versions=card.versions,
@@ -206,8 +209,8 @@ def main(args: argparse.Namespace) -> None:
 
 def latency(benchmark: Benchmark) -> LatencyResult:
     """Measures one request at a time, at batch 1 where the engine can."""
-    backend = engines.backend(benchmark.card.backend)
-    batch = 1 if backend.any_batch else benchmark.card.batch
+    card, backend = benchmark.built.card, benchmark.built.backend
+    batch = 1 if backend.any_batch else card.batch
     streams = 1 if backend.has_streams else None
     inputs = benchmark.batches(batch)
     limits = benchmark.limits
@@ -217,7 +220,7 @@ def latency(benchmark: Benchmark) -> LatencyResult:
         first, warm_up = timing.warm_up(
             engine.infer, inputs, limits.min_seconds / 10, limits.min_seconds / 2
         )
-        with Monitor(benchmark.card.device) as watched:
+        with Monitor(benchmark.device) as watched:
             samples = timing.latency(engine.infer, inputs, limits)
         on_device = engine.device_times(inputs[0], limits.min_samples)
         parts = part_by_part(benchmark, engine, limits.min_seconds / 4)
@@ -239,14 +242,13 @@ def latency(benchmark: Benchmark) -> LatencyResult:
     return LatencyResult(scenario, samples, on_device or [], loaded, first, warm_up, parts, reasons)
 
 
-def sweep(benchmark: Benchmark, batches: list[int], streams: list[int]) -> list[SweepPoint]:
+def sweep(benchmark: Benchmark, tried: list[int], streams: list[int]) -> list[SweepPoint]:
     """Measures throughput shortly at every batch size and number of streams that there is."""
-    backend = engines.backend(benchmark.card.backend)
-    own = benchmark.card.batch
-    sizes = sorted({own, *batches}) if backend.any_batch else [own]
+    backend, own = benchmark.built.backend, benchmark.built.card.batch
+    sizes = sorted({own, *tried}) if backend.any_batch else [own]
     counts: list[int | None] = [None]
     if backend.has_streams:
-        chosen = benchmark.card.options.get("streams")
+        chosen = benchmark.built.streams
         counts = [*([chosen] if chosen else sorted({1, benchmark.threads, *streams}))]
     limits = timing.Limits(benchmark.limits.min_seconds / 10, 3)
     points = []
@@ -275,22 +277,22 @@ def throughput(
     benchmark: Benchmark, points: list[SweepPoint], cache: int | None
 ) -> ThroughputResult:
     """Measures the best point of the sweep at full length, and the limit in the same minute."""
-    card = benchmark.card
+    card = benchmark.built.card
     best = max(points, key=lambda point: point.fps)
     inputs = benchmark.batches(best.batch)
     fewest = timing.Limits(benchmark.limits.min_seconds, validity.MIN_BATCHES)
     with benchmark.open(best.batch, best.streams) as engine:
         executed = engine.executed()
         timing.warm_up(engine.infer, inputs, 0.0, benchmark.limits.min_seconds / 2)
-        with Monitor(card.device) as watched:
+        with Monitor(benchmark.device) as watched:
             found = timing.throughput(engine.stream, inputs, fewest)
-        repeated = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))[:1]
-        content = validity.batch_content(repeated, engine.infer(inputs[0])[-1:])
+        alone = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))
+        content = validity.batch_content(alone, engine.infer(inputs[0]))
         persons_per_s = end_to_end(benchmark, engine, benchmark.limits.min_seconds / 4)
         requests = engine.requests
     precision = limit.precision_of(executed.layers, executed.precision)
     peaks = limit.measure(
-        precision, card.device, benchmark.threads, benchmark.limits.min_seconds / 4
+        precision, benchmark.device, benchmark.threads, benchmark.limits.min_seconds / 4
     )
     joules, source = watched.report.joules
     figures = Throughput(
@@ -325,11 +327,11 @@ def throughput(
     )
 
 
-def end_to_end(benchmark: Benchmark, engine: Engine, seconds: float) -> float | None:
+def end_to_end(benchmark: Benchmark, engine: Engine[Any], seconds: float) -> float | None:
     """Returns persons per second from images on disk to keypoints, all parts at the same time."""
     if benchmark.store is None:
         return None
-    images, model = benchmark.images, benchmark.card.model
+    images, model = benchmark.images, benchmark.built.card.model
     _, centers, scales = cutting.geometry(images, model.crop)
     start = time.perf_counter()
 
@@ -338,22 +340,23 @@ def end_to_end(benchmark: Benchmark, engine: Engine, seconds: float) -> float | 
             yield from images
 
     crops = cutting.cut_all(supply(), benchmark.store, model.crop, benchmark.threads)
-    batches = cutting.in_batches(crops, engine.batch)
+    cut = cutting.in_batches(crops, engine.batch)
     persons = 0
-    for plain, _ in predict.heatmaps(engine.stream, batches, engine.batch, mirror=False):
-        rows = np.arange(persons, persons + len(plain)) % len(centers)
+    for plain, _ in predict.infer(engine.stream, cut, mirror=False):
+        count = batches.count_images(plain)
+        rows = np.arange(persons, persons + count) % len(centers)
         predict.keypoints(plain, None, [0], model, centers[rows], scales[rows])
-        persons += len(plain)
+        persons += count
     return persons / (time.perf_counter() - start)
 
 
-def part_by_part(benchmark: Benchmark, engine: Engine, seconds: float) -> dict[str, float]:
+def part_by_part(benchmark: Benchmark, engine: Engine[Any], seconds: float) -> dict[str, float]:
     """Returns where the milliseconds of a person go when one part follows the other."""
     if benchmark.store is None:
         return {}
     names = ("decode", "crop", "copy_in", "inference", "copy_out", "keypoints", "other")
     parts = dict.fromkeys(names, 0.0)
-    model = benchmark.card.model
+    model = benchmark.built.card.model
     _, centers, scales = cutting.geometry(benchmark.images, model.crop)
     waiting: list[Crops] = []
     persons = 0
@@ -366,13 +369,13 @@ def part_by_part(benchmark: Benchmark, engine: Engine, seconds: float) -> dict[s
         parts["decode"] += decoded - begun
         parts["crop"] += time.perf_counter() - decoded
         while len(waiting) >= engine.batch:
-            heatmaps, phases = engine.infer_in_phases(np.stack(waiting[: engine.batch]))
+            outputs, phases = engine.infer_in_phases(np.stack(waiting[: engine.batch]))
             parts["copy_in"] += phases.copy_in
             parts["inference"] += phases.inference
             parts["copy_out"] += phases.copy_out
             begun = time.perf_counter()
             rows = np.arange(persons, persons + engine.batch) % len(centers)
-            predict.keypoints(heatmaps, None, [0], model, centers[rows], scales[rows])
+            predict.keypoints(outputs, None, [0], model, centers[rows], scales[rows])
             parts["keypoints"] += time.perf_counter() - begun
             persons += engine.batch
             del waiting[: engine.batch]

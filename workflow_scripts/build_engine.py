@@ -1,7 +1,7 @@
 """Build an engine from an ONNX graph (or, for PyTorch, from the checkpoint) and describe it.
 
     python workflow_scripts/build_engine.py --variant bf16 --backend openvino --precision bf16 \\
-        --graph fp32.onnx --card model.json --batch 32 --output build/engines/bf16
+        --graph fp32.onnx --card model.json --batch 8 --output build/engines/bf16
 """
 
 import argparse
@@ -15,6 +15,7 @@ from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard, Exe
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.config import PRECISIONS
 from hrnetpose.engines.base import BuildRequest
+from hrnetpose.engines.folder import EngineFolder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--graph", type=Path, required=True, help="the ONNX file")
     command.add_argument("--weights", type=Path, help="the checkpoint, for PyTorch")
     command.add_argument("--card", type=Path, required=True, help="the model card")
-    command.add_argument("--batch", type=int, default=32, help="images per inference")
+    command.add_argument("--batch", type=int, required=True, help="images per inference")
     command.add_argument("--options", type=json.loads, default={}, help="backend options, as JSON")
     command.add_argument("--threads", type=int, default=1, help="CPU threads")
     command.add_argument("--cache", type=Path, help="keeps what makes later builds faster")
@@ -37,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     backend = engines.backend(args.backend)
-    backend.require(args.options, device=not backend.builds_anywhere)
+    options = backend.parse_options(args.options, "--options")
+    backend.require(options, device=not backend.builds_anywhere)
     model = ModelCard.read(args.card)
     request = BuildRequest(
         graph=args.graph,
@@ -45,8 +47,8 @@ def main(args: argparse.Namespace) -> None:
         card=model,
         precision=args.precision,
         batch=args.batch,
-        options=args.options,
-        threads=args.threads,
+        options=options,
+        threads=options.threads or args.threads,
         cache=args.cache,
     )
     engine = args.output / ENGINE_FILE
@@ -56,25 +58,26 @@ def main(args: argparse.Namespace) -> None:
     card = EngineCard(
         variant=args.variant,
         backend=backend.name,
-        device=backend.device(args.options),
+        device=backend.device(options),
         requested=args.precision,
         executed=ExecutedPrecision(precision="unknown", layers={}),
         batch=args.batch,
-        options=args.options,
+        options=options.model_dump(mode="json", exclude_unset=True),
         sha256=files.sha256(engine),
         bytes=engine.stat().st_size,
         graph=None if backend.original else str(args.graph),
         graph_sha256=None if backend.original else files.sha256(args.graph),
-        built_for=backend.surroundings(args.batch, args.options),
+        built_for=backend.build_environment(args.batch, options),
         modules=dict(modules or {}),
         build_seconds=round(seconds, 3),
         versions=backend.versions(),
         model=model,
     )
-    if reason := backend.lacking(args.options):
+    if reason := backend.unavailable_reason(options):
         logging.warning("not opened, so that the precision executed is not known: %s", reason)
     else:
-        with backend.open(args.output, card, args.threads) as opened:
+        built = EngineFolder(args.output, card, backend, options)
+        with built.open(args.threads) as opened:
             card.executed = opened.executed()
     logging.info("requested %s, executes %s", card.requested, card.executed)
     card.write(args.output / ENGINE_CARD)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose import engines, files, stage
+from hrnetpose import batches, engines, files, stage
 from hrnetpose.artifacts.engine import EngineReference
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
-from hrnetpose.engines.base import Crops, Heatmaps
+from hrnetpose.batches import Array
 from hrnetpose.model import graphs
-from hrnetpose.pose import decode
+from hrnetpose.pose import decode, predict
 from hrnetpose.stage import StageError
 
 MINIMUM_SCORE = 0.2
@@ -57,13 +57,14 @@ def main(args: argparse.Namespace) -> None:
     # An untrained model is sure of nothing; then all of its keypoints are compared.
     minimum = MINIMUM_SCORE if model.trained else 0.0
     sure = scores > minimum
-    found: dict[str, Heatmaps] = {"pytorch": heatmaps}
+    found: dict[str, Array] = {"pytorch": heatmaps}
     for name in ("onnx", "simplified", "precision"):
         if (graph := getattr(args, name)) is not None:
             found[name] = graphs.run(graph, images)
-    engine, card = engines.open_engine(args.engine, args.threads)
-    with engine:
-        found["engine"] = np.concatenate(list(engine.stream(batches(crops, engine.batch))))
+    built = engines.read(args.engine)
+    with built.open(args.threads) as engine:
+        outputs = engine.stream(batches.split(crops, engine.batch))
+        found["engine"] = np.concatenate([predict.heatmaps(part, model) for part in outputs])
     stages: dict[Any, Drift] = {}
     for name, values in found.items():
         if values.shape[1:] != heatmaps.shape[1:]:
@@ -71,27 +72,20 @@ def main(args: argparse.Namespace) -> None:
                 f"{args.output.name}: stage {name} gives heatmaps {list(values.shape[1:])}, the "
                 f"original {list(heatmaps.shape[1:])}"
             )
-        moved, _ = decode.decode(values[: len(crops)], model.codec)
+        moved, _ = decode.decode(values, model.codec)
         scale = np.array([model.crop.width, model.crop.height]) / heatmaps.shape[:1:-1]
         distance = np.linalg.norm((moved - positions) * scale, axis=-1)
-        stages[name] = drift(values[: len(crops)], heatmaps, distance[sure])
+        stages[name] = drift(values, heatmaps, distance[sure])
     Parity(
         stages=stages,
         crops=len(crops),
         keypoints=int(sure.sum()),
         minimum_score=minimum,
-        engine=EngineReference(variant=card.variant, sha256=card.sha256),
+        engine=EngineReference(variant=built.card.variant, sha256=built.card.sha256),
     ).write(args.output)
 
 
-def batches(crops: Crops, size: int) -> list[Crops]:
-    """Returns batches of exactly `size`, the last one filled with black crops."""
-    padded = np.zeros((-(-len(crops) // size) * size, *crops.shape[1:]), np.uint8)
-    padded[: len(crops)] = crops
-    return np.split(padded, len(padded) // size)
-
-
-def drift(values: Heatmaps, reference: Heatmaps, shifts: npt.NDArray[np.float64]) -> Drift:
+def drift(values: Array, reference: Array, shifts: npt.NDArray[np.float64]) -> Drift:
     """Compares heatmaps.
 
     Args:

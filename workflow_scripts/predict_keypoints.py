@@ -40,7 +40,8 @@ def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     crops = crop_files.read(args.crops)
     instances = crop_files.read_instances(args.instances, len(crops))
-    engine, card = engines.open_engine(args.engine, args.threads)
+    built = engines.read(args.engine)
+    card = built.card
     audit = Audit.read(args.audit)
     names = card.model.keypoints.names
     if isinstance(reason := match_names(audit.keypoints, audit.number_of_keypoints, names), str):
@@ -54,18 +55,17 @@ def main(args: argparse.Namespace) -> None:
     joints = len(names)
     positions = np.zeros((len(args.flip), len(crops), joints, 2), np.float32)
     scores = np.zeros((len(args.flip), len(crops), joints), np.float32)
-    with engine:
+    with built.open(args.threads) as engine:
         batches = crop_files.read_batches(args.crops, engine.batch)
         start = 0
-        for plain, mirrored in predict.heatmaps(
-            engine.stream, batches, engine.batch, 1 in args.flip
-        ):
-            if plain.shape[1] != joints * card.model.codec.channels:
+        for plain, mirrored in predict.infer(engine.stream, batches, mirror=1 in args.flip):
+            heatmaps = predict.heatmaps(plain, card.model)
+            if heatmaps.shape[1] != joints * card.model.codec.channels:
                 raise StageError(
-                    f"{args.engine}: gives {plain.shape[1]} heatmaps, but its card has {joints} "
+                    f"{args.engine}: gives {heatmaps.shape[1]} heatmaps, but its card has {joints} "
                     f"keypoints with {card.model.codec.channels} each; build it again"
                 )
-            rows = slice(start, start + len(plain))
+            rows = slice(start, start + len(heatmaps))
             positions[:, rows], scores[:, rows] = predict.keypoints(
                 plain,
                 mirrored,

@@ -150,8 +150,9 @@ def test_int8_and_fp32_really_run_in_their_precision(finished: Project) -> None:
 def test_the_model_card_has_what_later_stages_need(finished: Project) -> None:
     card = finished.json("build/models/sample/model.json")
     assert card["input"] == {"name": "input", "shape": ["batch", 3, 128, 96], "dtype": "float32"}
-    assert card["output"]["name"] == "heatmaps"
-    assert card["output"]["shape"] == ["batch", 17, 32, 24]
+    (output,) = card["outputs"]
+    assert output["name"] == "heatmaps"
+    assert output["shape"] == ["batch", 17, 32, 24]
     assert card["opset"] >= 17
     assert len(card["keypoints"]["names"]) == len(card["keypoints"]["sigmas"]) == 17
 

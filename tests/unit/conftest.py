@@ -84,6 +84,35 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None
 
 
 @pytest.fixture(scope="session")
+def two_outputs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model that gives two arrays, and its card, which names them in its own order.
+
+    They are the largest values in each column and in each row of the small HRNet's heatmaps.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder = tmp_path_factory.mktemp("two_outputs")
+    model = onnx.load(tiny / "fp32.onnx")
+    (heatmaps,) = model.graph.output
+    del model.graph.output[:]
+    for name, axis, size in (("rows", 3, 16), ("columns", 2, 8)):
+        node = helper.make_node("ReduceMax", [heatmaps.name], [name], axes=[axis], keepdims=0)
+        model.graph.node.append(node)
+        model.graph.output.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 17, size])
+        )
+    onnx.save(model, folder / "fp32.onnx")
+    outputs = [
+        Tensor(name="columns", shape=["batch", 17, 8], dtype="float32"),
+        Tensor(name="rows", shape=["batch", 17, 16], dtype="float32"),
+    ]
+    card = ModelCard.read(tiny / "model.json").model_copy(update={"outputs": outputs})
+    card.write(folder / "model.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def network(tiny: Path) -> Any:
     """The small HRNet in PyTorch, as it was exported."""
     from hrnetpose.model import export, mmpose
@@ -103,7 +132,7 @@ def model_card() -> ModelCard:
         onnx_sha256="2" * 64,
         opset=17,
         input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),
-        output=Tensor(name="heatmaps", shape=["batch", 3, 16, 8], dtype="float32"),
+        outputs=[Tensor(name="heatmaps", shape=["batch", 3, 16, 8], dtype="float32")],
         channel_order="RGB",
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],

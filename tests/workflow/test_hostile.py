@@ -433,7 +433,7 @@ def tiny_model(folder: Path) -> None:
         name="tiny", config="model.py", architecture="Conv", weights_sha256="1" * 64,
         onnx_sha256="2" * 64, opset=17,
         input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),
-        output=Tensor(name="heatmaps", shape=["batch", 17, 16, 8], dtype="float32"),
+        outputs=[Tensor(name="heatmaps", shape=["batch", 17, 16, 8], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[255.0] * 3, crop=Crop(height=64, width=32),
         codec=Codec(type="MSRAHeatmap", sigma=1.0), flip_shift=True,
         keypoints=Keypoints(names=[f"k{n}" for n in range(17)], flip_indices=list(range(17)),

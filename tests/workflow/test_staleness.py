@@ -504,7 +504,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/model/export.py": ({"export_onnx"}, VARIANTS, VARIANTS),
     "hrnetpose/model/fp8.py": ({"quantize_fp8"}, {"fp8"}, {"fp8"}),
     "hrnetpose/model/sensitivity.py": ({"quantize_int8"}, {"int8"}, {"int8"}),
-    "hrnetpose/engines/nvidia.py": ({"build_engine"}, {"fp8"}, {"fp8"}),
+    "hrnetpose/engines/tensorrt/build.py": ({"build_engine"}, {"fp8"}, {"fp8"}),
     "hrnetpose/engines/openvino.py": ({"build_engine"}, {"fp32", "int8"}, {"fp32", "int8"}),
     "hrnetpose/pose/decode.py": (DECODING, VARIANTS, {"int8"}),
     "hrnetpose/speed/timing.py": ({"benchmark_engine"}, VARIANTS, set()),

@@ -155,7 +155,7 @@ def card(variant: str) -> EngineCard:
     model = ModelCard(
         name="drawn", config="drawn", architecture="none", weights_sha256=NONE, onnx_sha256=NONE,
         opset=17, input=Tensor(name="input", shape=[1, 3, 256, 192], dtype="float32"),
-        output=Tensor(name="heatmaps", shape=[1, KEYPOINTS, 64, 48], dtype="float32"),
+        outputs=[Tensor(name="heatmaps", shape=[1, KEYPOINTS, 64, 48], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[1.0] * 3, crop=Crop(height=256, width=192),
         codec=Codec(type="MSRAHeatmap", sigma=2.0), flip_shift=True,
         keypoints=Keypoints(

@@ -21,19 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from hrnetpose import engines, files, stage
+from hrnetpose import batches, engines, files, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore
-from hrnetpose.engines.base import Crops
 from hrnetpose.pose import evaluation, predict, score
 from hrnetpose.pose.score import Predictions
 from hrnetpose.speed import host, limit, timing, validity
 from hrnetpose.speed.monitor import Monitor
 
 Found = dict[str, Any]
+BATCHES = 4
+"""Different batches that take turns."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,13 +65,13 @@ def main(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> Found:
     """Times an engine shortly at each batch and number of streams."""
-    card = engines.read_card(args.engine)
+    built = engines.read(args.engine)
     crops = np.asarray(crop_files.read(args.crops))
     points = []
     for batch in args.batches:
-        inputs = _batches(crops, batch)
+        inputs = batches.fill(crops, batch, BATCHES)
         for streams in args.streams:
-            with engines.open_engine_at(args.engine, card, args.threads, batch, streams) as engine:
+            with built.open(args.threads, batch, streams) as engine:
                 engine.infer(inputs[0])
                 done = timing.throughput(engine.stream, inputs, timing.Limits(args.seconds, 3))
             points.append({"batch": batch, "streams": streams, "fps": done.fps})
@@ -79,10 +80,11 @@ def sweep(args: argparse.Namespace) -> Found:
 
 def engine_throughput(args: argparse.Namespace) -> Found:
     """Times an engine at one batch and number of streams, and measures the limit."""
-    card = engines.read_card(args.engine)
+    built = engines.read(args.engine)
+    card = built.card
     batch, streams = args.batches[0], args.streams[0]
-    inputs = _batches(np.asarray(crop_files.read(args.crops)), batch)
-    with engines.open_engine_at(args.engine, card, args.threads, batch, streams) as engine:
+    inputs = batches.fill(np.asarray(crop_files.read(args.crops)), batch, BATCHES)
+    with built.open(args.threads, batch, streams) as engine:
         executed = engine.executed()
         timing.warm_up(engine.infer, inputs, 0.0, args.seconds / 2)
         with Monitor(card.device) as watched:
@@ -104,9 +106,8 @@ def engine_throughput(args: argparse.Namespace) -> Found:
 
 def engine_latency(args: argparse.Namespace) -> Found:
     """Times an engine at batch 1, one request at a time."""
-    card = engines.read_card(args.engine)
-    inputs = _batches(np.asarray(crop_files.read(args.crops)), 1)
-    with engines.open_engine_at(args.engine, card, args.threads, 1, 1) as engine:
+    inputs = batches.fill(np.asarray(crop_files.read(args.crops)), 1, BATCHES)
+    with engines.read(args.engine).open(args.threads, 1, 1) as engine:
         return _latency(engine.infer, inputs, args.seconds)
 
 
@@ -118,7 +119,7 @@ def onnxruntime_latency(args: argparse.Namespace) -> Found:
 
     card = ModelCard.read(args.card)
     crops = np.asarray(crop_files.read(args.crops))
-    inputs = [graphs.normalised(batch, card) for batch in _batches(crops, 1)]
+    inputs = [graphs.normalised(batch, card) for batch in batches.fill(crops, 1, BATCHES)]
     session = onnxruntime.InferenceSession(str(args.graph), providers=["CPUExecutionProvider"])
 
     def infer(images: Any) -> object:
@@ -129,11 +130,12 @@ def onnxruntime_latency(args: argparse.Namespace) -> Found:
 
 def evaluate(args: argparse.Namespace) -> Found:
     """Evaluates an engine from JPEG files to AP with the flip test, as the workflow's stages do."""
-    engine, card = engines.open_engine(args.engine, args.threads)
-    model = card.model
-    with engine:
-        list(engine.stream(_batches(np.asarray(crop_files.read(args.crops)), engine.batch)))
-        with Monitor(card.device) as watched:
+    built = engines.read(args.engine)
+    model = built.card.model
+    with built.open(args.threads) as engine:
+        warm = batches.fill(np.asarray(crop_files.read(args.crops)), engine.batch, BATCHES)
+        list(engine.stream(warm))
+        with Monitor(built.card.device) as watched:
             start = time.perf_counter()
             annotations = coco.read(args.annotations).ordered(model.keypoints.names)
             images = ground_truth(annotations)
@@ -142,10 +144,9 @@ def evaluate(args: argparse.Namespace) -> Found:
             crops = cutting.cut_all(images, store, model.crop, args.threads)
             parts = []
             first = 0
-            for plain, mirrored in predict.heatmaps(
-                engine.stream, cutting.in_batches(crops, engine.batch), engine.batch, mirror=True
-            ):
-                rows = slice(first, first + len(plain))
+            cut = cutting.in_batches(crops, engine.batch)
+            for plain, mirrored in predict.infer(engine.stream, cut, mirror=True):
+                rows = slice(first, first + batches.count_images(plain))
                 parts.append(
                     predict.keypoints(plain, mirrored, [1], model, centers[rows], scales[rows])
                 )
@@ -206,14 +207,14 @@ def evaluate_mmpose(args: argparse.Namespace) -> Found:
         dataset = DATASETS.build(description)
         metric = METRICS.build({"type": "CocoMetric", "ann_file": str(args.annotations)})
         metric.dataset_meta = dataset.metainfo
-        batches = torch.utils.data.DataLoader(
+        loaded = torch.utils.data.DataLoader(
             dataset,
             batch_size=loader.batch_size,
             num_workers=loader.num_workers,
             sampler=DefaultSampler(dataset, shuffle=False),
             collate_fn=pseudo_collate,
         )
-        for batch in batches:
+        for batch in loaded:
             found = model.test_step(batch)
             metric.process(batch, [sample.to_dict() for sample in found])
         metrics = metric.evaluate(len(dataset))
@@ -257,11 +258,6 @@ def _pycocotools_for_xtcocotools() -> None:
         # mmpose's placeholders ask whether the package is installed.
         module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
         sys.modules[name] = module
-
-
-def _batches(crops: Crops, size: int) -> list[Crops]:
-    rows = np.arange(4 * size) % len(crops)
-    return [np.ascontiguousarray(crops[part]) for part in rows.reshape(4, size)]
 
 
 def _latency(infer: Callable[[Any], object], inputs: list[Any], seconds: float) -> Found:

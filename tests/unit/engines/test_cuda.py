@@ -96,7 +96,7 @@ def test_a_stage_that_needs_a_device_says_that_there_is_none(
     monkeypatch.setattr(cuda, "find", lambda: "there is no NVIDIA driver")
 
     with pytest.raises(StageError, match="there is no NVIDIA driver"):
-        cuda.gpu()
+        cuda.require_gpu()
 
 
 def test_pycuda_is_asked_for_before_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_pycuda_is_asked_for_before_the_driver(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(cuda, "find", lambda: pytest.fail("the driver was asked"))
 
-    assert cuda.lacking("`this`") == "pycuda is not installed; install it with `this`"
+    assert cuda.unavailable_reason("`this`") == "pycuda is not installed; install it with `this`"
 
 
 def test_the_driver_is_asked_once(driver: Compile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -10,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,9 @@ from hypothesis import strategies as st
 from hrnetpose import engines, files
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.engines import base, cuda
+from hrnetpose.engines import base, cuda, onnxruntime, plugin, slots
 from hrnetpose.engines.base import Engine
-from hrnetpose.model import graphs
+from hrnetpose.model import graphs, mmpose
 from hrnetpose.stage import StageError
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,11 +80,11 @@ def copy(plain: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module", params=ENGINES, ids="-".join)
 def engine(
     request: pytest.FixtureRequest, build: Callable[..., Path]
-) -> Iterator[tuple[Engine, EngineCard]]:
+) -> Iterator[tuple[Engine[Any], EngineCard]]:
     """Each backend in each of its precisions, opened."""
-    opened, card = engines.open_engine(build(*request.param), threads=2)
-    with opened:
-        yield opened, card
+    built = engines.read(build(*request.param))
+    with built.open(threads=2) as opened:
+        yield opened, built.card
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +107,21 @@ def expected(network: Any, batches: list[Crops], tiny: Path) -> list[Floats]:
 
 
 def test_the_heatmaps_are_those_of_the_model(
-    engine: tuple[Engine, EngineCard], batches: list[Crops], expected: list[Floats]
+    engine: tuple[Engine[Any], EngineCard], batches: list[Crops], expected: list[Floats]
 ) -> None:
     opened, card = engine
     for crops, wanted in zip(batches, expected, strict=True):
-        found = opened.infer(crops)
+        outputs = opened.infer(crops)
 
+        assert list(outputs) == ["heatmaps"]
+        found = outputs["heatmaps"]
         assert found.shape == wanted.shape
         assert found.dtype == np.float32
         assert graphs.relative_error(found, wanted) < TOLERANCE[card.requested]
 
 
 def test_a_stream_gives_the_same_in_the_same_order(
-    engine: tuple[Engine, EngineCard], batches: list[Crops]
+    engine: tuple[Engine[Any], EngineCard], batches: list[Crops]
 ) -> None:
     opened, _ = engine
     one_by_one = [opened.infer(crops) for crops in batches]
@@ -127,14 +130,28 @@ def test_a_stream_gives_the_same_in_the_same_order(
 
     assert len(streamed) == 3 * len(batches)
     for found, expected in zip(streamed, one_by_one * 3, strict=True):
-        assert np.array_equal(found, expected)
+        assert np.array_equal(found["heatmaps"], expected["heatmaps"])
+
+
+def test_a_batch_that_is_not_full_gives_what_its_crops_give_in_a_full_one(
+    engine: tuple[Engine[Any], EngineCard], batches: list[Crops]
+) -> None:
+    opened, _ = engine
+    full, short = opened.infer(batches[0])["heatmaps"], batches[0][: BATCH - 1]
+
+    streamed = [outputs["heatmaps"] for outputs in opened.stream([batches[1], short, short[:1]])]
+    phased, _ = opened.infer_in_phases(short)
+
+    assert [len(found) for found in streamed] == [BATCH, BATCH - 1, 1]
+    for found in (opened.infer(short)["heatmaps"], phased["heatmaps"], *streamed[1:]):
+        assert np.array_equal(found, full[: len(found)])
 
 
 def test_a_result_belongs_to_the_caller(
-    engine: tuple[Engine, EngineCard], batches: list[Crops]
+    engine: tuple[Engine[Any], EngineCard], batches: list[Crops]
 ) -> None:
     opened, _ = engine
-    first = opened.infer(batches[0])
+    first = opened.infer(batches[0])["heatmaps"]
     kept = first.copy()
 
     opened.infer(batches[1])
@@ -144,17 +161,18 @@ def test_a_result_belongs_to_the_caller(
 
 
 def test_mirrored_and_read_only_crops_are_taken_too(
-    engine: tuple[Engine, EngineCard], batches: list[Crops]
+    engine: tuple[Engine[Any], EngineCard], batches: list[Crops]
 ) -> None:
     opened, _ = engine
     mirrored = batches[0][:, :, ::-1]
     mirrored.setflags(write=False)
 
-    assert np.array_equal(opened.infer(mirrored), opened.infer(mirrored.copy()))
+    found, copied = (opened.infer(crops)["heatmaps"] for crops in (mirrored, mirrored.copy()))
+    assert np.array_equal(found, copied)
 
 
 def test_the_precision_executed_is_that_asked_for_or_a_wider_one(
-    engine: tuple[Engine, EngineCard],
+    engine: tuple[Engine[Any], EngineCard],
 ) -> None:
     opened, card = engine
     allowed = {
@@ -171,13 +189,13 @@ def test_the_precision_executed_is_that_asked_for_or_a_wider_one(
         assert card.executed.layers["int8"] > 0
 
 
-def test_all_heavy_layers_are_counted(engine: tuple[Engine, EngineCard]) -> None:
+def test_all_heavy_layers_are_counted(engine: tuple[Engine[Any], EngineCard]) -> None:
     _, card = engine
 
     assert sum(card.executed.layers.values()) == 40
 
 
-def test_an_engine_keeps_batches_in_flight(engine: tuple[Engine, EngineCard]) -> None:
+def test_an_engine_keeps_batches_in_flight(engine: tuple[Engine[Any], EngineCard]) -> None:
     opened, card = engine
 
     assert opened.batch == card.batch == BATCH
@@ -188,12 +206,12 @@ def test_an_engine_keeps_batches_in_flight(engine: tuple[Engine, EngineCard]) ->
 def test_an_engine_can_be_opened_again(
     build: Callable[..., Path], batches: list[Crops], backend: str
 ) -> None:
-    opened, _ = engines.open_engine(build(backend), threads=1)
+    opened = engines.read(build(backend)).open(threads=1)
 
     with opened:
-        first = opened.infer(batches[0])
+        first = opened.infer(batches[0])["heatmaps"]
     with opened:
-        second = opened.infer(batches[0])
+        second = opened.infer(batches[0])["heatmaps"]
 
     assert np.array_equal(first, second)
 
@@ -217,8 +235,8 @@ def swapped(network: Any, batches: list[Crops], tiny: Path) -> Floats:
 def test_a_model_that_takes_bgr_gets_bgr(
     build: Callable[..., Path], batches: list[Crops], swapped: Floats, backend: str
 ) -> None:
-    with engines.open_engine(build(backend, card="bgr.json"), threads=2)[0] as opened:
-        found = opened.infer(batches[0])
+    with engines.read(build(backend, card="bgr.json")).open(threads=2) as opened:
+        found = opened.infer(batches[0])["heatmaps"]
 
     assert graphs.relative_error(found, swapped) < TOLERANCE["fp32"]
 
@@ -226,7 +244,7 @@ def test_a_model_that_takes_bgr_gets_bgr(
 def test_openvino_takes_the_number_of_streams(build: Callable[..., Path]) -> None:
     folder = build("openvino", options='{"streams": 1}')
 
-    with engines.open_engine(folder, threads=2)[0] as opened:
+    with engines.read(folder).open(threads=2) as opened:
         assert opened.requests == 2  # one runs, one waits
 
 
@@ -234,12 +252,11 @@ def test_openvino_takes_the_number_of_streams(build: Callable[..., Path]) -> Non
 def test_an_engine_opens_at_another_batch(
     build: Callable[..., Path], batches: list[Crops], expected: list[Floats], backend: str
 ) -> None:
-    folder = build(backend)
-    card = engines.read_card(folder)
-    streams = 1 if engines.backend(backend).has_streams else None
+    built = engines.read(build(backend))
+    streams = 1 if built.backend.has_streams else None
 
-    with engines.open_engine_at(folder, card, 2, batch=2, streams=streams) as opened:
-        found = opened.infer(batches[0][:2])
+    with built.open(threads=2, batch=2, streams=streams) as opened:
+        found = opened.infer(batches[0][:2])["heatmaps"]
 
     assert opened.batch == 2
     assert graphs.relative_error(found, expected[0][:2]) < TOLERANCE["fp32"]
@@ -249,24 +266,101 @@ def test_an_engine_opens_at_another_batch(
 def test_the_parts_of_an_inference_are_all_of_it(
     build: Callable[..., Path], batches: list[Crops], backend: str
 ) -> None:
-    with engines.open_engine(build(backend), threads=2)[0] as opened:
+    with engines.read(build(backend)).open(threads=2) as opened:
         start = time.perf_counter()
         found, phases = opened.infer_in_phases(batches[0])
         elapsed = time.perf_counter() - start
 
-        assert np.array_equal(found, opened.infer(batches[0]))
+        assert np.array_equal(found["heatmaps"], opened.infer(batches[0])["heatmaps"])
     assert min(phases.copy_in, phases.copy_out) >= 0 < phases.inference
     assert phases.copy_in + phases.inference + phases.copy_out <= elapsed
 
 
-def test_crops_of_another_batch_are_refused(
-    build: Callable[..., Path], batches: list[Crops]
+@pytest.fixture(params=["onnxruntime", "bound", "openvino", "pytorch"])
+def two_output_engine(
+    request: pytest.FixtureRequest, two_outputs: Path, tiny: Path, tmp_path: Path,
+    run_stage: RunStage, monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Engine[Any]]:  # fmt: skip
+    """Engines of a model with two outputs; `bound` is ONNX Runtime's way on a GPU."""
+    if request.param == "pytorch":
+
+        def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
+            found = mmpose.heatmaps(estimator, images)
+            return found.amax(2), found.amax(3)
+
+        monkeypatch.setattr(mmpose, "outputs", outputs)
+    run_stage(
+        "build_engine", "--variant", "two", "--precision", "fp32", "--batch", BATCH,
+        "--backend", "onnxruntime" if request.param == "bound" else request.param,
+        "--graph", two_outputs / "fp32.onnx", "--card", two_outputs / "model.json",
+        "--weights", tiny / "weights.pth", "--output", tmp_path,
+    )  # fmt: skip
+    with engines.read(tmp_path).open(threads=1) as opened:
+        if request.param == "bound":
+            opened._slots = [
+                onnxruntime.BoundSlot(
+                    opened._session, opened.crops_shape, opened.output_shapes, "cpu"
+                )
+            ]
+        yield opened
+
+
+def test_all_outputs_come_out_by_name_in_the_order_of_the_card(
+    two_output_engine: Engine[Any], batches: list[Crops], expected: list[Floats]
 ) -> None:
+    short = batches[1][:2]
+    streamed = list(two_output_engine.stream([batches[0], short]))
+    alone = two_output_engine.infer(batches[0])
+    phased, _ = two_output_engine.infer_in_phases(batches[0])
+
+    for outputs, heatmaps in (
+        (streamed[0], expected[0]), (alone, expected[0]), (phased, expected[0]),
+        (streamed[1], expected[1][:2]),
+    ):  # fmt: skip
+        assert list(outputs) == ["columns", "rows"]
+        assert graphs.relative_error(outputs["columns"], heatmaps.max(axis=2)) < 1e-5
+        assert graphs.relative_error(outputs["rows"], heatmaps.max(axis=3)) < 1e-5
+
+
+def test_an_option_that_is_wrong_is_one_line_with_the_key(tiny: Path, run_stage: RunStage) -> None:
+    def refused(options: str) -> str:
+        with pytest.raises(StageError) as error:
+            run_stage(
+                "build_engine", "--variant", "x", "--backend", "openvino", "--precision", "fp32",
+                "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", 1,
+                "--options", options, "--output", tiny / "never",
+            )  # fmt: skip
+        assert not (tiny / "never").exists()
+        return str(error.value)
+
+    known = "backend openvino has the options threads, streams"
+    assert refused('{"streems": 1}').startswith("--options: options.streems: 1: ")
+    assert refused('{"streams": 0}').startswith("--options: options.streams: 0: ")
+    assert refused('{"streams": 0}').endswith(known)
+
+
+def test_an_option_in_the_card_that_is_wrong_is_refused(copy: Path) -> None:
+    change(copy, options={"provider": "tpu"})
+
+    assert "engine.json: options.provider: 'tpu': " in refusal(copy)
+
+
+def test_an_engine_states_the_options_that_were_given_and_no_others(
+    build: Callable[..., Path],
+) -> None:
+    card = EngineCard.read(build("openvino", options='{"streams": 1}') / "engine.json")
+
+    assert card.options == {"streams": 1}
+
+
+@pytest.mark.parametrize("shape", [[4, 64, 32, 3], [3, 32, 64, 3], [3, 64, 32]])
+def test_crops_that_do_not_fit_are_refused(plain: Path, shape: list[int]) -> None:
+    said = re.escape(f"crops are {shape}; expected [3, 64, 32, 3], or fewer of them")
     with (
-        engines.open_engine(build("openvino"), threads=2)[0] as opened,
-        pytest.raises(ValueError, match=r"crops are \[2, 64, 32, 3\]; expected \[3, 64, 32, 3\]"),
+        engines.read(plain).open(threads=2) as opened,
+        pytest.raises(ValueError, match=said),
     ):
-        opened.infer(batches[0][:2])
+        opened.infer(np.zeros(shape, np.uint8))
 
 
 def test_the_card_says_what_the_engine_is(plain: Path, tiny: Path) -> None:
@@ -282,7 +376,7 @@ def test_the_card_says_what_the_engine_is(plain: Path, tiny: Path) -> None:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(StageError) as error:
-        engines.open_engine(folder, threads=1)
+        engines.read(folder)
     remedy = f"snakemake --cores 4 --forcerun build_engine -- {folder / 'engine.json'}"
     assert str(error.value).endswith(remedy)
     return str(error.value)
@@ -306,7 +400,7 @@ def test_an_engine_of_another_graph_than_the_one_that_is_there_is_refused(
     """What makes an old engine run on behind a new model; it may be taken elsewhere, though."""
     graph = tmp_path / "moved.onnx"
     change(copy, graph=str(graph))
-    engines.open_engine(copy, threads=1)
+    engines.read(copy)
 
     graph.write_bytes(b"another")
     assert f"built from another {graph} than" in refusal(copy)
@@ -345,7 +439,7 @@ def test_what_a_backend_cannot_load_is_refused_by_name(
     folder = shutil.copytree(build(backend), tmp_path / "engine")
     (folder / "engine.bin").write_bytes(b"rubbish" * 100)
     change(folder, sha256=files.sha256(folder / "engine.bin"))
-    opened, _ = engines.open_engine(folder, threads=1)
+    opened = engines.read(folder).open(threads=1)
 
     with pytest.raises(StageError, match=r"engine\.bin: .* cannot load it"):
         opened.__enter__()
@@ -354,17 +448,18 @@ def test_what_a_backend_cannot_load_is_refused_by_name(
 def test_a_graph_that_is_none_is_refused_and_leaves_no_engine(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "fp32.onnx").write_bytes(b"rubbish")
     for backend in ("onnxruntime", "openvino"):
+        used = engines.backend(backend)
         request = base.BuildRequest(
             graph=tmp_path / "fp32.onnx",
             weights=None,
             card=ModelCard.read(tiny / "model.json"),
             precision="fp32",
             batch=BATCH,
-            options={},
+            options=used.options(),
             threads=1,
         )
         with pytest.raises(StageError, match=r"fp32\.onnx: not an ONNX model"):
-            engines.backend(backend).build(request, tmp_path / "engine.bin")
+            used.build(request, tmp_path / "engine.bin")
         assert [path.name for path in tmp_path.iterdir()] == ["fp32.onnx"]
 
 
@@ -374,7 +469,7 @@ def test_auto_is_the_first_backend_that_is_installed(monkeypatch: pytest.MonkeyP
     assert engines.resolve("igie") == "igie"
 
     monkeypatch.setattr(
-        base.Backend, "missing", lambda self: [] if self.name == "pytorch" else ["x"]
+        plugin.Backend, "missing_packages", lambda self: [] if self.name == "pytorch" else ["x"]
     )
     assert engines.resolve("auto") == "pytorch"
 
@@ -387,7 +482,7 @@ def test_auto_is_tensorrt_where_its_package_and_a_device_are(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: object() if name in installed else None
     )
-    monkeypatch.setattr(base, "version", {"tensorrt": "10.16.1.11"}.__getitem__)
+    monkeypatch.setattr(plugin, "version", {"tensorrt": "10.16.1.11"}.__getitem__)
     monkeypatch.setattr(cuda, "find", lambda: gpu)
     assert engines.resolve("auto") == "tensorrt"
 
@@ -400,9 +495,9 @@ def test_auto_is_tensorrt_where_its_package_and_a_device_are(
 def test_a_missing_package_is_named_with_what_to_install() -> None:
     backend = replace(engines.backend("openvino"), packages=("numpy", "openvino_of_2040"))
 
-    assert backend.missing() == ["openvino_of_2040"]
+    assert backend.missing_packages() == ["openvino_of_2040"]
     with pytest.raises(StageError, match=r"openvino needs openvino_of_2040.*pip install -r"):
-        backend.require({})
+        backend.require(backend.options())
 
 
 def test_the_rules_of_all_backends_import_none_of_their_packages(run_python: RunPython) -> None:
@@ -422,23 +517,35 @@ def test_the_rules_of_all_backends_import_none_of_their_packages(run_python: Run
     assert done.stdout.splitlines() == [str(sorted(engines.BACKENDS)), "openvino", "set()"]
 
 
-@given(slots=st.integers(1, 6), count=st.integers(0, 30))
-def test_batches_in_flight_come_back_in_order(slots: int, count: int) -> None:
-    running: dict[int, Any] = {}
-    most = 0
+class Counting(slots.Slot):
+    """Gives back the number that it was given; counts the slots that are busy."""
 
-    def submit(slot: int, batch: Any) -> None:
-        nonlocal most
-        assert slot not in running, "the slot is busy"
-        running[slot] = batch
-        most = max(most, len(running))
+    busy: ClassVar[set["Counting"]] = set()
+    most: ClassVar[int] = 0
 
-    found = list(base.in_order(submit, running.pop, slots, range(count)))  # type: ignore[arg-type]
+    def copy_in(self, crops: Any) -> None:
+        assert self not in self.busy, "the slot is busy"
+        self.busy.add(self)
+        Counting.most = max(self.most, len(self.busy))
+        self._number = crops
 
-    assert found == list(range(count))
-    assert most == min(slots, count)
+    def launch(self) -> None: ...
+
+    def take(self) -> Any:
+        self.busy.remove(self)
+        return self._number
+
+
+@given(count=st.integers(1, 6), batches=st.integers(0, 30))
+def test_batches_in_flight_come_back_in_order(count: int, batches: int) -> None:
+    Counting.most = 0
+
+    found = list(slots.run_in_order([Counting() for _ in range(count)], range(batches)))  # type: ignore[arg-type]
+
+    assert found == list(range(batches))
+    assert Counting.most == min(count, batches)
 
 
 def test_the_precision_of_an_engine_is_that_of_most_layers() -> None:
-    assert base.majority({"fp32": 3, "int8": 37}).precision == "int8"
-    assert base.majority({}).precision == "unknown"
+    assert base.summarize_layers({"fp32": 3, "int8": 37}).precision == "int8"
+    assert base.summarize_layers({}).precision == "unknown"

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import torch
 from hrnetpose import engines
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda
+from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
+from hrnetpose.engines.slots import run_in_order
 from hrnetpose.model import graphs
 from hrnetpose.speed import limit
 from hrnetpose.speed.monitor import Monitor
@@ -34,19 +35,24 @@ def needs(package: str) -> Any:
     return pytest.mark.skipif(not found, reason=f"{package} is not installed")
 
 
-class Copies:
-    """Batches whose work is a copy on the device: heatmaps are the bytes of the crops."""
+def slots(count: int) -> list[PycudaSlot]:
+    """Slots whose work is a copy on the device: the outputs are the bytes of the crops."""
+    import pycuda.driver
 
-    def __init__(self, slots: int) -> None:
-        import pycuda.driver
+    streams = Streams()
 
-        self.batches = cuda.Batches((BATCH, SIDE, SIDE, 4), (BATCH, SIDE, SIDE), slots)
-        self._copy = pycuda.driver.memcpy_dtod_async
+    def enqueue(slot: PycudaSlot) -> None:
+        pycuda.driver.memcpy_dtod_async(
+            slot.device_outputs["bytes"], slot.device_input, BATCH * SIDE * SIDE * 4,
+            stream=streams.compute,
+        )  # fmt: skip
 
-    def launch(self, slot: int, images: int) -> None:
-        buffers = self.batches.slots[slot]
-        size = images * SIDE * SIDE * 4
-        self._copy(buffers.device_output, buffers.device_input, size, stream=self.batches.compute)
+    shape = (BATCH, SIDE, SIDE)
+    return [PycudaSlot(streams, (*shape, 4), {"bytes": shape}, enqueue) for _ in range(count)]
+
+
+def is_copy(outputs: Any, crops: Any) -> bool:
+    return np.array_equal(outputs["bytes"].view(np.uint8).reshape(crops.shape), crops)
 
 
 def numbers(count: int) -> list[Any]:
@@ -57,43 +63,44 @@ def numbers(count: int) -> list[Any]:
 
 
 @needs("pycuda")
-@pytest.mark.parametrize("slots", [1, 2, 3])
-def test_batches_travel_through_the_device_in_order(slots: int) -> None:
-    copies, batches = Copies(slots), [*numbers(25), numbers(1)[0][:2]]
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_batches_travel_through_the_device_in_order(count: int) -> None:
+    used, batches = slots(count), numbers(25)
 
-    found = list(copies.batches.stream(copies.launch, batches))
-    copies.batches.close()
+    found = list(run_in_order(used, batches))
+    for slot in used:
+        slot.free()
 
     assert len(found) == len(batches)
-    for heatmaps, crops in zip(found, batches, strict=True):
-        assert np.array_equal(heatmaps.view(np.uint8).reshape(crops.shape), crops)
+    assert all(map(is_copy, found, batches))
 
 
 @needs("pycuda")
-def test_events_time_the_device_and_parts_sum_to_the_call() -> None:
-    copies, (crops,) = Copies(2), numbers(1)
+def test_events_time_the_device() -> None:
+    (slot,), (crops,) = slots(1), numbers(1)
 
-    times = copies.batches.times(copies.launch, crops, 20)
-    heatmaps, phases = copies.batches.infer_in_phases(copies.launch, crops)
-    copies.batches.close()
+    times = slot.time_launches(crops, 20)
+    slot.copy_out()
+    outputs = slot.collect()
+    slot.free()
 
     assert all(0 < seconds < 1 for seconds in times)
-    assert np.array_equal(heatmaps.view(np.uint8).reshape(crops.shape), crops)
-    assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
+    assert is_copy(outputs, crops)
 
 
 @needs("pycuda")
 @needs("cuda")
 def test_a_graph_does_again_what_it_captured() -> None:
-    copies, batches = Copies(1), numbers(2)
-    copies.batches.infer(copies.launch, batches[0])
+    (slot,), batches = slots(1), numbers(2)
+    slot.submit(batches[0])
+    slot.wait()
 
-    graph = cuda.Graph(copies.batches.compute, partial(copies.launch, 0, BATCH))
-    found = copies.batches.infer(lambda slot, images: graph.launch(), batches[1])
-    graph.close()
-    copies.batches.close()
+    slot.capture()
+    slot.submit(batches[1])
+    outputs = slot.collect()
+    slot.free()
 
-    assert np.array_equal(found.view(np.uint8).reshape(batches[1].shape), batches[1])
+    assert is_copy(outputs, batches[1])
 
 
 def cases() -> list[tuple[str, str, dict[str, Any]]]:
@@ -112,7 +119,7 @@ def test_the_heatmaps_are_those_of_the_cpu(
     run_stage: RunStage,
 ) -> None:  # fmt: skip
     plugin = engines.backend(backend)  # type: ignore[arg-type]
-    if reason := plugin.missing() or plugin.lacking(options):
+    if reason := plugin.missing_packages() or plugin.unavailable_reason(plugin.options(**options)):
         pytest.skip(str(reason))
     run_stage(
         "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
@@ -125,15 +132,15 @@ def test_the_heatmaps_are_those_of_the_cpu(
     expected = graphs.run(tiny / "fp32.onnx", graphs.normalised(crops, card))
     batches = list(crops.reshape(3, BATCH, *crops.shape[1:])) * 4
 
-    with engines.open_engine(tmp_path / "engine", threads=1)[0] as engine:
-        found = np.concatenate(list(engine.stream(batches)))
+    with engines.read(tmp_path / "engine").open(threads=1) as engine:
+        found = np.concatenate([outputs["heatmaps"] for outputs in engine.stream(batches)])
         alone, phases = engine.infer_in_phases(batches[0])
         executed = engine.executed()
         times = engine.device_times(batches[0], 5)
 
     close = TOLERANCE[precision]
     assert graphs.relative_error(found, np.concatenate([expected] * 4)) < close
-    assert graphs.relative_error(alone, expected[:BATCH]) < close
+    assert graphs.relative_error(alone["heatmaps"], expected[:BATCH]) < close
     assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
     assert executed.precision == precision
     assert times is None or all(0 < seconds < 1 for seconds in times)
@@ -143,7 +150,7 @@ def test_the_heatmaps_are_those_of_the_cpu(
 def test_the_device_multiplies_and_copies(precision: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("the PyTorch that is installed has no CUDA")
-    found = limit.measure(precision, str(DEVICE), threads=1)
+    found = limit.measure(precision, cuda.device(), threads=1)
 
     print(f"{precision}: {found}", file=sys.stderr)
     assert found.flops is not None
@@ -154,8 +161,8 @@ def test_the_device_multiplies_and_copies(precision: str) -> None:
 
 @needs("pynvml")
 def test_the_device_says_its_clock_and_its_energy() -> None:
-    with Monitor(str(DEVICE)) as watched:
-        limit.measure("fp16", str(DEVICE), threads=1)
+    with Monitor(cuda.device()) as watched:
+        limit.measure("fp16", cuda.device(), threads=1)
 
     gpu, (joules, source) = watched.report.gpu, watched.report.joules
     print(gpu, joules, source, file=sys.stderr)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from hrnetpose import engines
-from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.engines import cuda, onnxruntime, pytorch
+from hrnetpose.engines import cuda, onnxruntime, plugin, pytorch
+from hrnetpose.engines.pytorch import GpuSlot, PyTorchOptions
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 
@@ -66,22 +66,22 @@ def test_packages_that_do_not_fit_the_gpu_are_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cuda, "find", lambda: GPU)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    reason = pytorch.lacking({"device": "cuda"})
+    reason = pytorch.unavailable_reason(PyTorchOptions(device="cuda"))
 
     assert reason is not None
     assert reason.startswith(f"PyTorch {torch.__version__} cannot use NVIDIA H200")
-    assert onnxruntime.lacking({}) is None
-    assert pytorch.lacking({}) is None
+    assert onnxruntime.unavailable_reason(onnxruntime.OnnxRuntimeOptions()) is None
+    assert pytorch.unavailable_reason(PyTorchOptions()) is None
 
 
 @pytest.mark.parametrize("options", [{"compile": True}, {"cuda_graphs": True}])
 def test_what_only_a_gpu_can_do_is_refused_on_the_cpu(options: dict[str, bool]) -> None:
     with pytest.raises(ValueError, match="need `device: cuda`"):
-        pytorch.PyTorchOptions(**options)  # type: ignore[arg-type]
+        PyTorchOptions(**options)  # type: ignore[arg-type]
 
 
 def test_int8_goes_to_tensorrt(build: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines.base.Backend, "require", lambda *arguments, **options: None)
+    monkeypatch.setattr(plugin.Backend, "require", lambda *arguments, **options: None)
 
     with pytest.raises(StageError, match="no int8 with `provider: cuda`; use backend tensorrt"):
         build("onnxruntime", "int8", provider="cuda")
@@ -92,7 +92,7 @@ def test_a_provider_that_onnx_runtime_leaves_out_is_an_error(
     build: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, provider: str, name: str
 ) -> None:
     """ONNX Runtime itself goes on with the CPU and says so in a warning."""
-    monkeypatch.setattr(engines.base.Backend, "require", lambda *arguments, **options: None)
+    monkeypatch.setattr(plugin.Backend, "require", lambda *arguments, **options: None)
 
     with pytest.raises(StageError, match=f"ONNX Runtime cannot use {name}ExecutionProvider"):
         build("onnxruntime", "fp16", provider=provider)
@@ -103,25 +103,25 @@ def test_a_gpu_is_asked_for_by_option() -> None:
         ("pytorch", {}, 0), ("pytorch", {"device": "cuda"}, 1), ("onnxruntime", {}, 0),
         ("onnxruntime", {"provider": "tensorrt"}, 1), ("tensorrt", {}, 1), ("igie", {}, 1),
     ]:  # fmt: skip
-        assert engines.backend(backend).gpus(options) == wanted  # type: ignore[arg-type]
+        assert engines.rules()[backend].gpus(options) == wanted  # type: ignore[arg-type]
 
 
 def test_a_session_runs_on_bound_buffers(
     build: Callable[..., Path], crops: Any, expected: Any
 ) -> None:
     """With ONNX Runtime's own CPU device in the place of the GPU."""
-    folder = build("onnxruntime")
-    with engines.open_engine(folder, threads=1)[0] as opened:
-        bound = onnxruntime.Bound(
-            opened._session, (BATCH, 64, 32, 3), (BATCH, *expected.shape[1:]), "cpu"
+    with engines.read(build("onnxruntime")).open(threads=1) as opened:
+        slot = onnxruntime.BoundSlot(
+            opened._session, (BATCH, 64, 32, 3), {"heatmaps": (BATCH, *expected.shape[1:])}, "cpu"
         )
-        first = bound(crops[:4])
+        opened._slots = [slot]
+        first = opened.infer(crops[:4])["heatmaps"]
         kept = first.copy()
-        second = bound(crops[4:8])
+        second = opened.infer(crops[4:8])["heatmaps"]
 
-        again, phases = bound.run_in_phases(crops[4:8])
+        again, phases = opened.infer_in_phases(crops[4:8])
 
-    assert np.array_equal(again, second)
+    assert np.array_equal(again["heatmaps"], second)
     assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
     assert graphs.relative_error(second, expected[4:8]) < 1e-5
     assert graphs.relative_error(first, expected[:4]) < 1e-5
@@ -138,11 +138,7 @@ class TorchCuda:
         class Event:
             def __init__(self, enable_timing: bool = False) -> None: ...
 
-            def record(self, stream: object) -> None:
-                outer.calls.append("record")
-
-            def synchronize(self) -> None:
-                outer.calls.append("wait")
+            def record(self, stream: object) -> None: ...
 
             def elapsed_time(self, end: object) -> float:
                 return 4.0
@@ -153,16 +149,19 @@ class TorchCuda:
                 outer.captured()
 
         def stream() -> Any:
-            return types.SimpleNamespace(synchronize=lambda: outer.calls.append("synchronize"))
+            return types.SimpleNamespace(synchronize=lambda: outer.calls.append("wait"))
+
+        def enter(stream: object) -> Any:
+            outer.calls.append("step")
+            return contextlib.nullcontext()
 
         @contextlib.contextmanager
         def graph(graph: object, stream: object) -> Any:
-            outer.calls.append("capture")
             yield
 
         patch.setattr(torch.cuda, "Event", Event)
         patch.setattr(torch.cuda, "Stream", stream)
-        patch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+        patch.setattr(torch.cuda, "stream", enter)
         patch.setattr(torch.cuda, "CUDAGraph", CUDAGraph)
         patch.setattr(torch.cuda, "graph", graph)
         self.captured: Callable[[], object] = lambda: None
@@ -174,16 +173,23 @@ def on_stand_in(
 ) -> tuple[Callable[..., Any], TorchCuda]:
     """Opens a PyTorch engine that believes to be on a GPU."""
     stand_in = TorchCuda(monkeypatch)
-    folder = build("pytorch")
+    engine = engines.read(build("pytorch")).open(threads=1)
 
-    def open_it(**options: object) -> Any:
-        card = EngineCard.read(folder / "engine.json")
-        card.options = {"device": "cuda", **options}
-        opened = pytorch.PyTorchEngine(folder, card, 1)
-        opened._device = "cpu"
-        return opened
+    @contextlib.contextmanager
+    def open_it(buffers: int = 1, graph: bool = False) -> Any:
+        with engine as opened:
+            opened._slots = [
+                GpuSlot(opened._run, False, opened.crops_shape, opened.output_shapes, "cpu", graph)
+                for _ in range(buffers)
+            ]
+            stand_in.calls.clear()
+            yield opened
 
     return open_it, stand_in
+
+
+STEPS = ["step", "step", "step"]
+"""Of one batch: copy in, launch, copy out."""
 
 
 def test_pytorch_keeps_batches_in_flight(
@@ -192,11 +198,10 @@ def test_pytorch_keeps_batches_in_flight(
     open_it, stand_in = on_stand_in
     with open_it(buffers=2) as opened:
         assert opened.requests == 2
-        stand_in.calls.clear()
-        found = list(opened.stream([crops[:4], crops[4:8], crops[8:]]))
-        assert stand_in.calls == ["record", "record", "wait", "record", "wait", "wait"]
+        found = [o["heatmaps"] for o in opened.stream([crops[:4], crops[4:8], crops[8:]])]
+        assert stand_in.calls == [*STEPS, *STEPS, "wait", *STEPS, "wait", "wait"]
         assert graphs.relative_error(np.concatenate(found), expected) < 1e-5
-        assert graphs.relative_error(opened.infer(crops[:4]), expected[:4]) < 1e-5
+        assert graphs.relative_error(opened.infer(crops[:4])["heatmaps"], expected[:4]) < 1e-5
         assert opened.device_times(crops[:4], 3) == [4e-3] * 3
 
 
@@ -205,11 +210,10 @@ def test_pytorch_tells_the_parts_of_an_inference_apart(
 ) -> None:
     open_it, stand_in = on_stand_in
     with open_it() as opened:
-        stand_in.calls.clear()
         found, phases = opened.infer_in_phases(crops[:4])
 
-    assert stand_in.calls == ["synchronize", "synchronize", "record", "wait"]
-    assert graphs.relative_error(found, expected[:4]) < 1e-5
+    assert stand_in.calls == ["step", "wait"] * 3
+    assert graphs.relative_error(found["heatmaps"], expected[:4]) < 1e-5
     assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
 
 
@@ -217,11 +221,14 @@ def test_pytorch_launches_a_batch_as_one_cuda_graph(
     on_stand_in: tuple[Callable[..., Any], TorchCuda], crops: Any, expected: Any
 ) -> None:
     open_it, stand_in = on_stand_in
-    with open_it(buffers=1, cuda_graphs=True) as opened:
+    with open_it(graph=True) as opened:
         (slot,) = opened._slots
-        stand_in.captured = lambda: slot._result.copy_(opened._run(slot._pixels))
-        assert stand_in.calls.count("capture") == 1
-        found = [opened.infer(crops[:4]), opened.infer(crops[4:8])]
+
+        def replay() -> None:
+            slot._result["heatmaps"].copy_(opened._run(slot._pixels)["heatmaps"])
+
+        stand_in.captured = replay
+        found = [opened.infer(part)["heatmaps"] for part in (crops[:4], crops[4:8])]
 
     assert stand_in.calls.count("replay") == 2
     assert graphs.relative_error(np.concatenate(found), expected[:8]) < 1e-5

@@ -19,6 +19,7 @@ from hrnetpose import engines
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import ixrt
+from hrnetpose.engines.base import Options
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 from stand_in_cuda import module
@@ -141,15 +142,15 @@ def test_igie_is_built_as_its_examples_do(build: Callable[..., Path], igie: Call
     card = EngineCard.read(folder / "engine.json")
     assert (card.backend, card.requested, card.executed.precision) == ("igie", "fp16", "unknown")
     assert card.built_for == {"tvm": "0.12+corex"}
-    assert card.device == "Iluvatar MR"
+    assert str(card.device) == "Iluvatar MR"
 
 
 def test_igie_pads_a_short_batch(
     build: Callable[..., Path], igie: Calls, crops: Any, expected: Any
 ) -> None:
-    with engines.open_engine(build("igie"), threads=1)[0] as opened:
+    with engines.read(build("igie")).open(threads=1) as opened:
         igie.clear()
-        full, short = opened.infer(crops[:4]), opened.infer(crops[4:6])
+        full, short = (opened.infer(part)["heatmaps"] for part in (crops[:4], crops[4:6]))
 
     assert igie == [("set_input", "input", (BATCH, 3, 64, 32), "float32"), "run"] * 2
     assert graphs.relative_error(full, expected[:4]) < 1e-5
@@ -158,7 +159,7 @@ def test_igie_pads_a_short_batch(
 
 
 def test_igie_has_a_clock_of_its_own(build: Callable[..., Path], igie: Calls, crops: Any) -> None:
-    with engines.open_engine(build("igie"), threads=1)[0] as opened:
+    with engines.read(build("igie")).open(threads=1) as opened:
         assert opened.device_times(crops[:4], 3) == [0.017] * 3
 
     assert igie[-1] == ("time_evaluator", "run", "iluvatar:0", 1, 3)
@@ -183,11 +184,11 @@ def test_what_igie_cannot_load_is_refused_by_name(
     build: Callable[..., Path], igie: Calls, tmp_path: Path
 ) -> None:
     folder = build("igie")
-    card = EngineCard.read(folder / "engine.json")
+    built = engines.read(folder)
     (folder / "engine.bin").write_bytes(b"rubbish")
 
     with pytest.raises(StageError, match=r"engine\.bin: IGIE cannot load it: invalid ELF"):
-        engines.backend("igie").open(folder, card, 1).__enter__()
+        built.open(threads=1).__enter__()
 
 
 class Ixrt:
@@ -259,8 +260,8 @@ class Ixrt:
         tensors = (self._session.get_inputs()[0], self._session.get_outputs()[0])
         return list(tensors[number].shape)
 
-    def binding_is_input(self, number: int) -> bool:
-        return number == 0
+    def get_binding_name(self, number: int) -> str:
+        return ("input", "heatmaps")[number]
 
     def execute_v2(self, bindings: list[int]) -> bool:
         self.calls.append("execute_v2")
@@ -309,9 +310,9 @@ def test_ixrt_is_built_with_explicit_batch_and_a_precision_flag(
 def test_ixrt_runs_on_bindings_by_number(
     build: Callable[..., Path], ixrt_sdk: Ixrt, crops: Any, expected: Any
 ) -> None:
-    with engines.open_engine(build("ixrt"), threads=1)[0] as opened:
+    with engines.read(build("ixrt")).open(threads=1) as opened:
         ixrt_sdk.calls.clear()
-        full, short = opened.infer(crops[:4]), opened.infer(crops[4:6])
+        full, short = (opened.infer(part)["heatmaps"] for part in (crops[:4], crops[4:6]))
         assert opened.device_times(crops[:4], 3) is None
     images, heatmaps = BATCH * 3 * 64 * 32 * 4, BATCH * 17 * 16 * 8 * 4
 
@@ -326,10 +327,10 @@ def test_what_ixrt_refuses_is_shown(
     build: Callable[..., Path], ixrt_sdk: Ixrt, tmp_path: Path
 ) -> None:
     folder = build("ixrt")
-    card = EngineCard.read(folder / "engine.json")
+    built = engines.read(folder)
     (folder / "engine.bin").write_bytes(b"rubbish")
     with pytest.raises(StageError, match=r"engine\.bin: IxRT cannot load it"):
-        engines.backend("ixrt").open(folder, card, 1).__enter__()
+        built.open(threads=1).__enter__()
 
     ixrt_sdk.refuse = True
     with pytest.raises(StageError, match="IxRT cannot parse it: In node 3: UNSUPPORTED_NODE"):
@@ -339,4 +340,4 @@ def test_what_ixrt_refuses_is_shown(
 def test_nvidias_tensorrt_is_not_ixrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ixrt, "package_version", lambda name: "10.16.1.11")
 
-    assert (ixrt.lacking({}) or "").startswith("tensorrt 10.16.1.11 is NVIDIA's")
+    assert (ixrt.unavailable_reason(Options()) or "").startswith("tensorrt 10.16.1.11 is NVIDIA's")

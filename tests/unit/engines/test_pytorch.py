@@ -102,9 +102,9 @@ OPEN = """
 
     sys.path.insert(0, sys.argv[2])
     for family in sys.argv[3:]:
-        engine, card = engines.open_engine(Path(sys.argv[1]) / family, 1)
-        with engine:
-            print(family, *engine.infer(np.zeros((2, 64, 32, 3), np.uint8)).shape)
+        with engines.read(Path(sys.argv[1]) / family).open(threads=1) as engine:
+            outputs = engine.infer(np.zeros((2, 64, 32, 3), np.uint8))
+            print(family, *outputs["heatmaps"].shape)
 """
 
 
@@ -130,7 +130,7 @@ def code(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def open_own(built: Path) -> str:
     """Opens the engine; returns what is said against it."""
-    engine, _ = engines.open_engine(built / "own", 1)
+    engine = engines.read(built / "own").open(threads=1)
     try:
         with engine:
             return ""

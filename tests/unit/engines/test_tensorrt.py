@@ -24,11 +24,16 @@ import torch
 import stand_in_cuda
 from hrnetpose import engines, files
 from hrnetpose.artifacts.calibration import CalibrationSet
-from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.engine import Device, EngineCard
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.engines import cuda, nvidia, tensorrt
+from hrnetpose.engines import cuda, tensorrt
 from hrnetpose.engines import tensorrt_rtx as rtx
-from hrnetpose.engines.nvidia import TensorRtOptions
+from hrnetpose.engines.cuda_slots import PycudaSlot
+from hrnetpose.engines.tensorrt import plugin, runtime
+from hrnetpose.engines.tensorrt.build import compile_plan
+from hrnetpose.engines.tensorrt.layers import count_heavy_layers
+from hrnetpose.engines.tensorrt.logger import get_logger
+from hrnetpose.engines.tensorrt.options import TensorRtOptions
 from hrnetpose.model import graphs
 from hrnetpose.stage import StageError
 
@@ -67,13 +72,13 @@ def build(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Build:
 
     def build(
         precision: str = "fp32", backend: str = "tensorrt_rtx", batch: int = BATCH,
-        graph: Path | None = None, name: str = "mine", **options: object,
+        graph: Path | None = None, card: Path | None = None, name: str = "mine", **options: object,
     ) -> Path:  # fmt: skip
         folder = tmp_path / name
         source = graph or tiny / f"{rtx.BACKEND.graphs[precision]}.onnx"  # type: ignore[index]
         run_stage(
             "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
-            "--graph", source, "--card", tiny / "model.json", "--batch", batch,
+            "--graph", source, "--card", card or tiny / "model.json", "--batch", batch,
             "--options", json.dumps(options), "--cache", tmp_path / "cache", "--output", folder,
         )  # fmt: skip
         return folder
@@ -94,7 +99,7 @@ def test_engines_are_built_in_every_precision_without_a_gpu(
 ) -> None:
     """That weights take a half or a quarter shows that the builder took the precision."""
     caplog.set_level(logging.INFO)
-    nvidia._logger.cache_clear()  # it says each message once
+    get_logger.cache_clear()  # it says each message once
     sizes = {}
     for precision in PRECISIONS:
         folder = build(precision, name=precision)
@@ -162,7 +167,7 @@ def test_hrnet_w32_is_built_in_fp32_fp16_and_int8(
     w32: Path, tmp_path: Path, run_stage: RunStage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    nvidia._logger.cache_clear()
+    get_logger.cache_clear()
     parameters = ModelCard.read(w32 / "model.json").parameters
     for precision, bytes_each in (("fp32", 4), ("fp16", 2), ("int8", 1)):
         run_stage(
@@ -188,7 +193,7 @@ def spoiled(tiny: Path, folder: Path, node: int = 10) -> Path:
 
 def compiled(model: bytes, profile: dict[str, Any] | None = None) -> bytes:
     shapes = {"crops": [(n, 64, 32, 3) for n in (1, 2, 4)]}
-    return nvidia.compile_plan(
+    return compile_plan(
         rtx.FLAVOUR, model, profile or shapes, TensorRtOptions(), Path("graph.onnx")
     )
 
@@ -275,13 +280,13 @@ def test_a_plan_that_is_none_is_refused_with_the_reason(
     plan: bytes, spoil: Callable[[bytes], bytes], reason: str
 ) -> None:
     with pytest.raises(StageError, match=rf"engine\.bin: TensorRT-RTX cannot load it: .*{reason}"):
-        nvidia.load(rtx.FLAVOUR, spoil(plan), Path("engine.bin"))
+        runtime.load(rtx.FLAVOUR, spoil(plan), Path("engine.bin"), TensorRtOptions())
 
 
 @pytest.mark.skipif(isinstance(cuda.find(), cuda.Gpu), reason="there is a GPU")
 def test_a_good_plan_gets_as_far_as_the_missing_driver(plan: bytes) -> None:
     with pytest.raises(StageError, match="CUDA driver version is insufficient"):
-        nvidia.load(rtx.FLAVOUR, plan, Path("engine.bin"))
+        runtime.load(rtx.FLAVOUR, plan, Path("engine.bin"), TensorRtOptions())
 
 
 def test_without_a_gpu_an_engine_is_refused_before_it_is_touched(
@@ -289,12 +294,12 @@ def test_without_a_gpu_an_engine_is_refused_before_it_is_touched(
 ) -> None:
     folder = build()
     with pytest.raises(StageError, match=r"cannot run here: pycuda is not installed; install it"):
-        engines.open_engine(folder, threads=1)
+        engines.read(folder)
 
     stand_in_cuda.install(monkeypatch)
     monkeypatch.setattr(cuda, "find", lambda: "the NVIDIA driver knows no device")
     with pytest.raises(StageError, match=r"cannot run here: the NVIDIA driver knows no device"):
-        engines.open_engine(folder, threads=1)
+        engines.read(folder)
 
 
 def test_tensorrt_that_is_not_installed_is_asked_for_in_one_line(build: Build) -> None:
@@ -312,9 +317,9 @@ def test_a_version_of_tensorrt_that_is_not_supported_is_named(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     stand_in_cuda.install(monkeypatch)
-    monkeypatch.setattr(nvidia, "package_version", lambda name: version)
+    monkeypatch.setattr(plugin, "package_version", lambda name: version)
 
-    reason = nvidia.lacking(tensorrt.FLAVOUR, {})
+    reason = tensorrt.BACKEND.unavailable_reason(TensorRtOptions())
 
     assert reason is not None
     assert reason.startswith(f"TensorRT {version} is installed, but >=10.13,<12 is supported")
@@ -323,29 +328,30 @@ def test_a_version_of_tensorrt_that_is_not_supported_is_named(
 @pytest.mark.parametrize("version", ["10.13.3.9", "10.16.1.11", "11.4.0.106"])
 def test_tensorrt_10_and_11_are_supported(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     stand_in_cuda.install(monkeypatch)
-    monkeypatch.setattr(nvidia, "package_version", lambda name: version)
+    monkeypatch.setattr(plugin, "package_version", lambda name: version)
 
-    assert nvidia.lacking(tensorrt.FLAVOUR, {}) is None
+    assert tensorrt.BACKEND.unavailable_reason(TensorRtOptions()) is None
 
 
 def test_cuda_graphs_need_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in_cuda.install(monkeypatch)
-    monkeypatch.setattr(nvidia, "package_version", lambda name: "10.16.1.11")
+    monkeypatch.setattr(plugin, "package_version", lambda name: "10.16.1.11")
 
-    reason = nvidia.lacking(tensorrt.FLAVOUR, {"cuda_graphs": True})
+    reason = tensorrt.BACKEND.unavailable_reason(TensorRtOptions(cuda_graphs=True))
 
     assert reason is not None
     assert reason.startswith("`cuda_graphs` needs cuda-bindings; install it with")
 
 
 def names_used() -> set[str]:
-    """The names in nvidia.py that belong to TensorRT: those that TensorRT-RTX knows."""
-    tree = ast.parse(Path(nvidia.__file__).read_text())
-    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    """The names in tensorrt/ that belong to TensorRT: those that TensorRT-RTX knows."""
+    trees = [ast.parse(file.read_text()) for file in Path(plugin.__file__).parent.glob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     content = vars(tensorrt_rtx).items()
     classes = {name: value for name, value in content if isinstance(value, type)}
     known = set(classes).union(*map(dir, classes.values()))
-    own = {name for kind in (dict, str, list, cuda.Batches) for name in dir(kind)}
+    own = {name for kind in (dict, str, list, PycudaSlot) for name in dir(kind)}
     return used & known - own
 
 
@@ -358,10 +364,10 @@ def test_tensorrt_10_knows_the_names_that_are_used() -> None:
     names = names_used()
     assert len(names) > 50
 
-    # Linkers let a string be the end of a longer one.  Two names are TensorRT-RTX's alone, and
+    # Linkers let a string be the end of a longer one.  Three names are TensorRT-RTX's alone, and
     # used only where its package has them.
     missing = {name for name in names if name.encode() + b"\0" not in content}
-    assert missing == {"cuda_graph_strategy", "WHOLE_GRAPH_CAPTURE"}
+    assert missing == {"CudaGraphStrategy", "cuda_graph_strategy", "WHOLE_GRAPH_CAPTURE"}
 
 
 def test_the_stand_ins_have_no_name_that_the_real_classes_lack() -> None:
@@ -386,10 +392,7 @@ def device(
     import onnxruntime
 
     device = stand_in_cuda.install(monkeypatch)
-    model = graphs.with_pixel_input(
-        graphs.read(tiny / "fp32.onnx"), ModelCard.read(tiny / "model.json")
-    )
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    device.graph = tiny / "fp32.onnx"
 
     class Runtime:
         engine_host_code_allowed = False
@@ -397,9 +400,19 @@ def device(
         def __init__(self, logger: object) -> None: ...
 
         def deserialize_cuda_engine(self, plan: bytes) -> stand_in_cuda.CudaEngine:
+            model = graphs.with_pixel_input(
+                graphs.read(device.graph), ModelCard.read(tiny / "model.json")
+            )
+            session = onnxruntime.InferenceSession(model.SerializeToString())
+            names = [output.name for output in session.get_outputs()]
+
+            def compute(crops: Any) -> dict[str, Any]:
+                return dict(zip(names, session.run(names, {"crops": crops}), strict=True))
+
             return stand_in_cuda.CudaEngine(
                 device,
-                lambda crops: session.run(None, {"crops": crops})[0],
+                names,
+                compute,
                 device.profile,
                 LAYERS,
                 tensorrt_rtx.TensorIOMode,
@@ -422,6 +435,10 @@ def expected(tiny: Path, crops: Any) -> Any:
     return graphs.run(tiny / "fp32.onnx", graphs.normalised(crops, card))
 
 
+def heatmaps(stream: Any) -> list[Any]:
+    return [outputs["heatmaps"] for outputs in stream]
+
+
 def close(found: Any, wanted: Any) -> bool:
     return graphs.relative_error(found, wanted) < 1e-5
 
@@ -431,30 +448,53 @@ def test_batches_come_back_whole_and_in_order(
 ) -> None:
     folder = build()
     batches = [crops[start : start + BATCH] for start in (0, 4, 8)]
-    opened, _ = engines.open_engine(folder, threads=1)
+    opened = engines.read(folder).open(threads=1)
     with opened:
         assert (opened.batch, opened.requests) == (BATCH, 2)
-        first = opened.infer(batches[0])
+        first = opened.infer(batches[0])["heatmaps"]
         assert close(first, expected[:BATCH])
         kept = first.copy()
-        streamed = list(opened.stream(iter(batches * 2)))
+        streamed = heatmaps(opened.stream(iter(batches * 2)))
         assert close(np.concatenate(streamed), np.concatenate([expected, expected]))
         assert np.array_equal(first, kept), "a result does not belong to the caller"
-        assert close(opened.infer(batches[2][:, :, ::-1][:, :, ::-1]), expected[8:])
+        assert close(opened.infer(batches[2][:, :, ::-1][:, :, ::-1])["heatmaps"], expected[8:])
 
 
 def test_the_next_batch_is_copied_while_the_last_is_computed(
     build: Build, device: stand_in_cuda.Device, crops: Any
 ) -> None:
-    with engines.open_engine(build(), threads=1)[0] as opened:
+    with engines.read(build()).open(threads=1) as opened:
         device.calls.clear()
         list(opened.stream([crops[:BATCH]] * 3))
 
         batch = ["copy in", "execute", "copy out"]
         assert device.calls == [
-            "copy in", "shape 4", "execute", "copy out", *batch, "synchronize event",
+            *batch, *batch, "synchronize event",
             *batch, "synchronize event", "synchronize event",
         ]  # fmt: skip
+
+
+def test_all_outputs_come_out_by_name_in_the_order_of_the_card(
+    build: Build, device: stand_in_cuda.Device, two_outputs: Path, crops: Any, expected: Any
+) -> None:
+    device.graph = two_outputs / "fp32.onnx"
+    folder = build(graph=device.graph, card=two_outputs / "model.json")
+    with engines.read(folder).open(threads=1) as opened:
+        found = list(opened.stream([crops[:4], crops[4:8], crops[8:]]))
+
+    assert [list(outputs) for outputs in found] == [["columns", "rows"]] * 3
+    assert close(np.concatenate([outputs["columns"] for outputs in found]), expected.max(axis=2))
+    assert close(np.concatenate([outputs["rows"] for outputs in found]), expected.max(axis=3))
+
+
+def test_a_plan_with_other_outputs_is_refused(
+    build: Build, device: stand_in_cuda.Device, two_outputs: Path
+) -> None:
+    opened = engines.read(build()).open(threads=1)
+    device.graph = two_outputs / "fp32.onnx"
+
+    with pytest.raises(StageError, match="its outputs are columns, rows, but the card's are heatm"):
+        opened.__enter__()
 
 
 def test_copies_and_work_have_a_stream_each(
@@ -462,7 +502,7 @@ def test_copies_and_work_have_a_stream_each(
 ) -> None:
     folder = build(buffers=4)
     device.streams.clear()
-    with engines.open_engine(folder, threads=1)[0] as opened:
+    with engines.read(folder).open(threads=1) as opened:
         assert opened.requests == 4
         opened.infer(crops[:BATCH])
         assert len(device.streams) == 3
@@ -471,25 +511,26 @@ def test_copies_and_work_have_a_stream_each(
 def test_device_time_has_no_copies_in_it(
     build: Build, device: stand_in_cuda.Device, crops: Any
 ) -> None:
-    with engines.open_engine(build(), threads=1)[0] as opened:
+    with engines.read(build()).open(threads=1) as opened:
         device.calls.clear()
         times = opened.device_times(crops[:BATCH], 5)
 
         assert times == [2.5e-3] * 5
-        assert device.calls == ["shape 4", *["execute"] * 5, "synchronize stream"]
+        wait = "synchronize stream"
+        assert device.calls == ["copy in", wait, *["execute"] * 5, wait]
 
 
 def test_the_parts_of_an_inference_are_told_apart(
     build: Build, device: stand_in_cuda.Device, crops: Any
 ) -> None:
-    with engines.open_engine(build(), threads=1)[0] as opened:
-        expected = opened.infer(crops[:BATCH])
+    with engines.read(build()).open(threads=1) as opened:
+        expected = opened.infer(crops[:BATCH])["heatmaps"]
         device.calls.clear()
         found, phases = opened.infer_in_phases(crops[:BATCH])
 
         wait = "synchronize stream"
         assert device.calls == ["copy in", wait, "execute", wait, "copy out", "synchronize event"]
-        assert np.array_equal(found, expected)
+        assert np.array_equal(found["heatmaps"], expected)
         assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
 
 
@@ -498,8 +539,8 @@ def test_a_batch_within_the_profile_need_not_be_full(
 ) -> None:
     device.profile = [(n, 64, 32, 3) for n in (1, 4, 8)]
     folder = build(min_batch=1, max_batch=8)
-    with engines.open_engine(folder, threads=1)[0] as opened:
-        found = list(opened.stream([crops[:4], crops[4:5], crops[5:8]]))
+    with engines.read(folder).open(threads=1) as opened:
+        found = heatmaps(opened.stream([crops[:4], crops[4:5], crops[5:8]]))
 
         assert [len(part) for part in found] == [4, 1, 3]
         assert close(np.concatenate(found), expected[:8])
@@ -511,7 +552,7 @@ def test_the_engine_inspector_says_what_is_executed(
     folder = build("fp16")
 
     card = EngineCard.read(folder / "engine.json")
-    assert card.device == str(stand_in_cuda.GPU)
+    assert card.device == Device(kind="gpu", name=str(stand_in_cuda.GPU))
     assert card.executed.precision == "fp16"
     assert card.executed.layers == {"fp16": 2, "fp32": 1}
     assert json.loads((folder / "layers.json").read_text()) == LAYERS
@@ -520,17 +561,16 @@ def test_the_engine_inspector_says_what_is_executed(
 def test_a_plan_with_another_profile_is_refused(build: Build, device: stand_in_cuda.Device) -> None:
     folder = build()
     device.profile = [(8, 64, 32, 3)] * 3
-    opened, _ = engines.open_engine(folder, threads=1)
+    opened = engines.read(folder).open(threads=1)
 
     with pytest.raises(StageError, match=r"engine\.bin: its profile is .*; build it again: "):
         opened.__enter__()
-    device.memory.clear()  # the process ends
 
 
 def test_a_run_that_fails_says_why(build: Build, device: stand_in_cuda.Device, crops: Any) -> None:
-    with engines.open_engine(build(), threads=1)[0] as opened:
+    with engines.read(build()).open(threads=1) as opened:
         opened._engine.broken = True
-        nvidia._logger("tensorrt_rtx").errors.append("Error Code 1: Cuda Runtime (out of memory)")
+        get_logger("tensorrt_rtx").errors.append("Error Code 1: Cuda Runtime (out of memory)")
 
         with pytest.raises(StageError, match=r"engine\.bin: .* cannot run it: .*out of memory"):
             opened.infer(crops[:BATCH])
@@ -539,7 +579,7 @@ def test_a_run_that_fails_says_why(build: Build, device: stand_in_cuda.Device, c
 def test_tensorrt_rtx_captures_cuda_graphs_itself(
     build: Build, device: stand_in_cuda.Device
 ) -> None:
-    with engines.open_engine(build(cuda_graphs=True), threads=1)[0]:
+    with engines.read(build(cuda_graphs=True)).open(threads=1):
         assert "context CudaGraphStrategy.WHOLE_GRAPH_CAPTURE" in device.calls
 
 
@@ -551,13 +591,13 @@ def tied(device: stand_in_cuda.Device, monkeypatch: pytest.MonkeyPatch) -> stand
     flavour = replace(
         tensorrt.FLAVOUR, package="tensorrt_rtx", magic=b"vtrt", versions=((1, 0), (2, 0))
     )
-    monkeypatch.setattr(tensorrt, "BACKEND", nvidia.backend("tensorrt", flavour))
+    monkeypatch.setattr(tensorrt, "BACKEND", plugin.create_backend("tensorrt", flavour))
     return device
 
 
 def refusal(folder: Path) -> str:
     with pytest.raises(StageError) as error:
-        engines.open_engine(folder, threads=1)
+        engines.read(folder)
     remedy = f"snakemake --cores 4 --forcerun build_engine -- {folder / 'engine.json'}"
     assert str(error.value).endswith(remedy)
     return str(error.value)
@@ -577,7 +617,7 @@ def test_an_engine_of_another_machine_is_refused(
     changed: dict[str, str], said: str,
 ) -> None:  # fmt: skip
     folder = build(backend="tensorrt")
-    engines.open_engine(folder, threads=1)
+    engines.read(folder)
 
     monkeypatch.setattr(cuda, "find", lambda: replace(stand_in_cuda.GPU, **changed))
 
@@ -597,9 +637,9 @@ def change(folder: Path, **values: object) -> None:
         ({"built_for": {}}, "built for TensorRT None, but here it is"),
         ({"graph_sha256": "0" * 64}, "built from another"),
     ],
-    ids=["profile", "options", "no sidecar", "graph"],
+    ids=["profile", "options", "nothing", "graph"],
 )  # fmt: skip
-def test_a_sidecar_that_was_changed_is_refused(
+def test_a_card_that_was_changed_is_refused(
     build: Build, tied: stand_in_cuda.Device, changed: dict[str, Any], said: str
 ) -> None:
     folder = build(backend="tensorrt")
@@ -608,15 +648,20 @@ def test_a_sidecar_that_was_changed_is_refused(
     assert said in refusal(folder)
 
 
+def environment(**options: Any) -> dict[str, str]:
+    """What an engine of TensorRT that is built here is tied to."""
+    return tensorrt.BACKEND.build_environment(BATCH, TensorRtOptions(**options))
+
+
 def test_another_version_is_refused_unless_the_engine_was_built_for_it(
     build: Build, tied: stand_in_cuda.Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = build(backend="tensorrt")
-    lenient = tensorrt.BACKEND.surroundings(BATCH, {"version_compatible": True})
-    monkeypatch.setattr(nvidia, "package_version", lambda name: "1.9.0")
+    lenient = environment(version_compatible=True)
+    monkeypatch.setattr(plugin, "package_version", lambda name: "1.9.0")
 
     assert "built for TensorRT 1.7.1.116, but here it is 1.9.0" in refusal(folder)
-    assert tensorrt.BACKEND.surroundings(BATCH, {"version_compatible": True}) == lenient
+    assert environment(version_compatible=True) == lenient
 
 
 @pytest.mark.skipif(isinstance(cuda.find(), cuda.Gpu), reason="there is a GPU")
@@ -628,9 +673,7 @@ def test_tensorrt_rtx_has_no_version_compatibility(build: Build) -> None:
 def test_an_engine_can_be_built_for_more_than_one_gpu(
     tied: stand_in_cuda.Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def facts(**options: object) -> dict[str, str]:
-        return tensorrt.BACKEND.surroundings(BATCH, options)
-
+    facts = environment
     here = facts(hardware_compatibility="ampere_plus")
     same = facts(hardware_compatibility="same_compute_capability")
     monkeypatch.setattr(cuda, "find", lambda: cuda.Gpu("NVIDIA H200", "9.0", "1"))
@@ -671,9 +714,9 @@ def test_a_batch_is_launched_as_one_cuda_graph(
     stand_in_cuda.install_cuda_bindings(monkeypatch, tied)
     monkeypatch.delattr(tensorrt_rtx, "CudaGraphStrategy")
     folder = build(backend="tensorrt", cuda_graphs=True)
-    with engines.open_engine(folder, threads=1)[0] as opened:
+    with engines.read(folder).open(threads=1) as opened:
         tied.calls.clear()
-        found = list(opened.stream([crops[:4], crops[4:8], crops[8:]]))
+        found = heatmaps(opened.stream([crops[:4], crops[4:8], crops[8:]]))
 
         assert close(np.concatenate(found), expected)
         assert "execute" not in tied.calls
@@ -703,9 +746,9 @@ def test_types_are_read_as_tensorrt_10_and_11_write_them(
 ) -> None:
     layers = [{"LayerType": "CaskConvolution", "Inputs": [tensor]}]
 
-    assert nvidia.heavy_layers({"Layers": layers}) == {precision: 1}
+    assert count_heavy_layers({"Layers": layers}) == {precision: 1}
 
 
 def test_names_alone_say_nothing() -> None:
     """What the inspector gives where an engine was built without details."""
-    assert nvidia.heavy_layers({"Layers": ["conv1", "conv2"], "Bindings": []}) == {}
+    assert count_heavy_layers({"Layers": ["conv1", "conv2"], "Bindings": []}) == {}

@@ -63,7 +63,7 @@ def test_the_card_says_what_the_config_says(tiny: Path, card: ModelCard) -> None
     assert card.architecture == "HRNet + HeatmapHead"
     assert card.crop == Crop(height=64, width=32)
     assert card.input.shape == ["batch", 3, 64, 32]
-    assert card.output.shape == ["batch", 17, 16, 8]
+    assert card.outputs[0].shape == ["batch", 17, 16, 8]
     assert card.channel_order == "RGB"
     assert card.mean == [123.675, 116.28, 103.53]
     assert card.std == [58.395, 57.12, 57.375]

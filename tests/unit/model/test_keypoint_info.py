@@ -128,7 +128,7 @@ def test_the_graph_and_the_card_have_the_picked_keypoints_only(
 
     card = ModelCard.read(tmp_path / "model.json")
 
-    assert card.output.shape == ["batch", 3, 16, 8]
+    assert card.outputs[0].shape == ["batch", 3, 16, 8]
     assert card.keypoints.names == ["neck", "left_shoulder", "right_shoulder"]
     assert card.keypoints.flip_indices == [0, 2, 1]
     whole = settings.keypoint_info(mmpose.read_config(written(

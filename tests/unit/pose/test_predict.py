@@ -1,23 +1,19 @@
-"""Batches go in, keypoints come out, and no padding is seen."""
+"""Batches go in, keypoints come out."""
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.batches import Crops, Outputs
 from hrnetpose.pose import predict
 
-Crops = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
-
-def stream(batches: Iterable[Crops]) -> Iterator[Floats]:
-    """An engine fixed to batches of 4; its heatmaps are the crops' first channel."""
+def stream(batches: Iterable[Crops]) -> Iterator[Outputs]:
+    """An engine whose heatmaps are the crops' first channel."""
     for batch in batches:
-        assert batch.shape == (4, 6, 5, 3)
-        yield batch[..., :1].transpose(0, 3, 1, 2).astype(np.float32)
+        yield {"heatmaps": batch[..., :1].transpose(0, 3, 1, 2).astype(np.float32)}
 
 
 @pytest.fixture
@@ -26,22 +22,22 @@ def crops() -> Crops:
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_the_last_batch_is_padded_for_the_engine_alone(crops: Crops, mirror: bool) -> None:
+def test_each_batch_comes_back_plain_and_mirrored(crops: Crops, mirror: bool) -> None:
     batches = [crops[:4], crops[4:8], crops[8:]]
 
-    found = list(predict.heatmaps(stream, iter(batches), 4, mirror))
+    found = list(predict.infer(stream, iter(batches), mirror))
 
-    assert [len(plain) for plain, _ in found] == [4, 4, 2]
-    plain = np.concatenate([one for one, _ in found])
-    assert np.array_equal(plain[:, 0], crops[..., 0])
+    plain = [one["heatmaps"] for one, _ in found]
+    assert [len(one) for one in plain] == [4, 4, 2]
+    assert np.array_equal(np.concatenate(plain)[:, 0], crops[..., 0])
     for one, other in found:
         assert (other is not None) == mirror
         if other is not None:
-            assert np.array_equal(other, one[..., ::-1])
+            assert np.array_equal(other["heatmaps"], one["heatmaps"][..., ::-1])
 
 
-def test_no_batches_give_no_heatmaps() -> None:
-    assert list(predict.heatmaps(stream, iter([]), 4, mirror=True)) == []
+def test_no_batches_give_no_outputs() -> None:
+    assert list(predict.infer(stream, iter([]), mirror=True)) == []
 
 
 def test_both_protocols_come_from_the_same_heatmaps(model_card: ModelCard) -> None:
@@ -52,7 +48,9 @@ def test_both_protocols_come_from_the_same_heatmaps(model_card: ModelCard) -> No
     kept = plain.copy()
     boxes = np.full((2, 2), 64, np.float32)
 
-    positions, scores = predict.keypoints(plain, mirrored, [0, 1], model_card, boxes, boxes)
+    positions, scores = predict.keypoints(
+        {"heatmaps": plain}, {"heatmaps": mirrored}, [0, 1], model_card, boxes, boxes
+    )
 
     assert positions.shape == (2, 2, 3, 2)
     assert np.allclose(positions[0], positions[1])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hrnetpose.artifacts.accuracy import Accuracy, Delta, Protocol, ProtocolResult
-from hrnetpose.artifacts.engine import EngineCard, EngineReference, ExecutedPrecision
+from hrnetpose.artifacts.engine import Device, EngineCard, EngineReference, ExecutedPrecision
 from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
@@ -85,7 +85,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
             engine=EngineCard(
                 variant=variant,
                 backend="openvino",
-                device="CPU",
+                device=Device(kind="cpu"),
                 requested="fp16",
                 executed=ExecutedPrecision(precision=executed, layers={executed: 40}),
                 batch=32,
@@ -165,7 +165,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                 validity=Validity(verdict="INVALID" if reasons else "VALID", reasons=list(reasons)),
                 energy=Energy(joules_per_image=None, source="not available: no RAPL"),
                 precision=PrecisionPair(requested="fp16", executed=executed),
-                device="CPU",
+                device=Device(kind="cpu"),
                 engine=engine,
                 host=Host(
                     cpu=cpu,

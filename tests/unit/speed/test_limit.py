@@ -2,6 +2,7 @@
 
 import pytest
 
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.speed import limit
 from hrnetpose.speed.limit import Peaks
@@ -66,7 +67,7 @@ def test_the_peak_is_that_of_the_fastest_precision_in_use() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_this_machine_multiplies_and_copies(precision: str) -> None:
-    found = limit.measure(precision, "CPU: here", threads=2, seconds=0.1)
+    found = limit.measure(precision, Device(kind="cpu"), threads=2, seconds=0.1)
 
     assert found.flops is not None
     assert 1e8 < found.flops < 1e15
@@ -76,7 +77,7 @@ def test_this_machine_multiplies_and_copies(precision: str) -> None:
 
 
 def test_a_gpu_without_a_library_has_no_limit() -> None:
-    found = limit.measure("fp16", "NVIDIA H100", threads=2)
+    found = limit.measure("fp16", Device(kind="gpu", name="NVIDIA H100"), threads=2)
 
     assert found.flops is None or "PyTorch" in found.measured_with
 
@@ -86,7 +87,7 @@ def test_a_precision_that_is_not_known_has_no_limit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(limit, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(limit, "_cuda_bandwidth", lambda: 1e12)
 
-    found = limit.measure("unknown", "NVIDIA H100", threads=2)
+    found = limit.measure("unknown", Device(kind="gpu", name="NVIDIA H100"), threads=2)
 
     assert (found.flops, found.bandwidth) == (None, 1e12)
     assert found.measured_with == "not available: the executed precision is unknown"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hrnetpose.batches import Outputs
 from hrnetpose.speed import timing
 from hrnetpose.speed.timing import Limits
 
@@ -39,13 +40,13 @@ class Engine:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def infer(self, batch: str) -> str:
+    def infer(self, batch: str) -> Outputs:
         self.asked.append(batch)
-        return batch.upper()
+        return {"x": np.zeros((len(batch), 2), np.float32)}
 
-    def stream(self, batches: Iterable[str]) -> Iterator[str]:
+    def stream(self, batches: Iterable[str]) -> Iterator[Outputs]:
         """Keeps two batches in flight."""
-        waiting: list[str] = []
+        waiting: list[Outputs] = []
         for batch in batches:
             waiting.append(self.infer(batch))
             if len(waiting) > 2:
@@ -108,8 +109,11 @@ def test_throughput_lasts_as_long_as_asked() -> None:
 
 
 def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
-    def halves(batches: Iterable[str]) -> Iterator[str]:
-        return (batch[: len(batch) // 2] for batch in batches)
+    def halves(batches: Iterable[str]) -> Iterator[Outputs]:
+        """One of the outputs lacks half of the images."""
+        for batch in batches:
+            whole = np.zeros((len(batch), 2), np.float32)
+            yield {"x": whole, "y": whole[::2]}
 
     limits = Limits(min_seconds=0.0, min_samples=5)
 

@@ -85,9 +85,12 @@ def test_another_precision_than_asked_for_is_a_reason() -> None:
 
 
 def test_the_last_image_of_a_batch_must_be_computed() -> None:
-    alone = np.random.default_rng(0).random((3, 16, 8)).astype(np.float32)
+    image = np.random.default_rng(0).random((3, 16, 8)).astype(np.float32)
+    others = np.ones((3, 3, 16, 8), np.float32)
+    alone = {"x": np.stack([image] * 4), "y": np.stack([image] * 4)}
 
-    assert validity.batch_content(alone, alone * np.float32(1.01)) == []
-    assert validity.batch_content(alone, np.zeros_like(alone)) == [
-        "batch: the last image of a batch has other heatmaps than alone (off by 100%)"
+    near = {name: np.concatenate([others, [image * np.float32(1.01)]]) for name in alone}
+    assert validity.batch_content(alone, near) == []
+    assert validity.batch_content(alone, {**near, "y": np.zeros((4, 3, 16, 8), np.float32)}) == [
+        "batch: the last image of a batch has other y than alone (off by 100%)"
     ]

@@ -1,6 +1,6 @@
 """`engine.json`, the engine card: written by build_engine."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,18 @@ ENGINE_FILE = "engine.bin"
 
 
 ENGINE_CARD = "engine.json"
+
+
+class Device(Part):
+    """What an engine runs on."""
+
+    kind: Literal["cpu", "gpu"]
+    name: str | None = Field(None, description="None: not known where the engine was built")
+
+    def __str__(self) -> str:
+        if self.kind == "gpu":
+            return self.name or "a GPU (it was built without one)"
+        return f"CPU: {self.name}" if self.name else "CPU"
 
 
 class ExecutedPrecision(Part):
@@ -26,7 +38,7 @@ class EngineCard(Artifact):
 
     variant: str
     backend: str
-    device: str
+    device: Device
     requested: Precision
     executed: ExecutedPrecision
     batch: int = Field(ge=1, le=4096)

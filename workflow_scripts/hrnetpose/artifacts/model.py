@@ -160,7 +160,7 @@ class ModelCard(Artifact):
     onnx_sha256: Sha256
     opset: int
     input: Tensor
-    output: Tensor
+    outputs: list[Tensor] = Field(min_length=1)
     channel_order: Literal["RGB", "BGR"]
     mean: list[float] = Field(min_length=3, max_length=3)
     std: list[Annotated[float, Field(gt=0)]] = Field(min_length=3, max_length=3)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from hrnetpose.artifacts.base import Artifact, Part
-from hrnetpose.artifacts.engine import EngineReference
+from hrnetpose.artifacts.engine import Device, EngineReference
 from hrnetpose.recipes import Precision
 
 
@@ -156,7 +156,7 @@ class Perf(Artifact):
     roofline: Roofline
     validity: Validity
     energy: Energy
-    device: str
+    device: Device
     engine: EngineReference
     host: Host
     versions: dict[str, str]

@@ -1,46 +1,44 @@
-"""What an engine is, whatever runs it.
+"""What an engine is, whatever runs it."""
 
-A backend is a module of this package.  It imports its packages only inside `build` and `open`,
-so that planning a run, or a run of another backend, never needs them.
-"""
-
-import importlib
-import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Generic, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from hrnetpose import files
-from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose import batches
+from hrnetpose.artifacts.engine import EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.recipes import Graph, Precision
-from hrnetpose.stage import StageError
-
-Crops = npt.NDArray[np.uint8]
-Heatmaps = npt.NDArray[np.float32]
+from hrnetpose.batches import Crops, Outputs
+from hrnetpose.engines.slots import Phases, Slot, run_in_order
+from hrnetpose.recipes import Precision
 
 
 class Options(BaseModel):
     """Options of a backend; those every backend has are here."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     threads: int | None = Field(None, ge=1)
     """CPU threads; by default as many as the job has."""
 
 
+class StreamOptions(Options):
+    """Options of a backend that runs several requests at the same time."""
+
+    streams: int | None = Field(None, ge=1)
+    """Requests that run at the same time; by default what the backend finds best for throughput."""
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
 @dataclass(frozen=True)
-class BuildRequest:
+class BuildRequest(Generic[OptionsT]):
     """What an engine is built from.
 
     Attributes:
@@ -50,8 +48,8 @@ class BuildRequest:
         card: the model card.
         precision: what the user asked for.
         batch: images per inference; the engine may be fixed to it.
-        options: options of the backend, checked.
-        threads: how many the job has.
+        options: the backend's.
+        threads: for the build.
         cache: a folder in which a backend may keep what makes its next build faster; results do
             not depend on it.
     """
@@ -61,37 +59,106 @@ class BuildRequest:
     card: ModelCard
     precision: Precision
     batch: int
-    options: dict[str, Any]
+    options: OptionsT
     threads: int
     cache: Path | None = None
 
 
 @dataclass(frozen=True)
-class Phases:
-    """Where the seconds of one blocking call went."""
+class OpenRequest(Generic[OptionsT]):
+    """What is opened, and how.
 
-    copy_in: float
-    inference: float
-    copy_out: float
+    Attributes:
+        file: the engine file.
+        card: the engine's.
+        batch: images per inference; the card's, unless `Backend.any_batch`.
+        options: the backend's.
+        threads: CPU threads.
+    """
 
-
-class Engine(AbstractContextManager["Engine"], ABC):
-    """An opened engine.  It keeps the device from `__enter__` to `__exit__`."""
-
+    file: Path
+    card: EngineCard
     batch: int
-    requests: int = 1
-    """How many batches it keeps in flight."""
+    options: OptionsT
+    threads: int
 
-    @abstractmethod
-    def infer(self, crops: Crops) -> Heatmaps:
-        """Runs one batch and waits for it: uint8 [batch, H, W, 3] RGB -> float32 [batch, K, h, w].
 
-        The array returned belongs to the caller.
+class Engine(ABC, Generic[OptionsT]):
+    """An engine; it holds the device from `__enter__` to `__exit__`.
+
+    A backend implements `_open`, `_close` and `executed`, and its `Slot`.
+
+    Attributes:
+        batch: images per inference.
+    """
+
+    def __init__(self, request: OpenRequest[OptionsT]) -> None:
+        self.batch = request.batch
+        self._file, self._card = request.file, request.card
+        self._options, self._threads = request.options, request.threads
+        self._slots: list[Slot] = []
+
+    @property
+    def crops_shape(self) -> tuple[int, int, int, int]:
+        """The shape of a full batch of crops."""
+        crop = self._card.model.crop
+        return (self.batch, crop.height, crop.width, 3)
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of a full batch's outputs, by name and in the order of the card."""
+        return {
+            output.name: (self.batch, *map(int, output.shape[1:]))
+            for output in self._card.model.outputs
+        }
+
+    @property
+    def requests(self) -> int:
+        """How many batches are kept in flight."""
+        return len(self._slots)
+
+    def infer(self, crops: Crops) -> Outputs:
+        """Runs one batch and waits for it.
+
+        Args:
+            crops: uint8 [N, H, W, 3] RGB with N <= batch; a batch that is not full is padded, so
+                that its outputs do not depend on how crops were cut into batches.
+
+        Returns:
+            Float32 arrays [N, ...] by name, as the model card says.  They belong to the caller.
+
+        Raises:
+            ValueError: the crops are more, or of another size.
         """
+        self._slots[0].submit(self._full(crops))
+        return batches.first_images(self._slots[0].collect(), len(crops))
 
-    def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
-        """Runs batches, several at a time where the backend can; results come in order."""
-        return map(self.infer, batches)
+    def stream(self, crops: Iterable[Crops]) -> Iterator[Outputs]:
+        """Runs batches as `infer` does, several at a time; outputs come in order."""
+        counts: deque[int] = deque()
+
+        def supply() -> Iterator[Crops]:
+            for batch in crops:
+                counts.append(len(batch))
+                yield self._full(batch)
+
+        for outputs in run_in_order(self._slots, supply()):
+            yield batches.first_images(outputs, counts.popleft())
+
+    def infer_in_phases(self, crops: Crops) -> tuple[Outputs, Phases]:
+        """Runs one batch as `infer` does, and waits for each of its parts."""
+        slot, full = self._slots[0], self._full(crops)
+        start = time.perf_counter()
+        slot.copy_in(full)
+        slot.wait()
+        copied = time.perf_counter()
+        slot.launch()
+        slot.wait()
+        done = time.perf_counter()
+        slot.copy_out()
+        outputs = slot.collect()
+        phases = Phases(copied - start, done - copied, time.perf_counter() - done)
+        return batches.first_images(outputs, len(crops)), phases
 
     def device_times(self, crops: Crops, count: int) -> list[float] | None:
         """Returns what the device alone needs for a batch, measured `count` times.
@@ -105,179 +172,43 @@ class Engine(AbstractContextManager["Engine"], ABC):
             count: how many runs are measured, one after the other.
 
         Returns:
-            Seconds between two events of the device, for each run; None where the backend has no
-            such clock.
+            Seconds on the device's clock, for each run; None where the backend has none.
         """
-        return None
-
-    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
-        """Runs one batch as `infer` does, and tells copies from inference where the backend can.
-
-        Here everything is inference.
-        """
-        start = time.perf_counter()
-        heatmaps = self.infer(crops)
-        return heatmaps, Phases(0.0, time.perf_counter() - start, 0.0)
+        return self._slots[0].time_launches(self._full(crops), count)
 
     @abstractmethod
     def executed(self) -> ExecutedPrecision:
-        """What the backend says it runs the heavy layers in."""
+        """Returns what the backend says it runs the heavy layers in."""
+
+    @abstractmethod
+    def _open(self) -> list[Slot]:
+        """Loads the engine and returns its slots; nothing touches a device before."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Frees what `_open` loaded; the slots are gone by then."""
+
+    def __enter__(self) -> Self:
+        self._slots = self._open()
+        return self
 
     def __exit__(self, *exception: object) -> None:
-        """Frees what the engine holds."""
-        return None
+        for slot in self._slots:
+            slot.free()
+        self._slots.clear()
+        self._close()
 
-
-def _nothing(options: Mapping[str, Any]) -> str | None:
-    return None
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A plug-in.
-
-    Attributes:
-        name: as in the configuration.
-        graphs: precision asked for -> the graph it is built from.  Where that has another
-            precision, the precision is an option of the backend and not a property of the graph.
-        packages: the Python packages that it needs.
-        options: the model of its options.
-        build: writes the engine file; returns the modules that its model is made of, with the
-            SHA-256 of their files, where opening it has to import them.
-        open: opens an engine folder with so many threads.
-        device: names the device that it runs on with these options.
-        lacking: says in words what this machine lacks to run it with these options; None: nothing.
-            With default options it is cheap and imports none of the packages.
-        built_for: what must be the same where an engine is loaded as where it was built, by name,
-            for a batch and options; by default the versions of the packages.
-        builds_anywhere: it needs no device to build.
-        original: it runs the original model, from its checkpoint, instead of the ONNX graph.
-        gpus: how many GPUs an engine with these options needs; a cluster gives its jobs so many.
-        install: how to install its packages.
-        any_batch: an engine can be opened at any batch, not only at its own.
-    """
-
-    name: str
-    graphs: Mapping[Precision, Graph]
-    packages: tuple[str, ...]
-    options: type[Options]
-    build: Callable[[BuildRequest, Path], Mapping[str, str] | None]
-    open: Callable[[Path, EngineCard, int], Engine]
-    device: Callable[[Mapping[str, Any]], str]
-    lacking: Callable[[Mapping[str, Any]], str | None] = _nothing
-    built_for: Callable[[int, Mapping[str, Any]], dict[str, str]] | None = None
-    builds_anywhere: bool = False
-    original: bool = False
-    gpus: Callable[[Mapping[str, Any]], int] = lambda options: 0
-    install: str = "`pip install -r envs/requirements.txt`"
-    any_batch: bool = False
-
-    @property
-    def has_streams(self) -> bool:
-        """Tells whether the number of requests that run at the same time is an option."""
-        return "streams" in self.options.model_fields
-
-    def missing(self) -> list[str]:
-        """Returns the packages that are not installed."""
-        return [name for name in self.packages if importlib.util.find_spec(name) is None]
-
-    def runs(self) -> bool:
-        """Tells whether it can run here with its default options."""
-        return not self.missing() and self.lacking({}) is None
-
-    def require(self, options: Mapping[str, Any], device: bool = True) -> None:
-        """Refuses what cannot run here.
-
-        Args:
-            options: the variant's.
-            device: the device is needed as well as the packages.
-
-        Raises:
-            StageError: it says what is missing and what to do.
-        """
-        if missing := self.missing():
-            raise StageError(
-                f"backend {self.name} needs {', '.join(missing)}, which is not installed; "
-                f"install it with {self.install}, or use another backend"
+    def _full(self, crops: Crops) -> Crops:
+        wanted = self.crops_shape
+        if crops.shape[1:] != wanted[1:] or len(crops) > self.batch:
+            raise ValueError(
+                f"crops are {list(crops.shape)}; expected {list(wanted)}, or fewer of them"
             )
-        if device and (reason := self.lacking(options)):
-            raise StageError(f"backend {self.name} cannot run here: {reason}")
-
-    def versions(self) -> dict[str, str]:
-        """Returns the versions of its packages."""
-        return {name: package_version(name) for name in self.packages}
-
-    def surroundings(self, batch: int, options: Mapping[str, Any]) -> dict[str, str]:
-        """Returns what an engine that is built here is built for."""
-        return self.built_for(batch, options) if self.built_for else self.versions()
+        return batches.pad(crops, self.batch)
 
 
-def rebuild(folder: Path) -> str:
-    """Returns the command that builds an engine again."""
-    return f"snakemake --cores 4 --forcerun build_engine -- {folder / ENGINE_CARD}"
-
-
-def package_version(name: str) -> str:
-    """Returns an installed package's version.
-
-    Its distribution may have another name (`onnxruntime-gpu`); then the package itself is asked.
-    """
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return str(getattr(importlib.import_module(name), "__version__", "unknown"))
-
-
-def check_surroundings(card: EngineCard, backend: Backend, folder: Path) -> None:
-    """Refuses an engine that was built for something else than what is here.
-
-    Raises:
-        StageError: with the remedy.
-    """
-    backend.require(card.options)
-    found = backend.surroundings(card.batch, card.options)
-    for name in {**found, **card.built_for}:
-        if card.built_for.get(name) != found.get(name):
-            raise StageError(
-                f"{folder / ENGINE_FILE}: built for {name} {card.built_for.get(name)}, but here it "
-                f"is {found.get(name)}; build it again: {rebuild(folder)}"
-            )
-    graph = Path(card.graph) if card.graph else None
-    # An engine may be taken elsewhere without its graph; where that is there, it has to be the one.
-    if graph and graph.is_file() and files.sha256(graph) != card.graph_sha256:
-        raise StageError(
-            f"{folder / ENGINE_FILE}: built from another {graph} than the one that is there; build "
-            f"it again: {rebuild(folder)}"
-        )
-
-
-def in_order(
-    submit: Callable[[int, Crops], None],
-    collect: Callable[[int], Heatmaps],
-    slots: int,
-    batches: Iterable[Crops],
-) -> Iterator[Heatmaps]:
-    """Keeps `slots` batches in flight and yields their results in order.
-
-    Args:
-        submit: starts a batch in a slot.
-        collect: waits for a slot and returns its result.
-        slots: how many there are.
-        batches: what to run.
-    """
-    busy: deque[int] = deque()
-    for number, batch in enumerate(batches):
-        slot = number % slots
-        if len(busy) == slots:
-            yield collect(busy.popleft())
-        submit(slot, batch)
-        busy.append(slot)
-    while busy:
-        yield collect(busy.popleft())
-
-
-def majority(layers: Mapping[str, int]) -> ExecutedPrecision:
-    """Returns the precision that most of the heavy layers run in."""
+def summarize_layers(layers: Mapping[str, int]) -> ExecutedPrecision:
+    """Returns the precision that most of the heavy layers run in; `unknown` if there are none."""
     if not layers:
         return ExecutedPrecision(precision="unknown", layers={})
     most = max(layers, key=lambda name: layers[name])

@@ -1,24 +1,16 @@
-"""NVIDIA's driver, found without loading it, and batches on the device through pycuda.
-
-pycuda is imported only by what runs an engine.
-"""
+"""NVIDIA's driver and its first device, found without loading the driver here."""
 
 import importlib.util
 import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from hrnetpose.engines.base import Crops, Heatmaps, Phases, in_order
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.stage import StageError
 
 LIBRARY = "libcuda.so.1"
@@ -84,10 +76,9 @@ class Gpu:
     def __str__(self) -> str:
         return f"{self.name} (compute capability {self.capability}), {self.driver}"
 
-    def as_built_for(self) -> dict[str, str]:
-        """Returns what an engine for this device is built for."""
-        facts = asdict(self)
-        return {"GPU": facts["name"], "compute capability": self.capability, "driver": self.driver}
+    def build_environment(self) -> dict[str, str]:
+        """Returns what an engine that is built for this device alone is tied to."""
+        return {"GPU": self.name, "compute capability": self.capability, "driver": self.driver}
 
 
 @cache
@@ -121,7 +112,7 @@ def find(library: str = LIBRARY) -> Gpu | str:
     return Gpu(**answer)
 
 
-def gpu() -> Gpu:
+def require_gpu() -> Gpu:
     """Returns the device.
 
     Raises:
@@ -133,8 +124,14 @@ def gpu() -> Gpu:
     return found
 
 
-def lacking(install: str) -> str | None:
-    """Says what this machine lacks to run an engine through pycuda; None: nothing.
+def device() -> Device:
+    """Returns the device as an engine's card names it; without a name where there is none."""
+    found = find()
+    return Device(kind="gpu", name=str(found) if isinstance(found, Gpu) else None)
+
+
+def unavailable_reason(install: str) -> str | None:
+    """Says why no engine can run here through pycuda; None if one can.
 
     Args:
         install: how to install pycuda.
@@ -143,163 +140,3 @@ def lacking(install: str) -> str | None:
         return f"pycuda is not installed; install it with {install}"
     found = find()
     return f"{found}; `backend: auto` takes one that can" if isinstance(found, str) else None
-
-
-Shape = tuple[int, ...]
-Launch = Callable[[int, int], None]
-"""`launch(slot, images)` enqueues the work on a slot's buffers in `Batches.compute`."""
-
-
-class _Slot:
-    """The buffers of one batch: pinned on the host, and on the device."""
-
-    def __init__(self, driver: Any, crops: Shape, heatmaps: Shape) -> None:
-        self.input = driver.pagelocked_empty(crops, np.uint8)
-        self.output = driver.pagelocked_empty(heatmaps, np.float32)
-        self.device_input = driver.mem_alloc(self.input.nbytes)
-        self.device_output = driver.mem_alloc(self.output.nbytes)
-        no_timing = driver.event_flags.DISABLE_TIMING
-        self.uploaded = driver.Event(no_timing)
-        self.computed = driver.Event(no_timing)
-        self.downloaded = driver.Event(no_timing)
-        self.images = 0
-
-    def free(self) -> None:
-        self.device_input.free()
-        self.device_output.free()
-
-
-class Batches:
-    """Batches that travel to the device, through it and back, several at the same time.
-
-    Copies in, work and copies out have a stream each, so that one batch is computed while the next
-    comes in and the last goes out; events keep each batch in order.  The context is the device's
-    primary one, which PyTorch and the CUDA runtime share.
-
-    Args:
-        crops: the shape of a full batch, uint8.
-        heatmaps: the shape of what comes out, float32.
-        slots: how many batches are in flight.
-    """
-
-    def __init__(self, crops: Shape, heatmaps: Shape, slots: int) -> None:
-        import pycuda.autoprimaryctx
-        import pycuda.driver
-
-        self._driver = pycuda.driver
-        self._context = pycuda.autoprimaryctx.context
-        self.upload, self.compute, self.download = (self._driver.Stream() for _ in range(3))
-        self.slots = [_Slot(self._driver, crops, heatmaps) for _ in range(slots)]
-
-    def close(self) -> None:
-        """Frees the buffers."""
-        self._context.synchronize()
-        for slot in self.slots:
-            slot.free()
-        self.slots.clear()
-
-    def infer(self, launch: Launch, crops: Crops) -> Heatmaps:
-        """Runs one batch and waits for it."""
-        self._submit(launch, 0, crops)
-        return self._collect(0)
-
-    def stream(self, launch: Launch, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
-        """Runs batches, as many at a time as there are slots; results come in order."""
-
-        def submit(slot: int, crops: Crops) -> None:
-            self._submit(launch, slot, crops)
-
-        return in_order(submit, self._collect, len(self.slots), batches)
-
-    def times(self, launch: Launch, crops: Crops, count: int) -> list[float]:
-        """Returns the device's seconds for a batch that lies there already, `count` times."""
-        slot = self.slots[0]
-        np.copyto(slot.input[: len(crops)], crops)
-        self._driver.memcpy_htod(slot.device_input, slot.input)
-        marks = [(self._driver.Event(), self._driver.Event()) for _ in range(count)]
-        for start, end in marks:
-            start.record(self.compute)
-            launch(0, len(crops))
-            end.record(self.compute)
-        self.compute.synchronize()
-        return [end.time_since(start) / 1e3 for start, end in marks]
-
-    def infer_in_phases(self, launch: Launch, crops: Crops) -> tuple[Heatmaps, Phases]:
-        """Runs one batch as `infer` does, and waits for each of its parts."""
-        slot = self.slots[0]
-        start = time.perf_counter()
-        self._copy_in(slot, crops)
-        self.upload.synchronize()
-        copied = time.perf_counter()
-        launch(0, len(crops))
-        self.compute.synchronize()
-        done = time.perf_counter()
-        self._copy_out(slot)
-        heatmaps = self._collect(0)
-        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
-
-    def _submit(self, launch: Launch, number: int, crops: Crops) -> None:
-        slot = self.slots[number]
-        self._copy_in(slot, crops)
-        slot.uploaded.record(self.upload)
-        self.compute.wait_for_event(slot.uploaded)
-        launch(number, len(crops))
-        slot.computed.record(self.compute)
-        self.download.wait_for_event(slot.computed)
-        self._copy_out(slot)
-
-    def _copy_in(self, slot: _Slot, crops: Crops) -> None:
-        slot.images = len(crops)
-        pinned = slot.input[: slot.images]
-        np.copyto(pinned, crops)
-        self._driver.memcpy_htod_async(slot.device_input, pinned, stream=self.upload)
-
-    def _copy_out(self, slot: _Slot) -> None:
-        pinned = slot.output[: slot.images]
-        self._driver.memcpy_dtoh_async(pinned, slot.device_output, stream=self.download)
-        slot.downloaded.record(self.download)
-
-    def _collect(self, number: int) -> Heatmaps:
-        slot = self.slots[number]
-        slot.downloaded.synchronize()
-        return slot.output[: slot.images].copy()
-
-
-class Graph:
-    """Work captured from a stream into a CUDA graph: one call launches all its kernels.
-
-    pycuda has no graphs; the CUDA runtime takes its stream by the same handle.
-
-    Args:
-        stream: a stream of pycuda.
-        enqueue: puts the work into the stream; it was run once before.
-
-    Raises:
-        StageError: the work cannot be captured.
-    """
-
-    def __init__(self, stream: Any, enqueue: Callable[[], None]) -> None:
-        from cuda.bindings import runtime
-
-        self._runtime = runtime
-        self._stream = stream.handle
-        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", self._stream, mode)
-        enqueue()
-        graph = self._call("cudaStreamEndCapture", self._stream)
-        self._graph = self._call("cudaGraphInstantiate", graph, 0)
-        self._call("cudaGraphDestroy", graph)
-
-    def launch(self) -> None:
-        """Enqueues the work."""
-        self._call("cudaGraphLaunch", self._graph, self._stream)
-
-    def close(self) -> None:
-        """Frees the graph."""
-        self._call("cudaGraphExecDestroy", self._graph)
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        status, *values = getattr(self._runtime, name)(*arguments)
-        if status != self._runtime.cudaError_t.cudaSuccess:
-            raise StageError(f"CUDA graph: {name} answers {status.name}; run without `cuda_graphs`")
-        return values[0] if values else None

@@ -1,6 +1,6 @@
 """IGIE, Iluvatar's build of TVM, on Iluvatar's GPUs.  The engine file is a shared library.
 
-Shapes are static: a short batch is padded.  The engine takes normalised NCHW floats; crops are
+Shapes are static.  The engine takes normalised NCHW floats; crops are
 normalised on the host.  Precision is an option of the compiler, on the fp32 graph.  Written after
 Iluvatar's published examples for SDK 4.2; it has not run on the hardware.
 """
@@ -8,16 +8,19 @@ Iluvatar's published examples for SDK 4.2; it has not run on the hardware.
 import importlib
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
-from hrnetpose.engines.base import Backend, BuildRequest, Crops, Engine, Heatmaps, Options
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.batches import Crops, Outputs
+from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
+from hrnetpose.engines.plugin import Backend
+from hrnetpose.engines.slots import Slot
 from hrnetpose.stage import StageError
 
 _SDK = "Iluvatar's IXUCA SDK, whose Python has its own tvm"
@@ -32,59 +35,63 @@ class IgieOptions(Options):
     """Libraries that kernels may come from."""
 
 
-class IgieEngine(Engine):
+class IgieSlot(Slot):
+    """The graph executor; each call blocks."""
+
+    def __init__(self, module: Any, device: Any, tvm: Any, card: ModelCard) -> None:
+        self._module, self._device, self._tvm, self._card = module, device, tvm, card
+
+    def copy_in(self, crops: Crops) -> None:
+        from hrnetpose.model import graphs
+
+        images = graphs.normalised(crops, self._card)
+        self._module.set_input(self._card.input.name, self._tvm.nd.array(images, self._device))
+
+    def launch(self) -> None:
+        self._module.run()
+
+    def take(self) -> Outputs:
+        return {
+            output.name: np.array(self._module.get_output(number).asnumpy())
+            for number, output in enumerate(self._card.outputs)
+        }
+
+    def time_launches(self, crops: Crops, count: int) -> list[float]:
+        """Runs TVM's time evaluator, which leaves copies out."""
+        self.copy_in(crops)
+        timer = self._module.module.time_evaluator("run", self._device, number=1, repeat=count)
+        return [float(seconds) for seconds in timer().results]
+
+
+class IgieEngine(Engine[IgieOptions]):
     """A compiled graph on the first device."""
 
-    def __init__(self, folder: Path, card: EngineCard, threads: int) -> None:
-        self.batch = card.batch
-        self._file = folder / ENGINE_FILE
-        self._card = card
-
-    def __enter__(self) -> Self:
-        self._tvm = _tvm()
+    def _open(self) -> list[Slot]:
+        tvm = _import_tvm()
         executor = importlib.import_module("tvm.contrib.graph_executor")
-        self._device = self._tvm.device(_target(self._tvm, self._card.options).kind.name, 0)
+        device = tvm.device(_target(tvm, self._options).kind.name, 0)
         with tempfile.TemporaryDirectory() as scratch:
             # TVM chooses the loader by the suffix.
             library = Path(scratch) / "engine.so"
             library.symlink_to(self._file.resolve())
             try:
-                module = self._tvm.runtime.load_module(str(library))
+                module = tvm.runtime.load_module(str(library))
             except Exception as error:
                 raise StageError(f"{self._file}: IGIE cannot load it: {error}") from error
-        self._module = executor.GraphModule(module["default"](self._device))
-        return self
+        module = executor.GraphModule(module["default"](device))
+        return [IgieSlot(module, device, tvm, self._card.model)]
 
-    def __exit__(self, *exception: object) -> None:
-        del self._module
-
-    def infer(self, crops: Crops) -> Heatmaps:
-        self._set(crops)
-        self._module.run()
-        return np.array(self._module.get_output(0).asnumpy()[: len(crops)])
-
-    def device_times(self, crops: Crops, count: int) -> list[float]:
-        """Runs TVM's time evaluator, which leaves copies out."""
-        self._set(crops)
-        timer = self._module.module.time_evaluator("run", self._device, number=1, repeat=count)
-        return [float(seconds) for seconds in timer().results]
+    def _close(self) -> None:
+        """The slot held all of it."""
 
     def executed(self) -> ExecutedPrecision:
         """IGIE does not say what it runs."""
-        return ExecutedPrecision(precision="unknown", layers={})
-
-    def _set(self, crops: Crops) -> None:
-        from hrnetpose.model import graphs
-
-        images = graphs.normalised(graphs.padded(crops, self.batch), self._card.model)
-        self._module.set_input(
-            self._card.model.input.name, self._tvm.nd.array(images, self._device)
-        )
+        return summarize_layers({})
 
 
-def build(request: BuildRequest, output: Path) -> None:
+def build(request: BuildRequest[IgieOptions], output: Path) -> None:
     """Compiles the graph at a fixed batch."""
-    tvm = _tvm()
+    tvm = _import_tvm()
     relay = importlib.import_module("tvm.relay")
     importer = importlib.import_module("tvm.relay.import_model")
 
@@ -113,7 +120,7 @@ def build(request: BuildRequest, output: Path) -> None:
             shutil.copyfile(library, temporary)
 
 
-def _tvm() -> Any:
+def _import_tvm() -> Any:
     """Imports TVM and makes sure that it is Iluvatar's."""
     tvm = importlib.import_module("tvm")
     if not hasattr(tvm.target, "iluvatar"):
@@ -123,13 +130,12 @@ def _tvm() -> Any:
     return tvm
 
 
-def _target(tvm: Any, options: Mapping[str, Any]) -> Any:
-    chosen = IgieOptions(**options)
-    return tvm.target.iluvatar(model=chosen.target, options=f"-libs={chosen.libraries}")
+def _target(tvm: Any, options: IgieOptions) -> Any:
+    return tvm.target.iluvatar(model=options.target, options=f"-libs={options.libraries}")
 
 
-def _device(options: Mapping[str, Any]) -> str:
-    return f"Iluvatar {IgieOptions(**options).target}"
+def _device(options: IgieOptions) -> Device:
+    return Device(kind="gpu", name=f"Iluvatar {options.target}")
 
 
 BACKEND = Backend(

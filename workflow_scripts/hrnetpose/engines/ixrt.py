@@ -9,78 +9,72 @@ import importlib
 import math
 import re
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
-from hrnetpose.engines.base import (
-    Backend,
-    BuildRequest,
-    Crops,
-    Engine,
-    Heatmaps,
-    Options,
-    package_version,
-)
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.batches import Crops, Outputs
+from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
+from hrnetpose.engines.plugin import Backend, package_version
+from hrnetpose.engines.slots import Slot
 from hrnetpose.stage import StageError
 
 _SDK = "Iluvatar's IXUCA SDK, whose Python has its own tensorrt"
 
 
-class IxrtEngine(Engine):
-    """A plan on the first device, with one buffer for each binding."""
+class IxrtSlot(Slot):
+    """A context and a buffer for each binding; each call blocks.
 
-    def __init__(self, folder: Path, card: EngineCard, threads: int) -> None:
-        self.batch = card.batch
-        self._file = folder / ENGINE_FILE
-        self._card = card
+    Args:
+        engine: the plan's.
+        card: says how crops are normalised, and names the outputs.
+        file: the engine file, for errors.
+    """
 
-    def __enter__(self) -> Self:
-        trt = importlib.import_module("tensorrt")
+    def __init__(self, engine: Any, card: ModelCard, file: Path) -> None:
+        self._context, self._card, self._file = engine.create_execution_context(), card, file
         self._cudart = importlib.import_module("cuda.cudart")
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        engine = runtime.deserialize_cuda_engine(self._file.read_bytes())
-        if engine is None:
-            raise StageError(f"{self._file}: IxRT cannot load it")
-        self._engine, self._context = engine, engine.create_execution_context()
-        self._buffers, self._shapes = [], []
-        for number in range(engine.num_bindings):
-            shape = tuple(engine.get_binding_shape(number))
-            size = math.prod(shape) * np.dtype(np.float32).itemsize
-            self._buffers.append(self._call("cudaMalloc", size))
-            self._shapes.append(shape)
-            if engine.binding_is_input(number):
-                self._input = number
-            else:
-                self._output = number
-        return self
+        self._shapes = [tuple(engine.get_binding_shape(n)) for n in range(engine.num_bindings)]
+        self._buffers = [
+            self._call("cudaMalloc", math.prod(shape) * np.dtype(np.float32).itemsize)
+            for shape in self._shapes
+        ]
+        names = [engine.get_binding_name(n) for n in range(engine.num_bindings)]
+        self._input = names.index(card.input.name)
+        self._outputs = {output.name: names.index(output.name) for output in card.outputs}
 
-    def __exit__(self, *exception: object) -> None:
-        for buffer in self._buffers:
-            self._call("cudaFree", buffer)
-        del self._context, self._engine
-
-    def infer(self, crops: Crops) -> Heatmaps:
+    def copy_in(self, crops: Crops) -> None:
         from hrnetpose.model import graphs
 
-        images = graphs.normalised(graphs.padded(crops, self.batch), self._card.model)
-        heatmaps = np.empty(self._shapes[self._output], np.float32)
-        kind = self._cudart.cudaMemcpyKind
-        self._call("cudaMemcpy", self._buffers[self._input], images.ctypes.data, images.nbytes,
-                   kind.cudaMemcpyHostToDevice)  # fmt: skip
+        images = graphs.normalised(crops, self._card)
+        self._copy(
+            self._buffers[self._input], images.ctypes.data, images.nbytes, "cudaMemcpyHostToDevice"
+        )
+
+    def launch(self) -> None:
         if not self._context.execute_v2([int(buffer) for buffer in self._buffers]):
             raise StageError(f"{self._file}: IxRT cannot run it")
-        self._call("cudaMemcpy", heatmaps.ctypes.data, self._buffers[self._output],
-                   heatmaps.nbytes, kind.cudaMemcpyDeviceToHost)  # fmt: skip
-        return heatmaps[: len(crops)]
 
-    def executed(self) -> ExecutedPrecision:
-        """IxRT does not say what it runs."""
-        return ExecutedPrecision(precision="unknown", layers={})
+    def take(self) -> Outputs:
+        outputs = {}
+        for name, number in self._outputs.items():
+            values = np.empty(self._shapes[number], np.float32)
+            self._copy(
+                values.ctypes.data, self._buffers[number], values.nbytes, "cudaMemcpyDeviceToHost"
+            )
+            outputs[name] = values
+        return outputs
+
+    def free(self) -> None:
+        for buffer in self._buffers:
+            self._call("cudaFree", buffer)
+
+    def _copy(self, target: Any, source: Any, size: int, kind: str) -> None:
+        self._call("cudaMemcpy", target, source, size, getattr(self._cudart.cudaMemcpyKind, kind))
 
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._cudart, name)(*arguments)
@@ -89,7 +83,26 @@ class IxrtEngine(Engine):
         return values[0] if values else None
 
 
-def build(request: BuildRequest, output: Path) -> None:
+class IxrtEngine(Engine[Options]):
+    """A plan on the first device."""
+
+    def _open(self) -> list[Slot]:
+        trt = importlib.import_module("tensorrt")
+        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = runtime.deserialize_cuda_engine(self._file.read_bytes())
+        if self._engine is None:
+            raise StageError(f"{self._file}: IxRT cannot load it")
+        return [IxrtSlot(self._engine, self._card.model, self._file)]
+
+    def _close(self) -> None:
+        del self._engine
+
+    def executed(self) -> ExecutedPrecision:
+        """IxRT does not say what it runs."""
+        return summarize_layers({})
+
+
+def build(request: BuildRequest[Options], output: Path) -> None:
     """Builds a plan at a fixed batch."""
     from hrnetpose.model import graphs
 
@@ -116,7 +129,7 @@ def build(request: BuildRequest, output: Path) -> None:
         temporary.write_bytes(bytes(plan))
 
 
-def lacking(options: Mapping[str, Any]) -> str | None:
+def unavailable_reason(options: Options) -> str | None:
     """NVIDIA's package has the same name; from 10 on, its API is another."""
     found = package_version("tensorrt")
     if re.match(r"\d\d", found):
@@ -124,8 +137,8 @@ def lacking(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _device(options: Mapping[str, Any]) -> str:
-    return "Iluvatar"
+def _device(options: Options) -> Device:
+    return Device(kind="gpu", name="Iluvatar")
 
 
 BACKEND = Backend(
@@ -137,6 +150,6 @@ BACKEND = Backend(
     open=IxrtEngine,
     device=_device,
     gpus=lambda options: 1,
-    lacking=lacking,
+    unavailable_reason=unavailable_reason,
     install=_SDK,
 )

@@ -1,27 +1,20 @@
 """ONNX Runtime, on the CPU or an NVIDIA GPU.  The engine file is the graph with pixels as input."""
 
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines import cuda
-from hrnetpose.engines.base import (
-    Backend,
-    BuildRequest,
-    Crops,
-    Engine,
-    Heatmaps,
-    Options,
-    Phases,
-    majority,
-)
+from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
+from hrnetpose.engines.plugin import Backend
+from hrnetpose.engines.slots import Slot
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
@@ -45,44 +38,74 @@ class OnnxRuntimeOptions(Options):
     """Whether fp32 layers may run in TF32 on a GPU, which has 10 bits of mantissa."""
 
 
-class OnnxRuntimeEngine(Engine):
+class CpuSlot(Slot):
+    """A session on the CPU: each run returns arrays of its own."""
+
+    def __init__(self, session: Any, outputs: list[str]) -> None:
+        self._session, self._names = session, outputs
+        self._input = session.get_inputs()[0].name
+
+    def copy_in(self, crops: Crops) -> None:
+        self._crops = np.ascontiguousarray(crops)
+
+    def launch(self) -> None:
+        self._values = self._session.run(self._names, {self._input: self._crops})
+
+    def take(self) -> Outputs:
+        return dict(zip(self._names, self._values, strict=True))
+
+
+class BoundSlot(Slot):
+    """A session with its input and its outputs in buffers on the device; each call blocks.
+
+    Args:
+        session: takes crops.
+        crops: the shape of its input, uint8.
+        outputs: the shapes of its outputs, float32, by name.
+        device: ONNX Runtime's name of the device, `cuda` or `cpu`.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        crops: tuple[int, ...],
+        outputs: Mapping[str, tuple[int, ...]],
+        device: str,
+    ) -> None:
+        import onnxruntime
+
+        self._session, self._binding = session, session.io_binding()
+        value = onnxruntime.OrtValue
+        self._input = value.ortvalue_from_shape_and_type(crops, np.uint8, device, 0)
+        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
+        self._outputs = {
+            name: value.ortvalue_from_shape_and_type(shape, np.float32, device, 0)
+            for name, shape in outputs.items()
+        }
+        for name, buffer in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, buffer)
+
+    def copy_in(self, crops: Crops) -> None:
+        self._input.update_inplace(np.ascontiguousarray(crops))
+
+    def launch(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def take(self) -> Outputs:
+        return {name: buffer.numpy().copy() for name, buffer in self._outputs.items()}
+
+
+class OnnxRuntimeEngine(Engine[OnnxRuntimeOptions]):
     """An inference session."""
 
-    def __init__(self, folder: Path, card: EngineCard, threads: int) -> None:
-        self.batch = card.batch
-        self._file = folder / ENGINE_FILE
-        self._card = card
-        self._options = OnnxRuntimeOptions(**card.options)
-        self._threads = self._options.threads or threads
+    def _open(self) -> list[Slot]:
+        self._session = self._load()
+        if self._options.provider == "cpu":
+            return [CpuSlot(self._session, list(self.output_shapes))]
+        return [BoundSlot(self._session, self.crops_shape, self.output_shapes, "cuda")]
 
-    def __enter__(self) -> Self:
-        self._session = self._open()
-        self._bound = None
-        if self._options.provider != "cpu":
-            crop = self._card.model.crop
-            heatmaps = tuple(int(size) for size in self._card.model.output.shape[1:])
-            self._bound = Bound(
-                self._session,
-                (self.batch, crop.height, crop.width, 3),
-                (self.batch, *heatmaps),
-                "cuda",
-            )
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        # The binding keeps the session alive.
-        del self._bound, self._session
-
-    def infer(self, crops: Crops) -> Heatmaps:
-        pixels = np.ascontiguousarray(crops)
-        if self._bound:
-            return self._bound(pixels)
-        return self._session.run(None, {"crops": pixels})[0]
-
-    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
-        if self._bound:
-            return self._bound.run_in_phases(np.ascontiguousarray(crops))
-        return super().infer_in_phases(crops)
+    def _close(self) -> None:
+        del self._session
 
     def executed(self) -> ExecutedPrecision:
         """Reads the graph that ONNX Runtime made of the engine for this device."""
@@ -90,10 +113,10 @@ class OnnxRuntimeEngine(Engine):
 
         if self._options.provider == "tensorrt":
             # It is one node, and TensorRT chooses in it.
-            return majority({})
+            return summarize_layers({})
         with tempfile.TemporaryDirectory() as scratch:
             optimized = Path(scratch) / "optimized.onnx"
-            self._open(optimized)
+            self._load(optimized)
             graph = onnx.load(optimized).graph
         types = {tensor.name: tensor.data_type for tensor in graph.initializer}
         layers: Counter[str] = Counter()
@@ -102,48 +125,10 @@ class OnnxRuntimeEngine(Engine):
                 layers["int8"] += 1
             elif node.op_type in _FLOAT:
                 layers[_TYPES.get(types.get(node.input[1], 1), "other")] += 1
-        return majority(layers)
+        return summarize_layers(layers)
 
-    def _open(self, optimized: Path | None = None) -> Any:
+    def _load(self, optimized: Path | None = None) -> Any:
         return _session(self._file, self._threads, self._options, self._card.requested, optimized)
-
-
-class Bound:
-    """A session with its input and its output in buffers on the device.
-
-    Args:
-        session: takes `crops`.
-        crops: the shape of its input, uint8.
-        heatmaps: the shape of its output, float32.
-        device: ONNX Runtime's name of the device, `cuda` or `cpu`.
-    """
-
-    def __init__(
-        self, session: Any, crops: tuple[int, ...], heatmaps: tuple[int, ...], device: str
-    ) -> None:
-        import onnxruntime
-
-        self._session = session
-        value = onnxruntime.OrtValue
-        self._input = value.ortvalue_from_shape_and_type(crops, np.uint8, device, 0)
-        self._output = value.ortvalue_from_shape_and_type(heatmaps, np.float32, device, 0)
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input("crops", self._input)
-        self._binding.bind_ortvalue_output(session.get_outputs()[0].name, self._output)
-
-    def __call__(self, crops: Crops) -> Heatmaps:
-        """Runs one full batch; the array returned belongs to the caller."""
-        return self.run_in_phases(crops)[0]
-
-    def run_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
-        """Runs one full batch, and tells copies from inference: each call waits for its end."""
-        start = time.perf_counter()
-        self._input.update_inplace(crops)
-        copied = time.perf_counter()
-        self._session.run_with_iobinding(self._binding)
-        done = time.perf_counter()
-        heatmaps = self._output.numpy().copy()
-        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
 
 
 def _session(
@@ -193,11 +178,11 @@ def _providers(chosen: OnnxRuntimeOptions, precision: Precision) -> list[Any]:
             ]
 
 
-def build(request: BuildRequest, output: Path) -> None:
+def build(request: BuildRequest[OnnxRuntimeOptions], output: Path) -> None:
     """Writes the graph with normalisation and layout inside, and makes sure that it loads."""
     from hrnetpose.model import graphs
 
-    chosen = OnnxRuntimeOptions(**request.options)
+    chosen = request.options
     if request.precision == "int8" and chosen.provider != "cpu":
         raise StageError(
             f"backend onnxruntime has no int8 with `provider: {chosen.provider}`; use backend "
@@ -209,14 +194,13 @@ def build(request: BuildRequest, output: Path) -> None:
         _session(temporary, request.threads, chosen, request.precision)
 
 
-def lacking(options: Mapping[str, Any]) -> str | None:
-    """Says what this machine lacks for the provider."""
-    provider = OnnxRuntimeOptions(**options).provider
-    if provider == "cpu":
+def unavailable_reason(options: OnnxRuntimeOptions) -> str | None:
+    """Says why the provider cannot run here."""
+    if options.provider == "cpu":
         return None
     import onnxruntime
 
-    wanted = _PROVIDERS[provider]
+    wanted = _PROVIDERS[options.provider]
     if wanted not in onnxruntime.get_available_providers():
         return (
             f"the onnxruntime that is installed has no {wanted}; change it for the one for GPUs: "
@@ -226,8 +210,8 @@ def lacking(options: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _device(options: Mapping[str, Any]) -> str:
-    return "CPU" if OnnxRuntimeOptions(**options).provider == "cpu" else str(cuda.find())
+def _device(options: OnnxRuntimeOptions) -> Device:
+    return Device(kind="cpu") if options.provider == "cpu" else cuda.device()
 
 
 BACKEND = Backend(
@@ -238,7 +222,7 @@ BACKEND = Backend(
     build=build,
     open=OnnxRuntimeEngine,
     device=_device,
-    lacking=lacking,
-    gpus=lambda options: int(OnnxRuntimeOptions(**options).provider != "cpu"),
+    unavailable_reason=unavailable_reason,
+    gpus=lambda options: int(options.provider != "cpu"),
     any_batch=True,
 )

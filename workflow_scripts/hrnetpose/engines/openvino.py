@@ -6,29 +6,20 @@ with a batch that it knows.
 """
 
 import io
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.engines.base import (
-    Backend,
-    BuildRequest,
-    Crops,
-    Engine,
-    Heatmaps,
-    Options,
-    Phases,
-    in_order,
-    majority,
-)
+from hrnetpose.batches import Crops, Outputs
+from hrnetpose.engines.base import BuildRequest, Engine, StreamOptions, summarize_layers
+from hrnetpose.engines.plugin import Backend
+from hrnetpose.engines.slots import Slot
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
@@ -37,74 +28,51 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "bf16"}
 _NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 
 
-class OpenVinoOptions(Options):
+class OpenVinoOptions(StreamOptions):
     """Options of `backend: openvino`."""
 
-    streams: int | None = Field(None, ge=1)
-    """Requests that run at the same time; by default what OpenVINO finds best for throughput."""
+
+class OpenVinoSlot(Slot):
+    """A request and its tensors, which are the buffers."""
+
+    def __init__(self, compiled: Any, outputs: Iterable[str]) -> None:
+        self._request = compiled.create_infer_request()
+        self._names = tuple(outputs)
+
+    def copy_in(self, crops: Crops) -> None:
+        np.copyto(self._request.get_input_tensor(0).data, crops)
+
+    def launch(self) -> None:
+        self._request.start_async()
+
+    def wait(self) -> None:
+        self._request.wait()
+
+    def take(self) -> Outputs:
+        return {name: self._request.get_tensor(name).data.copy() for name in self._names}
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(Engine[OpenVinoOptions]):
     """The graph, compiled for the CPU."""
 
-    def __init__(self, folder: Path, card: EngineCard, threads: int) -> None:
-        self.batch = card.batch
-        self._file = folder / ENGINE_FILE
-        self._card = card
-        self._threads = threads
-
-    def __enter__(self) -> Self:
+    def _open(self) -> list[Slot]:
         try:
             self._compiled = _compile(
                 self._file.read_bytes(),
                 self._card.model,
                 self._card.requested,
                 self.batch,
-                OpenVinoOptions(**self._card.options),
+                self._options,
                 self._threads,
             )
         except RuntimeError as error:
             raise StageError(f"{self._file}: OpenVINO cannot load it: {error}") from error
         # Twice what can run: the next batch waits while the caller is busy with the last.
-        self.requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._slots = [self._compiled.create_infer_request() for _ in range(self.requests)]
-        return self
+        requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        return [OpenVinoSlot(self._compiled, self.output_shapes) for _ in range(requests)]
 
-    def __exit__(self, *exception: object) -> None:
-        # Requests keep the compiled model alive.
-        self._slots.clear()
+    def _close(self) -> None:
         del self._compiled
-
-    def infer(self, crops: Crops) -> Heatmaps:
-        self._submit(0, crops)
-        return self._collect(0)
-
-    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
-        start = time.perf_counter()
-        self._copy_in(0, crops)
-        copied = time.perf_counter()
-        self._slots[0].start_async()
-        self._slots[0].wait()
-        done = time.perf_counter()
-        heatmaps = self._collect(0)
-        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
-
-    def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
-        return in_order(self._submit, self._collect, self.requests, batches)
-
-    def _copy_in(self, slot: int, crops: Crops) -> None:
-        tensor = self._slots[slot].get_input_tensor(0).data
-        if tensor.shape != crops.shape:
-            raise ValueError(f"crops are {list(crops.shape)}; expected {list(tensor.shape)}")
-        np.copyto(tensor, crops)
-
-    def _submit(self, slot: int, crops: Crops) -> None:
-        self._copy_in(slot, crops)
-        self._slots[slot].start_async()
-
-    def _collect(self, slot: int) -> Heatmaps:
-        self._slots[slot].wait()
-        return self._slots[slot].get_output_tensor(0).data.copy()
 
     def executed(self) -> ExecutedPrecision:
         layers: Counter[str] = Counter()
@@ -113,7 +81,7 @@ class OpenVinoEngine(Engine):
             if info["layerType"].astype(str) in ("Convolution", "MatMul", "FullyConnected"):
                 precision = info["runtimePrecision"].astype(str)
                 layers[_NAMES.get(precision, precision)] += 1
-        return majority(layers)
+        return summarize_layers(layers)
 
 
 def _properties(
@@ -126,7 +94,7 @@ def _properties(
     return {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": options.threads or threads,
+        "INFERENCE_NUM_THREADS": threads,
         **({"NUM_STREAMS": options.streams} if options.streams else {}),
     }
 
@@ -147,25 +115,31 @@ def _compile(
     return core.compile_model(model, "CPU", _properties(core, precision, options, threads))
 
 
-def build(request: BuildRequest, output: Path) -> None:
+def build(request: BuildRequest[OpenVinoOptions], output: Path) -> None:
     """Writes the graph with normalisation and layout inside, and makes sure that it compiles."""
     from hrnetpose.model import graphs
 
     pixels = graphs.with_pixel_input(graphs.read(request.graph), request.card)
     content = pixels.SerializeToString()
-    options = OpenVinoOptions(**request.options)
     try:
-        _compile(content, request.card, request.precision, request.batch, options, request.threads)
+        _compile(
+            content,
+            request.card,
+            request.precision,
+            request.batch,
+            request.options,
+            request.threads,
+        )
     except RuntimeError as error:
         raise StageError(f"{request.graph}: OpenVINO cannot compile it: {error}") from error
     with files.atomic_path(output) as temporary:
         temporary.write_bytes(content)
 
 
-def _device(options: Mapping[str, Any]) -> str:
+def _device(options: OpenVinoOptions) -> Device:
     import openvino
 
-    return f"CPU: {openvino.Core().get_property('CPU', 'FULL_DEVICE_NAME')}"
+    return Device(kind="cpu", name=openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
 BACKEND = Backend(

@@ -5,9 +5,8 @@ engine card names the modules that its classes come from, with the hashes of the
 """
 
 import io
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,20 +14,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import ENGINE_FILE, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines import cuda
-from hrnetpose.engines.base import (
-    Backend,
-    BuildRequest,
-    Crops,
-    Engine,
-    Heatmaps,
-    Options,
-    Phases,
-    in_order,
-    majority,
-    rebuild,
-)
+from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
+from hrnetpose.engines.folder import rebuild_command
+from hrnetpose.engines.plugin import Backend
+from hrnetpose.engines.slots import CudaSlot, Slot
 from hrnetpose.stage import StageError
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -55,18 +47,10 @@ class PyTorchOptions(Options):
         return self
 
 
-class PyTorchEngine(Engine):
+class PyTorchEngine(Engine[PyTorchOptions]):
     """mmpose's own modules, channels last."""
 
-    def __init__(self, folder: Path, card: EngineCard, threads: int) -> None:
-        self.batch = card.batch
-        self._file = folder / ENGINE_FILE
-        self._card = card
-        self._options = PyTorchOptions(**card.options)
-        self._threads = self._options.threads or threads
-        self._device = self._options.device
-
-    def __enter__(self) -> Self:
+    def _open(self) -> list[Slot]:
         import torch
 
         from hrnetpose.model import mmpose, modules
@@ -77,73 +61,38 @@ class PyTorchEngine(Engine):
         except Exception as error:
             raise StageError(f"{self._file}: PyTorch cannot load it: {error}") from error
         mmpose.import_mmpose()  # its placeholders first
-        modules.require(self._card.modules, self._file, rebuild(self._file.parent))
+        modules.require(self._card.modules, self._file, rebuild_command(self._file.parent))
         estimator = mmpose.build(content["model"], str(self._file))
         estimator.load_state_dict(content["state_dict"], strict=True)
+        options, model, device = self._options, self._card.model, self._options.device
         self._dtype = getattr(torch, _DTYPES[self._card.requested])
-        self._estimator = estimator.to(self._device, self._dtype, memory_format=torch.channels_last)
-        self._heatmaps = mmpose.heatmaps
-        model = self._card.model
-        self._mean = torch.tensor(model.mean, device=self._device).view(1, 3, 1, 1)
-        self._std = torch.tensor(model.std, device=self._device).view(1, 3, 1, 1)
-        self._flip_channels = model.channel_order == "BGR"
-        self._slots: list[_Slot] = []
-        if self._options.device == "cuda":
-            torch.backends.cudnn.benchmark = True
-            torch.backends.cudnn.allow_tf32 = self._options.tf32
-            torch.backends.cuda.matmul.allow_tf32 = self._options.tf32
-            run = torch.compile(self._run) if self._options.compile else self._run
-            crop, graph = model.crop, self._options.cuda_graphs
-            shape = (self.batch, crop.height, crop.width, 3)
-            heatmaps = tuple(int(size) for size in model.output.shape[1:])
-            self._slots = [
-                _Slot(run, shape, (self.batch, *heatmaps), self._device, graph)
-                for _ in range(self._options.buffers)
-            ]
-        self.requests = max(1, len(self._slots))
-        return self
+        self._estimator = estimator.to(device, self._dtype, memory_format=torch.channels_last)
+        self._outputs = mmpose.outputs
+        self._mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(model.std, device=device).view(1, 3, 1, 1)
+        reverse = model.channel_order == "BGR"
+        if device == "cpu":
+            return [CpuSlot(self._run, reverse)]
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = options.tf32
+        torch.backends.cuda.matmul.allow_tf32 = options.tf32
+        run = torch.compile(self._run) if options.compile else self._run
+        return [
+            GpuSlot(run, reverse, self.crops_shape, self.output_shapes, device, options.cuda_graphs)
+            for _ in range(options.buffers)
+        ]
 
-    def __exit__(self, *exception: object) -> None:
-        self._slots.clear()
+    def _close(self) -> None:
         del self._estimator
 
-    def infer(self, crops: Crops) -> Heatmaps:
-        import torch
-
-        if self._flip_channels:
-            crops = crops[..., ::-1]
-        if self._slots:
-            self._slots[0].submit(crops)
-            return self._slots[0].collect()
-        with torch.inference_mode():
-            return self._run(torch.from_numpy(np.array(crops))).numpy()
-
-    def infer_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
-        if not self._slots:
-            return super().infer_in_phases(crops)
-        return self._slots[0].run_in_phases(crops[..., ::-1] if self._flip_channels else crops)
-
-    def stream(self, batches: Iterable[Crops]) -> Iterator[Heatmaps]:
-        if not self._slots:
-            return super().stream(batches)
-
-        def submit(number: int, crops: Crops) -> None:
-            self._slots[number].submit(crops[..., ::-1] if self._flip_channels else crops)
-
-        def collect(number: int) -> Heatmaps:
-            return self._slots[number].collect()
-
-        return in_order(submit, collect, len(self._slots), batches)
-
-    def device_times(self, crops: Crops, count: int) -> list[float] | None:
-        return self._slots[0].times(crops, count) if self._slots else None
-
-    def _run(self, crops: Any) -> Any:
+    def _run(self, crops: Any) -> dict[str, Any]:
         """Takes uint8 [N, H, W, 3] in the model's channel order on the device; returns float32."""
         # Channels come last already: the permutation moves no data.
         pixels = crops.permute(0, 3, 1, 2)
         images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
-        return self._heatmaps(self._estimator, images).float().contiguous()
+        values = self._outputs(self._estimator, images)
+        outputs = zip(self._card.model.outputs, values, strict=True)
+        return {output.name: value.float().contiguous() for output, value in outputs}
 
     def executed(self) -> ExecutedPrecision:
         import torch
@@ -155,102 +104,110 @@ class PyTorchEngine(Engine):
             for module in self._estimator.modules()
             if isinstance(module, heavy)
         )
-        return majority(layers)
+        return summarize_layers(layers)
 
 
-class _Slot:
-    """One batch in flight on a GPU: its stream, its buffers and, if asked for, its CUDA graph.
+Run = Callable[[Any], dict[str, Any]]
+"""Takes crops on the device, in the model's channel order; returns the outputs there."""
+
+
+class CpuSlot(Slot):
+    """A batch on the CPU: each run returns tensors of its own."""
+
+    def __init__(self, run: Run, reverse: bool) -> None:
+        self._run, self._reverse = run, reverse
+
+    def copy_in(self, crops: Crops) -> None:
+        import torch
+
+        ordered = crops[..., ::-1] if self._reverse else crops
+        # PyTorch takes neither read-only arrays nor all strides.
+        self._pixels = torch.from_numpy(np.require(ordered, requirements=["C", "W"]))
+
+    def launch(self) -> None:
+        import torch
+
+        with torch.inference_mode():
+            self._result = self._run(self._pixels)
+
+    def take(self) -> Outputs:
+        return {name: values.numpy() for name, values in self._result.items()}
+
+
+class GpuSlot(CudaSlot):
+    """A batch on a GPU: its stream, its buffers and, if asked for, its CUDA graph.
 
     Args:
-        run: takes crops on the device, returns heatmaps there.
+        run: the model.
+        reverse: the model takes BGR.
         crops: shape of a full batch.
-        heatmaps: shape of what comes out.
+        outputs: shapes of what comes out, by name.
         device: PyTorch's name of the device.
         graph: capture the work into a CUDA graph.
     """
 
     def __init__(
         self,
-        run: Callable[[Any], Any],
+        run: Run,
+        reverse: bool,
         crops: tuple[int, ...],
-        heatmaps: tuple[int, ...],
+        outputs: Mapping[str, tuple[int, ...]],
         device: str,
         graph: bool,
     ) -> None:
         import torch
 
-        self._torch, self._run = torch, run
+        self._torch, self._run, self._reverse = torch, run, reverse
         pinned = device == "cuda"
-        self._stream, self._done = torch.cuda.Stream(), torch.cuda.Event()
+        self.compute = torch.cuda.Stream()
         self._input = torch.empty(crops, dtype=torch.uint8, pin_memory=pinned)
-        self._output = torch.empty(heatmaps, pin_memory=pinned)
+        self._outputs = {
+            name: torch.empty(shape, pin_memory=pinned) for name, shape in outputs.items()
+        }
         self._pixels = torch.zeros(crops, dtype=torch.uint8, device=device)
-        self._graph, self._result = None, None
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        self._result: dict[str, Any] = {}
+        self._graph = None
+        with torch.inference_mode(), torch.cuda.stream(self.compute):
             # Kernels are chosen and compiled in the first runs, which must not be captured.
             for _ in range(3):
                 run(self._pixels)
-        self._stream.synchronize()
+        self.compute.synchronize()
         if graph:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.inference_mode(), torch.cuda.graph(self._graph, stream=self._stream):
+            with torch.inference_mode(), torch.cuda.graph(self._graph, stream=self.compute):
                 self._result = run(self._pixels)
 
-    def submit(self, crops: Crops) -> None:
-        """Starts a full batch."""
-        with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
-            self._copy_in(crops)
-            self._copy_out(self._compute())
+    def copy_in(self, crops: Crops) -> None:
+        np.copyto(self._input.numpy(), crops[..., ::-1] if self._reverse else crops)
+        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
+            self._pixels.copy_(self._input, non_blocking=True)
 
-    def collect(self) -> Heatmaps:
-        """Waits for it; the array returned belongs to the caller."""
-        self._done.synchronize()
-        return self._output.numpy().copy()
+    def launch(self) -> None:
+        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
+            if self._graph is None:
+                self._result = self._run(self._pixels)
+            else:
+                self._graph.replay()
 
-    def run_in_phases(self, crops: Crops) -> tuple[Heatmaps, Phases]:
-        """Runs a full batch and waits for each of its parts."""
-        start = time.perf_counter()
-        with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
-            self._copy_in(crops)
-            self._stream.synchronize()
-            copied = time.perf_counter()
-            result = self._compute()
-            self._stream.synchronize()
-            done = time.perf_counter()
-            self._copy_out(result)
-        heatmaps = self.collect()
-        return heatmaps, Phases(copied - start, done - copied, time.perf_counter() - done)
+    def copy_out(self) -> None:
+        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
+            for name, values in self._result.items():
+                self._outputs[name].copy_(values, non_blocking=True)
 
-    def times(self, crops: Crops, count: int) -> list[float]:
-        """Returns the device's seconds for a batch that lies there already, `count` times."""
-        self.submit(crops)
-        self.collect()
-        event = self._torch.cuda.Event
-        marks = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(count)]
-        with self._torch.inference_mode(), self._torch.cuda.stream(self._stream):
-            for start, end in marks:
-                start.record(self._stream)
-                self._compute()
-                end.record(self._stream)
-        self._stream.synchronize()
-        return [start.elapsed_time(end) / 1e3 for start, end in marks]
+    def wait(self) -> None:
+        self.compute.synchronize()
 
-    def _copy_in(self, crops: Crops) -> None:
-        np.copyto(self._input.numpy(), crops)
-        self._pixels.copy_(self._input, non_blocking=True)
+    def take(self) -> Outputs:
+        return {name: values.numpy().copy() for name, values in self._outputs.items()}
 
-    def _copy_out(self, result: Any) -> None:
-        self._output.copy_(result, non_blocking=True)
-        self._done.record(self._stream)
+    def create_event(self) -> Any:
+        return self._torch.cuda.Event(enable_timing=True)
 
-    def _compute(self) -> Any:
-        if self._graph is None:
-            return self._run(self._pixels)
-        self._graph.replay()
-        return self._result
+    def seconds_between(self, start: Any, end: Any) -> float:
+        return start.elapsed_time(end) / 1e3
 
 
-def build(request: BuildRequest, output: Path) -> dict[str, str]:
+def build(request: BuildRequest[PyTorchOptions], output: Path) -> dict[str, str]:
     """Loads the checkpoint strictly and writes it with the description of its model.
 
     Returns:
@@ -271,9 +228,9 @@ def build(request: BuildRequest, output: Path) -> dict[str, str]:
     return mmpose.modules_of(config, estimator)
 
 
-def lacking(options: Mapping[str, Any]) -> str | None:
-    """Says what this machine lacks for the device."""
-    if PyTorchOptions(**options).device == "cpu":
+def unavailable_reason(options: PyTorchOptions) -> str | None:
+    """Says why the device cannot be used here."""
+    if options.device == "cpu":
         return None
     found = cuda.find()
     if isinstance(found, str):
@@ -288,8 +245,8 @@ def lacking(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _device(options: Mapping[str, Any]) -> str:
-    return "CPU" if PyTorchOptions(**options).device == "cpu" else str(cuda.find())
+def _device(options: PyTorchOptions) -> Device:
+    return Device(kind="cpu") if options.device == "cpu" else cuda.device()
 
 
 BACKEND = Backend(
@@ -300,8 +257,8 @@ BACKEND = Backend(
     build=build,
     open=PyTorchEngine,
     device=_device,
-    lacking=lacking,
+    unavailable_reason=unavailable_reason,
     original=True,
-    gpus=lambda options: int(PyTorchOptions(**options).device == "cuda"),
+    gpus=lambda options: int(options.device == "cuda"),
     any_batch=True,
 )

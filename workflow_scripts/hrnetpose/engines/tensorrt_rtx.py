@@ -1,8 +1,9 @@
 """TensorRT-RTX on an RTX GPU, through pycuda; it builds without.  The engine file is the plan."""
 
-from hrnetpose.engines import nvidia
+from hrnetpose.engines.tensorrt.flavour import Flavour
+from hrnetpose.engines.tensorrt.plugin import create_backend
 
-FLAVOUR = nvidia.Flavour(
+FLAVOUR = Flavour(
     package="tensorrt_rtx",
     title="TensorRT-RTX",
     versions=((1, 2), (2, 0)),
@@ -11,4 +12,4 @@ FLAVOUR = nvidia.Flavour(
     install="`pip install -r envs/gpu-tensorrt-rtx.txt`",
 )
 
-BACKEND = nvidia.backend("tensorrt_rtx", FLAVOUR)
+BACKEND = create_backend("tensorrt_rtx", FLAVOUR)

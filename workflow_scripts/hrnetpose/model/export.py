@@ -122,7 +122,7 @@ def card(
         onnx_sha256=files.sha256(onnx),
         opset=OPSET,
         input=Tensor(name=INPUT, shape=["batch", 3, height, width], dtype="float32"),
-        output=Tensor(name=OUTPUT, shape=graphs.output_shape(graph), dtype="float32"),
+        outputs=[Tensor(name=OUTPUT, shape=graphs.output_shape(graph), dtype="float32")],
         channel_order=order,
         mean=mean,
         std=std,

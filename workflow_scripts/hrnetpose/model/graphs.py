@@ -136,11 +136,6 @@ def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(fixed)
 
 
-def padded(crops: npt.NDArray[np.uint8], batch: int) -> npt.NDArray[np.uint8]:
-    """Returns crops [N, H, W, 3] with black ones behind them, for an engine of fixed batch >= N."""
-    return np.pad(crops, ((0, batch - len(crops)), (0, 0), (0, 0), (0, 0)))
-
-
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the graph in half precision, with one cast at each end.
 

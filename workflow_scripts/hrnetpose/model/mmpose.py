@@ -261,6 +261,11 @@ def modules_of(config: Any, estimator: Any) -> dict[str, str]:
     return modules.used_by(estimator, [named] if isinstance(named, str) else named)
 
 
+def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
+    """Runs a model as `heatmaps` does; returns what its card names as `outputs`, in order."""
+    return (heatmaps(estimator, images),)
+
+
 def heatmaps(estimator: Any, images: Any) -> Any:
     """Runs backbone, neck and head.
 

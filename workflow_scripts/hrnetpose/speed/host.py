@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.perf import Host
 from hrnetpose.speed import nvml
 
@@ -37,11 +38,11 @@ def cores() -> int:
     return len(cpus())
 
 
-def describe(device: str = "CPU") -> Host:
+def describe(device: Device | None = None) -> Host:
     """Describe this machine.
 
     Args:
-        device: what the engine runs on, as its card says.
+        device: what the engine runs on; a GPU is described, too.
     """
     cpu = _cpu_info()
     flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
@@ -52,7 +53,7 @@ def describe(device: str = "CPU") -> Host:
         cache_bytes=_last_level_cache(),
         clock_mhz=clock_mhz(),
         virtual="hypervisor" in flags,
-        gpu=nvml.describe() if not device.startswith("CPU") else None,
+        gpu=nvml.describe() if device and device.kind == "gpu" else None,
         memory_bytes=psutil.virtual_memory().total,
         os=platform.platform(),
         python=platform.python_version(),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.perf import Roofline
 
@@ -56,16 +57,16 @@ def precision_of(layers: dict[str, int], executed: str) -> str:
     return next((name for name in _FASTEST_FIRST if layers.get(name)), executed)
 
 
-def measure(precision: str, device: str, threads: int, seconds: float = 1.0) -> Peaks:
+def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) -> Peaks:
     """Measures the peaks of a device.
 
     Args:
         precision: of the matrix product.
-        device: as the engine's card says.
+        device: what the engine runs on.
         threads: CPU threads, as many as the engine has.
         seconds: about how long the products may take in all.
     """
-    if device.startswith("CPU"):
+    if device.kind == "cpu":
         bandwidth = copy_bandwidth(threads)
         if importlib.util.find_spec("openvino"):
             products, library = _openvino_products(precision, threads), "OpenVINO"
@@ -125,12 +126,12 @@ def roofline(
 def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None) -> float:
     """Returns the bytes for an image that must cross memory whatever an engine does.
 
-    The uint8 crop is read, the float32 heatmaps are written, and the weights are read once for a
+    The uint8 crop is read, the float32 outputs are written, and the weights are read once for a
     batch, but for what the cache can keep.  Everything in between may stay in the cache.
     """
     ends = 3 * card.crop.height * card.crop.width
-    heatmaps = [size for size in card.output.shape[1:] if isinstance(size, int)]
-    ends += 4 * int(np.prod(heatmaps))
+    for output in card.outputs:
+        ends += 4 * int(np.prod([size for size in output.shape[1:] if isinstance(size, int)]))
     weights = card.parameters * _BYTES.get(precision, 4)
     return ends + max(0, weights - (weights if cache is None else cache)) / batch
 

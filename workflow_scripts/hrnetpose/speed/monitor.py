@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.speed import energy, host, nvml
 
 PROC, SYS = Path("/proc"), Path("/sys")
@@ -50,13 +51,13 @@ class Monitor:
     """Watch what runs inside a `with` statement; then `report` has the result.
 
     Args:
-        device: what the engine runs on, as its card says.
+        device: what the engine runs on; a GPU is watched, too.
     """
 
     report: Report
 
-    def __init__(self, device: str = "CPU") -> None:
-        self._gpu = None if device.startswith("CPU") else nvml.Watch()
+    def __init__(self, device: Device | None = None) -> None:
+        self._gpu = nvml.Watch() if device and device.kind == "gpu" else None
 
     def __enter__(self) -> Self:
         self._cpus = host.cpus()

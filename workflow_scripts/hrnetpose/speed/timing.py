@@ -7,21 +7,14 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from hrnetpose.artifacts.perf import Latency, WarmUp
+from hrnetpose.batches import Outputs, count_images
 
 Batch = TypeVar("Batch")
-
-
-class Sized(Protocol):
-    """Heatmaps, as far as they are counted here."""
-
-    def __len__(self) -> int:
-        """Returns how many images they are of."""
-        ...
 
 
 WINDOWS = 5
@@ -46,7 +39,7 @@ class Completions:
 
     Attributes:
         done: seconds after the first was handed over, one for each batch.
-        images: heatmaps that came back in all of them.
+        images: how many the outputs of all of them are of.
     """
 
     done: list[float]
@@ -109,7 +102,7 @@ def latency(
 
 
 def throughput(
-    stream: Callable[[Iterable[Batch]], Iterator[Sized]], batches: Sequence[Batch], limits: Limits
+    stream: Callable[[Iterable[Batch]], Iterator[Outputs]], batches: Sequence[Batch], limits: Limits
 ) -> Completions:
     """Measures when each of a stream of batches is done."""
     done: list[float] = []
@@ -122,9 +115,9 @@ def throughput(
             yield batches[number % len(batches)]
             number += 1
 
-    for heatmaps in stream(supply()):
+    for outputs in stream(supply()):
         done.append(time.perf_counter() - start)
-        images += len(heatmaps)
+        images += count_images(outputs)
     return Completions(done, images)
 
 

@@ -5,11 +5,9 @@ everywhere.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from hrnetpose.batches import Array, Outputs
 from hrnetpose.speed.monitor import Report
-
-Heatmaps = npt.NDArray[np.float32]
 
 MIN_SECONDS = 3.0
 """Latency and throughput must each be measured for this long."""
@@ -28,7 +26,7 @@ MAX_STEAL = 0.02
 MAX_CLOCK_LOSS = 0.10
 """The clock must not fall by more between the ends of a measurement."""
 MAX_DIFFERENCE = 0.3
-"""Heatmaps of one image may differ by this share; low precision rounds by far less."""
+"""Outputs for one image may differ by this share; low precision rounds by far less."""
 
 
 def measurement(
@@ -91,20 +89,26 @@ def precision(requested: str, executed: str) -> list[str]:
     return [f"precision: {requested} was asked for, {executed} is what ran"]
 
 
-def batch_content(alone: Heatmaps, in_batch: Heatmaps) -> list[str]:
-    """Returns a reason if the last image of a batch has other heatmaps than alone.
+def batch_content(alone: Outputs, in_batch: Outputs) -> list[str]:
+    """Returns the reasons if the last image of a batch has other outputs than alone.
 
     An engine that computes fewer images than its batch declares is caught by it, even if it fills
     up what it returns.
 
     Args:
-        alone: float32 [K, h, w], the image in a batch that repeats it.
-        in_batch: float32 [K, h, w], the same image as the last of a batch of others.
+        alone: of a batch that repeats the image.
+        in_batch: of a batch of others with the same image at the end.
     """
-    error = float(np.linalg.norm(in_batch - alone)) / (float(np.linalg.norm(alone)) or 1.0)
-    if error <= MAX_DIFFERENCE:
-        return []
-    return [f"batch: the last image of a batch has other heatmaps than alone (off by {error:.0%})"]
+    errors = {name: _difference(in_batch[name][-1], alone[name][0]) for name in alone}
+    return [
+        f"batch: the last image of a batch has other {name} than alone (off by {error:.0%})"
+        for name, error in errors.items()
+        if error > MAX_DIFFERENCE
+    ]
+
+
+def _difference(values: Array, reference: Array) -> float:
+    return float(np.linalg.norm(values - reference)) / (float(np.linalg.norm(reference)) or 1.0)
 
 
 def _clock_loss(what: str, clocks: tuple[float, float]) -> list[str]:

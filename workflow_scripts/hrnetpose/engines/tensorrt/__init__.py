@@ -1,8 +1,9 @@
 """TensorRT on an NVIDIA GPU, through pycuda.  The engine file is the plan."""
 
-from hrnetpose.engines import nvidia
+from hrnetpose.engines.tensorrt.flavour import Flavour
+from hrnetpose.engines.tensorrt.plugin import create_backend
 
-FLAVOUR = nvidia.Flavour(
+FLAVOUR = Flavour(
     package="tensorrt",
     title="TensorRT",
     versions=((10, 13), (12, 0)),
@@ -11,4 +12,4 @@ FLAVOUR = nvidia.Flavour(
     install="`pip install -r envs/gpu-tensorrt.txt`",
 )
 
-BACKEND = nvidia.backend("tensorrt", FLAVOUR)
+BACKEND = create_backend("tensorrt", FLAVOUR)
