@@ -105,7 +105,9 @@ def test_the_keypoints_that_come_out_are_mmposes(
     centers = np.tile(np.float32([100, 80]), (3, 1))
     scales = np.tile(np.float32([60, 120]), (3, 1))
 
-    positions, scores = predict.keypoints(plain, mirrored, [0, 1], card, centers, scales)
+    positions, scores = predict.keypoints(
+        {"heatmaps": plain}, {"heatmaps": mirrored}, [0, 1], card, centers, scales
+    )
 
     for flip in (0, 1):
         expected, expected_scores = by_mmpose(estimator, images, bool(flip))

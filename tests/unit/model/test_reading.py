@@ -14,7 +14,8 @@ from hrnetpose.model import reading
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    # Not syspath_prepend: it calls pkg_resources, for which mmengine may have a stand-in.
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     return tmp_path
 
 
