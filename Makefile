@@ -6,6 +6,7 @@
 # make format   what the formatters would change
 # make docs     the pages that are generated from the code
 # make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
+# make clean    removes what was made; RUN=name: what one run made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -58,8 +59,14 @@ docs: $(VENV)/run.stamp
 bench: $(VENV)/run.stamp
 	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)
 
+# A run's own files lie in folders of its name; models, datasets and crops are shared.
 clean:
+ifdef RUN
+	@case "$(RUN)" in ""|*[!A-Za-z0-9_.-]*|.*) echo "RUN=$(RUN): no name of a run" >&2; exit 1;; esac
+	rm -rf "results/$(RUN)" "build/engines/$(RUN)" "build/predictions/$(RUN)" logs/*/"$(RUN)"
+else
 	rm -rf build logs results .snakemake
+endif
 
 # The environment is made anew when its pins change.
 $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt

@@ -6,6 +6,7 @@ second that Python takes to import it.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -120,7 +121,8 @@ def jobs_in(printed: str) -> set[Job]:
 
 def inputs_in(printed: str) -> Iterator[tuple[Job, list[str]]]:
     """Reads the jobs in what a dry run printed, with the files that they take."""
-    for block in printed.split("\n\n"):
+    # With or without a blank line, or the shell command, between two jobs.
+    for block in re.split(r"\n\n|\n(?=\[)", printed):
         lines = [line.strip() for line in block.splitlines() if line and line[0] != "["]
         if lines and lines[0].startswith(("rule ", "localrule ")):
             rule = lines[0].split()[1].rstrip(":")

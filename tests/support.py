@@ -104,6 +104,12 @@ class Project:
         """Returns how often each rule would run."""
         return job_counts(self.succeed("--dry-run", "--quiet=rules", *arguments))
 
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs make and returns what it printed."""
+        return subprocess.run(
+            ["make", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+
     def json(self, name: str) -> Any:
         """Reads a JSON file."""
         return json.loads((self.folder / name).read_text())

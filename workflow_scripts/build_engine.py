@@ -13,9 +13,9 @@ from pathlib import Path
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.config import PRECISIONS
 from hrnetpose.engines.base import BuildRequest
 from hrnetpose.engines.folder import EngineFolder
+from hrnetpose.recipes import PRECISIONS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     backend = engines.backend(args.backend)
     options = backend.parse_options(args.options, "--options")
+    options.check(args.batch, args.precision)
     backend.require(options, device=not backend.builds_anywhere)
     model = ModelCard.read(args.card)
     request = BuildRequest(

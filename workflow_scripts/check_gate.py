@@ -13,7 +13,7 @@ from hrnetpose import files, stage
 from hrnetpose.artifacts.accuracy import Accuracy
 from hrnetpose.artifacts.parity import Parity
 from hrnetpose.artifacts.perf import Perf
-from hrnetpose.config import Limits
+from hrnetpose.limits import Limits
 from hrnetpose.stage import StageError
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from hrnetpose import config, engines
-from hrnetpose.config import BackendRules, ConfigError
+from hrnetpose.backend_rules import BackendRules
+from hrnetpose.config import ConfigError
 from hrnetpose.model import config_file
 
 Raw = dict[str, Any]

@@ -108,14 +108,14 @@ def test_the_crop_comes_from_the_config_unless_it_is_given(raw: Raw) -> None:
     assert made(raw).crop("fp16") == "256x192-udp"
 
 
-def test_a_variant_has_its_own_limits_or_the_common_ones(raw: Raw) -> None:
+def test_limits_of_a_variant_go_over_the_common_ones(raw: Raw) -> None:
     raw["limits"] = {"ap_drop": 0.02, "fps": 5}
     raw["variants"]["int8"]["limits"] = {"ap_drop": 0.1}
 
     limits = json.loads(made(raw).limits())
 
     assert (limits["fp16"]["ap_drop"], limits["fp16"]["fps"]) == (0.02, 5)
-    assert (limits["int8"]["ap_drop"], limits["int8"]["fps"]) == (0.1, None)
+    assert (limits["int8"]["ap_drop"], limits["int8"]["fps"]) == (0.1, 5)
 
 
 def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:

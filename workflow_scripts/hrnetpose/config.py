@@ -4,14 +4,13 @@ docs/configuration.md and config.schema.json are made from it by `python -m hrne
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -21,10 +20,11 @@ from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.recipes import CALIBRATED, Graph, Precision
+from hrnetpose.backend_rules import BackendRules
+from hrnetpose.limits import Limits, Section
+from hrnetpose.recipes import CALIBRATED, Precision
 from hrnetpose.stage import shown
 
-PRECISIONS: tuple[str, ...] = get_args(Precision)
 # Names are parts of names of files.
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, strict=True)
@@ -32,15 +32,11 @@ Name = Annotated[
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Section = TypeVar("Section", bound=BaseModel)
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 class ConfigError(Exception):
     """The configuration is wrong; the text names the key, its value and what is allowed."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 COCO_URL = "coco_url"
@@ -54,7 +50,7 @@ def _as_list(value: Any) -> Any:
 Sources = Annotated[list[Text], BeforeValidator(_as_list, json_schema_input_type=Text | list[Text])]
 
 
-class Source(_Section):
+class Source(Section):
     """A file: the `source` alone, or a section with it.
 
     A plain path alone is used in place. Everything else is brought to `resources/` and checked,
@@ -81,7 +77,7 @@ File = Annotated[
 ]
 
 
-class Published(_Section):
+class Published(Section):
     """Figures that somebody else measured: at least one of AP, AP50 and fps."""
 
     AP: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -111,7 +107,7 @@ class Published(_Section):
         return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
-class Model(_Section):
+class Model(Section):
     """A top-down heatmap model of mmpose."""
 
     config: Text
@@ -128,7 +124,7 @@ class Model(_Section):
     """What to expect, shown beside what is measured under its protocol and on its dataset."""
 
 
-class Calibration(_Section):
+class Calibration(Section):
     """Images for int8 and fp8 calibration; none of them may be among the evaluated ones."""
 
     images: File
@@ -140,7 +136,7 @@ class Calibration(_Section):
     """How many images are fetched with `images: coco_url`: always the same ones."""
 
 
-class Dataset(_Section):
+class Dataset(Section):
     """A dataset in COCO's keypoint format."""
 
     images: File
@@ -157,22 +153,7 @@ class Dataset(_Section):
     """What int8 and fp8 are calibrated on."""
 
 
-class Limits(_Section):
-    """What `snakemake gate` demands of every variant; null demands nothing."""
-
-    ap: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The lowest AP under the headline protocol."""
-    ap_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.01
-    """The largest loss of AP against the reference under the headline protocol."""
-    keypoint_shift_px: Annotated[float, Field(ge=0)] | None = None
-    """The largest 99th percentile of keypoint shift of the engine, in pixels of the input."""
-    fps: Annotated[float, Field(ge=0)] | None = None
-    """The lowest throughput, images/s; a figure that is INVALID does not pass."""
-    latency_p99_ms: Annotated[float, Field(gt=0)] | None = None
-    """The highest 99th percentile of latency in milliseconds; it must be VALID, too."""
-
-
-class Variant(_Section):
+class Variant(Section):
     """One row of the report: model x backend x precision x options."""
 
     backend: Text
@@ -183,13 +164,13 @@ class Variant(_Section):
     """Images per inference; by default 8 on a CPU, whose caches hold no more, and 32 on a GPU."""
     model: Text | None = None
     """A key of `models`; by default the top-level `model`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     """Options of the backend."""
     limits: Limits | None = None
-    """Limits of this variant, instead of the top-level ones."""
+    """Limits of this variant; those that it does not give are the top-level ones."""
 
 
-class Protocols(_Section):
+class Protocols(Section):
     """Accuracy is measured under every combination; the first of each list is the headline."""
 
     boxes: list[Literal["gt", "det"]] = Field(["gt"], min_length=1)
@@ -201,7 +182,7 @@ class Protocols(_Section):
     """With and without averaging over the mirrored image."""
 
 
-class Quantization(_Section):
+class Quantization(Section):
     """How int8 graphs are made."""
 
     ap_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.005
@@ -209,20 +190,20 @@ class Quantization(_Section):
     harm most stay in floating point.  null: all layers are in int8, whatever it costs."""
 
 
-class Benchmark(_Section):
+class Benchmark(Section):
     """How speed is measured."""
 
     min_seconds: float = Field(4.0, gt=0, strict=True)
     """Each of latency and throughput is measured for at least this long; VALID needs 3."""
     min_samples: int = Field(50, ge=1, strict=True)
     """Latency is measured on at least this many requests; VALID needs 50."""
-    batches: list[Annotated[int, Field(ge=1, le=4096, strict=True)]] = [1, 8]
+    batches: list[Annotated[int, Field(ge=1, le=4096, strict=True)]] = Field([1, 8])
     """Throughput is the best of these batch sizes, the variant's own, ..."""
-    streams: list[Annotated[int, Field(ge=1, strict=True)]] = []
+    streams: list[Annotated[int, Field(ge=1, strict=True)]] = Field([])
     """... and, where a backend has them, these numbers of streams, one, and one for each thread."""
 
 
-class Config(_Section):
+class Config(Section):
     """The configuration of one run."""
 
     run: Name | None = None
@@ -248,17 +229,6 @@ class Config(_Section):
     """How speed is measured."""
     shards: int = Field(1, ge=1, le=10000, strict=True)
     """Into how many jobs crops and predictions are split; results do not depend on it."""
-
-
-class BackendRules(BaseModel):
-    """What a backend accepts, as far as the configuration must know it."""
-
-    graphs: dict[Precision, Graph]
-    """Precision asked for -> the ONNX graph that the engine is built from."""
-    options: type[BaseModel]
-    """The model of its options."""
-    gpus: Callable[[Mapping[str, Any]], int]
-    """How many GPUs an engine with these options needs."""
 
 
 def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:
@@ -355,7 +325,7 @@ def check_variant(
         )
 
 
-def _validated(kind: type[Section], raw: Mapping[str, Any], key: str) -> Section:
+def _validated(kind: type[SectionT], raw: Mapping[str, Any], key: str) -> SectionT:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:

@@ -10,14 +10,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hrnetpose import config, files, paths, resources
-from hrnetpose.config import BackendRules, ConfigError, Model, Variant
+from hrnetpose.backend_rules import BackendRules
+from hrnetpose.config import ConfigError, Model, Variant
 from hrnetpose.layout import Layout
 from hrnetpose.model import config_file, reading
 from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
@@ -69,7 +70,7 @@ class Plan(Resources):
 
     def batch(self, variant: str) -> int:
         """Returns the images per inference of a variant."""
-        return self.variant(variant).batch or (GPU_BATCH if self.gpus[variant] else CPU_BATCH)
+        return _batch(self.variant(variant), self.gpus[variant])
 
     def model(self, variant: str) -> str:
         """Returns the name of a variant's model."""
@@ -197,8 +198,9 @@ class Plan(Resources):
 
     def limits(self) -> str:
         """Returns the limits of each variant as JSON."""
+        common = self.config.limits.model_dump()
         limits = {
-            name: (variant.limits or self.config.limits).model_dump()
+            name: common | (variant.limits.model_dump(exclude_unset=True) if variant.limits else {})
             for name, variant in self.config.variants.items()
         }
         return json.dumps(limits, sort_keys=True)
@@ -235,6 +237,13 @@ def make(
     }
     for name, variant in explicit.items():
         config.check_variant(f"variants.{name}", variant, checked, backends)
+    gpus = {n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()}
+    for name, variant in explicit.items():
+        try:
+            batch = _batch(variant, gpus[name])
+            backends[resolved[name]].check(variant.options, batch, variant.precision)
+        except StageError as error:
+            raise ConfigError(f"variants.{name}: {error}") from error
     used = {variant.model or checked.model for variant in checked.variants.values()}
     if not alone:
         checked = checked.model_copy(
@@ -245,17 +254,71 @@ def make(
         )
     models = {name: _look_at(name, checked.models[name]) for name in checked.models if name in used}
     keypoints = {name: found.keypoints for name, found in models.items() if found.keypoints}
-    return Plan(
+    planned = Plan(
         config=checked,
         backends=resolved,
         graphs={n: backends[resolved[n]].graphs[v.precision] for n, v in explicit.items()},
         crops={name: found.crop for name, found in models.items()},
         configs={name: found.files for name, found in models.items()},
-        gpus={n: backends[resolved[n]].gpus(v.options) for n, v in explicit.items()},
+        gpus=gpus,
         changes={name: _changes(Path(f"build/models/{name}/model.json")) for name in models},
         keypoints=keypoints,
-        notes=tuple(notes),
     )
+    notes = [*notes, *_overwritten(planned), *_left_over(planned)]
+    return replace(planned, notes=tuple(notes))
+
+
+def _overwritten(plan: "Plan") -> list[str]:
+    """Says if results of another model or dataset lie where this run writes its own."""
+    if plan.config.run:
+        return []
+    found = []
+    for variant in plan.config.variants:
+        model = _value(f"{plan.layout.engines}/{variant}/engine.json", "model", "name")
+        figure = f"{plan.layout.results}/{variant}_accuracy.json"
+        subset = _value(figure, "protocol", "subset")
+        dataset = subset.partition(" (")[0] if subset else None
+        for kind, old, new in (
+            ("model", model, plan.model(variant)),
+            ("dataset", dataset, plan.config.dataset),
+        ):
+            if old not in (None, new) and Path(figure).is_file():
+                found.append(
+                    f"{figure} is of {kind} {old!r} and will be overwritten by one of {new!r}; to "
+                    "keep both, give this configuration a name with `run:`"
+                )
+    return found[:1]
+
+
+def _left_over(plan: "Plan") -> list[str]:
+    """Says if graphs lie where an earlier version of the workflow had them."""
+    old = [
+        path
+        for model in plan.crops
+        for graph in RECIPES
+        if RECIPES[graph].calibrated
+        and Path(path := f"build/models/{model}/{graph}.onnx").is_file()
+    ]
+    if not old:
+        return []
+    return [
+        f"{', '.join(old)}: of an earlier version; calibrated graphs are now in a folder of their "
+        "dataset: delete these"
+    ]
+
+
+def _value(file: str, *keys: str) -> str | None:
+    try:
+        found = json.loads(Path(file).read_bytes())
+        for key in keys:
+            found = found[key]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _batch(variant: Variant, gpus: int) -> int:
+    return variant.batch or (GPU_BATCH if gpus else CPU_BATCH)
 
 
 def located(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -316,6 +379,7 @@ def _look_at(name: str, model: Model) -> _Known:
         raise ConfigError(f"{key}: {fault}")
     try:
         path = config_file.find(model.config)
+        config_file.check_kinds(path)
         return _Known(
             crop=model.crop or str(config_file.crop(path)),
             files=[str(file) for file in config_file.files(path)],

@@ -1,11 +1,12 @@
 """The ONNX graphs: which is made from which, by which stage, and what the report says of it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 Graph = Literal["fp32", "fp16", "bf16", "int8", "int8-symmetric", "int8-fp16", "fp8"]
 """A graph that an engine is built from, or that one of those is made from."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CALIBRATED: tuple[Precision, ...] = ("int8", "fp8")
 """The precisions that need calibration images."""
 

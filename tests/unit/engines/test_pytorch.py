@@ -74,7 +74,7 @@ def built(
     (package / "backbone.py").write_text(BACKBONE)
     (package / "layers.py").write_text(LAYERS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder / "code"))
+        patch.setattr(sys, "path", [str(folder / "code"), *sys.path])
         for family in FAMILIES:
             config, card = folder / f"{family}.py", folder / f"{family}.json"
             config.write_text(config_of(family))
@@ -123,7 +123,7 @@ def test_a_fresh_process_opens_the_engine_of_every_family(
 def code(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the user's own modules, which a fresh import finds."""
     shutil.copytree(built / "code", tmp_path / "code")
-    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "code"), *sys.path])
     forget()
     return tmp_path / "code/own_parts"
 

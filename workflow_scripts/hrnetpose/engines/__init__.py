@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
-from hrnetpose.config import BackendRules
+from hrnetpose.backend_rules import BackendRules
 from hrnetpose.engines.folder import EngineFolder, rebuild_command
 from hrnetpose.engines.plugin import Backend
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 AUTO = ("tensorrt", "openvino", "onnxruntime", "pytorch")
@@ -38,7 +39,10 @@ def _rules_of(used: Backend[Any]) -> BackendRules:
     def gpus(options: Mapping[str, Any]) -> int:
         return used.gpus(used.options.model_validate(options))
 
-    return BackendRules(graphs=dict(used.graphs), options=used.options, gpus=gpus)
+    def check(options: Mapping[str, Any], batch: int, precision: Precision) -> None:
+        used.options.model_validate(options).check(batch, precision)
+
+    return BackendRules(used.graphs, used.options, gpus, check)
 
 
 def read(folder: Path) -> EngineFolder[Any]:

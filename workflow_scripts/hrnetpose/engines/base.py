@@ -26,6 +26,13 @@ class Options(BaseModel):
     threads: int | None = Field(None, ge=1)
     """CPU threads; by default as many as the job has."""
 
+    def check(self, batch: int, precision: Precision) -> None:
+        """Refuses options that do not go with a batch and a precision.
+
+        Raises:
+            StageError: with the option.
+        """
+
 
 class StreamOptions(Options):
     """Options of a backend that runs several requests at the same time."""

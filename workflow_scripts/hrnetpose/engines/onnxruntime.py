@@ -37,6 +37,13 @@ class OnnxRuntimeOptions(Options):
     tf32: bool = False
     """Whether fp32 layers may run in TF32 on a GPU, which has 10 bits of mantissa."""
 
+    def check(self, batch: int, precision: Precision) -> None:
+        if precision == "int8" and self.provider != "cpu":
+            raise StageError(
+                f"options.provider: backend onnxruntime has no int8 with {self.provider!r}; use "
+                "backend tensorrt, or `provider: cpu`"
+            )
+
 
 class CpuSlot(Slot):
     """A session on the CPU: each run returns arrays of its own."""
@@ -183,11 +190,6 @@ def build(request: BuildRequest[OnnxRuntimeOptions], output: Path) -> None:
     from hrnetpose.model import graphs
 
     chosen = request.options
-    if request.precision == "int8" and chosen.provider != "cpu":
-        raise StageError(
-            f"backend onnxruntime has no int8 with `provider: {chosen.provider}`; use backend "
-            "tensorrt, or `provider: cpu`"
-        )
     pixels = graphs.with_pixel_input(graphs.read(request.graph), request.card)
     with files.atomic_path(output) as temporary:
         temporary.write_bytes(pixels.SerializeToString())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts.model import Crop
+from hrnetpose.model import keys
 from hrnetpose.model.reading import is_own
 from hrnetpose.model.static import UNKNOWN, Reader, package_folder, parse
 from hrnetpose.stage import StageError, name
@@ -39,6 +40,26 @@ def find(config: str) -> Path:
             "or give a path"
         )
     return found[0]
+
+
+def check_kinds(config: Path) -> None:
+    """Refuses a model, head or decoder of a kind that is not supported, where that can be known.
+
+    Raises:
+        StageError: with what is supported; or the file is no Python.
+    """
+    model = Reader().read(config).get("model")
+    for section, place in (
+        (keys.MODEL, ()),
+        (keys.HEAD, ("head",)),
+        (keys.DECODER, ("head", "decoder")),
+    ):
+        kind = _at(model, *place, "type")
+        if isinstance(kind, str):
+            try:
+                keys.check(section, {"type": kind})
+            except StageError as error:
+                raise StageError(f"{config}: {error}") from error
 
 
 def crop(config: Path) -> Crop:

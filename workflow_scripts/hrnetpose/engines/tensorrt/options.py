@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from hrnetpose.engines.base import Options
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 RUNTIME_OPTIONS = {"threads", "timing_cache", "buffers", "cuda_graphs"}
@@ -43,6 +44,9 @@ class TensorRtOptions(Options):
         if given != sorted(given):
             raise ValueError("min_batch <= opt_batch <= max_batch does not hold")
         return self
+
+    def check(self, batch: int, precision: Precision) -> None:
+        self.profile(batch)
 
     def profile(self, batch: int) -> tuple[int, int, int]:
         """Returns the least, the best and the largest batch.
