@@ -26,8 +26,26 @@ INTRODUCTION = """\
 
 `config.yaml` is the default: the embedded sample. An overlay, given with `--configfile`, is merged
 into it key by key, so it needs to give only what differs; a model, dataset or variant that is not
-wanted is set to `null`. Everything is checked before any job starts. Paths are relative to the
-folder that Snakemake runs in.
+wanted is set to `null`. Everything is checked before any job starts.
+
+The workflow's own `config.yaml` is always the base, also from another folder (`--snakefile`,
+`--directory`) and as a module; a `config.yaml` in the working directory goes over it, overlays over
+both. A relative path is looked up in the working directory, then in the workflow's folder; outputs go
+to the working directory.
+
+With `run: NAME` a run's results are at `results/NAME/`, its engines and predictions at
+`build/engines/NAME/` and `build/predictions/NAME/`. Models, datasets and crops are shared by all runs,
+so that switching between two configurations makes nothing again. `make clean RUN=NAME` removes one.
+
+As a module of another workflow, from a checkout:
+
+    module pose:
+        snakefile: "/path/to/checkout/Snakefile"
+        config: config["pose"]
+
+    use rule * from pose as pose_*
+
+Two such modules stand side by side if they differ in `run`, model and dataset.
 """
 
 
