@@ -34,12 +34,13 @@ def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     with reading.recorded(args.weights) as files:
         config = mmpose.read_config(args.config)
-        network = export.HeatmapNetwork(mmpose.build_model(config, args.weights))
+        notes: list[str] = []
+        network = export.HeatmapNetwork(mmpose.build_model(config, args.weights, notes=notes))
     export.export(config, network, args.output)
     card = export.card(
         args.name, args.config, config, args.crop, network, args.weights, args.output
     )
-    card.files, card.changes = files, args.changes
+    card.files, card.changes, card.notes = files, args.changes, [*card.notes, *notes]
     for note in card.notes:
         logging.warning("%s: %s", args.config, note)
     card.write(args.card)

@@ -58,7 +58,7 @@ _UNREAD = {
 }
 
 
-def load(model: torch.nn.Module, path: Path, config: str) -> None:
+def load(model: torch.nn.Module, path: Path, config: str) -> list[str]:
     """Loads a checkpoint into a model, strictly.
 
     What the checkpoint has more than the model is left out where it belongs to training (losses,
@@ -68,6 +68,9 @@ def load(model: torch.nn.Module, path: Path, config: str) -> None:
         model: its parameters and buffers are overwritten, in their own type.
         path: a checkpoint of PyTorch, in either format, or of safetensors.
         config: where the model is described; for messages.
+
+    Returns:
+        What a user should know: which weights were taken, if there are several of the model.
 
     Raises:
         StageError: the file cannot be read, is no checkpoint, is one of another model, or its
@@ -105,10 +108,12 @@ def load(model: torch.nn.Module, path: Path, config: str) -> None:
     logging.info("%s: weights from %s", path, chosen.place)
     stored = sorted({_dtype(value) for name, value in state.items() if name in own})
     logging.info("stored as %s", ", ".join(stored))
-    if chosen.copies:
-        logging.info("other weights of this model in it: %s", ", ".join(map(str, chosen.copies)))
     if training:
         logging.info("left out, of training: %s (first: %s)", len(training), training[0])
+    if not chosen.copies:
+        return []
+    others = ", ".join(map(str, chosen.copies))
+    return [f"the weights are those of {chosen.place}; the checkpoint also has those of {others}"]
 
 
 # --- files ----------------------------------------------------------------------------------------

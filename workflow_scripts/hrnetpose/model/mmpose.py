@@ -202,13 +202,16 @@ def read_config(config: str) -> Any:
     return parsed
 
 
-def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
+def build_model(
+    config: Any, weights: Path | None, seed: int = 0, notes: list[str] | None = None
+) -> Any:
     """Builds a pose estimator in evaluation mode.
 
     Args:
         config: what `read_config` returned.
         weights: the checkpoint, or None for initial weights.
         seed: what initial weights are drawn from.
+        notes: what a user should know of the checkpoint is added to it.
 
     Returns:
         mmpose's TopdownPoseEstimator, a torch module on the CPU in fp32.
@@ -218,7 +221,9 @@ def build_model(config: Any, weights: Path | None, seed: int = 0) -> Any:
     """
     model = build(describe(config), config.filename, seed)
     if weights is not None:
-        checkpoint.load(model, weights, config.filename)
+        told = checkpoint.load(model, weights, config.filename)
+        if notes is not None:
+            notes += told
     return model
 
 
