@@ -20,7 +20,7 @@ IMAGES = "resources/datasets/sample/val.zip"
 CROPS = "build/datasets/sample/128x96/gt/crops_1-of-1.npy"
 PERSONS = "build/datasets/sample/persons_gt.npz"
 EXPORT = "build/models/sample/model.onnx"
-SCRIPTS = {EXPORT: "export_onnx", CROPS: "make_crops", PERSONS: "list_persons"}
+SCRIPTS = {EXPORT: "export_onnx", PERSONS: "audit_dataset"}
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +112,15 @@ def truncate_archive(project: Project) -> None:
 @pytest.mark.parametrize(
     ("damage", "target", "message"),
     [
-        (truncate_weights, EXPORT, "sample.pth: not a PyTorch checkpoint that loads with weights_"),
-        (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: Missing key(s)"),
-        (turn_into_regression, EXPORT, f"{CONFIG}: model.head.type is 'RegressionHead', which is "),
+        (truncate_weights, EXPORT, "sample.pth: a checkpoint that is cut off or damaged"),
+        (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: "),
         (edit_annotations(without_keypoints), PERSONS, "val.json: no annotation has `keypoints`"),
         (edit_annotations(without_persons), PERSONS, "val.json: no person with labelled keypoints"),
         (truncate_annotations, PERSONS, "val.json: not JSON"),
-        (edit_first_image(lambda image: None), CROPS, "val.zip: holds no image 0"),
-        (edit_first_image(lambda image: image[:2000]), CROPS, "is damaged: it cannot be decoded"),
-        (edit_first_image(lambda image: b"no image"), CROPS, "is damaged: it cannot be decoded"),
-        (truncate_archive, CROPS, "val.zip: not a whole zip ("),
+        (edit_first_image(lambda image: None), PERSONS, "val.zip: holds no image 0"),
+        (edit_first_image(lambda image: image[:2000]), PERSONS, "is damaged: it cannot be decoded"),
+        (edit_first_image(lambda image: b"no image"), PERSONS, "is damaged: it cannot be decoded"),
+        (truncate_archive, PERSONS, "val.zip: not a whole zip ("),
     ],
 )
 def test_bad_input_fails_with_one_line(
@@ -139,6 +138,14 @@ def test_bad_input_fails_with_one_line(
     assert any("Traceback" in log.read_text() for log in logs)
     assert not (project.folder / target).exists()
     assert not project.leftovers()
+
+
+def test_a_model_of_another_kind_is_refused_when_planning(project: Project) -> None:
+    turn_into_regression(project)
+    done = project.snakemake(EXPORT)
+    assert done.returncode != 0
+    said = f"configuration: models.sample.config: {CONFIG}: model.head.type is 'RegressionHead', "
+    assert said in done.stderr
 
 
 def test_a_config_that_is_no_python_is_refused_when_planning(project: Project) -> None:

@@ -247,13 +247,13 @@ def test_coco_from_nothing_to_the_report(
 ) -> None:
     """COCO's own URLs.  Each zip breaks off once, and the weights' server is busy at first."""
     overlays = (COCO, project.overlay(mirror.overlay))
-    targets = ("report", "build/models/lite_hrnet/int8.onnx")
+    targets = ("report", "build/models/lite_hrnet/coco_val2017/int8.onnx")
 
     project.succeed(*targets, "--configfile", *overlays)
 
-    page = (project.folder / "results/report.html").read_text()
+    page = (project.folder / "results/coco/report.html").read_text()
     assert "0.683" in page
-    figure = project.json("results/fp32_accuracy.json")
+    figure = project.json("results/coco/fp32_accuracy.json")
     assert figure["instances"] == 117
     assert figure["metrics"]["AP"] == pytest.approx(0.71194, abs=0.001)  # mmpose's own
     folder = project.folder / "resources/datasets/coco_val2017"

@@ -34,6 +34,7 @@ from hrnetpose import engines, plan, stage
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.model import config_file, graphs
+from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
@@ -261,9 +262,14 @@ def run(script: str, *arguments: object) -> None:
     module.main(module.parser().parse_args([str(argument) for argument in arguments]))
 
 
+def audit(folder: Path) -> None:
+    run("audit_dataset", "--annotations", folder / "val.json", "--images", folder / "val.zip",
+        "--output", folder / "out/audit.npz", "--audit", folder / "out/audit.json")  # fmt: skip
+
+
 def list_persons(folder: Path, *more: object) -> None:
-    run("list_persons", "--annotations", folder / "val.json", *more, "--output",
-        folder / "out/persons.npz")  # fmt: skip
+    run("list_persons", "--annotations", folder / "audit.npz", *more, "--output",
+        folder / "out/persons.npz", "--summary", folder / "out/persons.json")  # fmt: skip
 
 
 def list_detections(folder: Path) -> None:
@@ -289,12 +295,14 @@ def build_engine(folder: Path) -> None:
 
 
 def predict(folder: Path) -> None:
-    run("predict_keypoints", "--engine", folder / "engine", "--crops", folder / "crops.npy",
+    run("predict_keypoints", "--engine", folder / "engine", "--audit", folder / "audit.json",
+        "--crops", folder / "crops.npy",
         "--instances", folder / "instances.npz", "--output", folder / "out/p.npz")  # fmt: skip
 
 
 def score(folder: Path) -> None:
-    run("score_accuracy", "--annotations", folder / "val.json", "--engine", folder / "engine",
+    run("score_accuracy", "--annotations", folder / "audit.npz", "--audit", folder / "audit.json",
+        "--persons", folder / "persons.json", "--engine", folder / "engine",
         "--dataset", "few", "--predictions", folder / "predictions.npz", "--output",
         folder / "out/accuracy.json")  # fmt: skip
 
@@ -337,7 +345,11 @@ def damaged_config(content: bytes, chance: random.Random) -> bytes:
 TARGETS = {
     "config": Target("config.json", damaged_config, 600, planned, ("mmpose", ".py")),
     "mmpose config": Target("model.py", damaged_bytes, 200, crop_of_config),
-    "annotations": Target("val.json", damaged_json, 400, list_persons),
+    "annotations": Target("val.json", damaged_json, 400, audit, ("val.zip",)),
+    "audited images": Target("val.zip", damaged_zip, 60, audit),
+    "audit": Target("audit.json", damaged_json, 60, score),
+    "audited persons": Target("audit.npz", damaged_arrays, 100, list_persons),
+    "list of persons": Target("persons.json", damaged_json, 40, score),
     "detections": Target("boxes.json", damaged_json, 300, list_detections),
     "persons": Target("persons.npz", damaged_arrays, 150, make_crops, ("val.zip",)),
     "images": Target("val.zip", damaged_zip, 150, make_crops),
@@ -376,8 +388,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     (folder / "boxes.json").write_text(json.dumps(boxes))
     tiny_model(folder)
     out = folder / "out"
+    audit(folder)
+    for name in ("audit.npz", "audit.json"):
+        (out / name).rename(folder / name)
     list_persons(folder)
-    (out / "persons.npz").rename(folder / "persons.npz")
+    for name in ("persons.npz", "persons.json"):
+        (out / name).rename(folder / name)
     make_crops(folder)
     for name in ("crops.npy", "instances.npz"):
         (out / name).rename(folder / name)
@@ -436,7 +452,7 @@ def tiny_model(folder: Path) -> None:
         outputs=[Tensor(name="heatmaps", shape=["batch", 17, 16, 8], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[255.0] * 3, crop=Crop(height=64, width=32),
         codec=Codec(type="MSRAHeatmap", sigma=1.0), flip_shift=True,
-        keypoints=Keypoints(names=[f"k{n}" for n in range(17)], flip_indices=list(range(17)),
+        keypoints=Keypoints(names=list(KEYPOINTS), flip_indices=list(range(17)),
                             sigmas=[0.05] * 17, skeleton=[(0, 1)]),
         parameters=816, macs=10**6, versions={},
     ).write(folder / "model.json")  # fmt: skip

@@ -307,6 +307,7 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("variants.pytorch.batch", 4, Stale(after("build_engine"), {"pytorch"})),
 ]
 UNSEEN = {
+    "run": "says where files lie: tests/workflow/test_places.py",
     "model": "says which model variants have: row variants.*.model",
     "dataset": "says which dataset is evaluated: test_another_dataset",
 }

@@ -29,13 +29,14 @@ into it key by key, so it needs to give only what differs; a model, dataset or v
 wanted is set to `null`. Everything is checked before any job starts.
 
 The workflow's own `config.yaml` is always the base, also from another folder (`--snakefile`,
-`--directory`) and as a module; a `config.yaml` in the working directory goes over it, overlays over
-both. A relative path is looked up in the working directory, then in the workflow's folder; outputs go
-to the working directory.
+`--directory`) and as a module; a `config.yaml` in the working directory goes over it, overlays
+over both. A relative path is looked up in the working directory, then in the workflow's folder;
+outputs go to the working directory.
 
 With `run: NAME` a run's results are at `results/NAME/`, its engines and predictions at
-`build/engines/NAME/` and `build/predictions/NAME/`. Models, datasets and crops are shared by all runs,
-so that switching between two configurations makes nothing again. `make clean RUN=NAME` removes one.
+`build/engines/NAME/` and `build/predictions/NAME/`. Models, datasets and crops are shared by all
+runs, so that switching between two configurations makes nothing again. `make clean RUN=NAME`
+removes one.
 
 As a module of another workflow, from a checkout:
 

@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hrnetpose.artifacts.base import Artifact, Part, Sha256
 from hrnetpose.stage import StageError
@@ -179,6 +179,14 @@ class ModelCard(Artifact):
     changes: str | None = Field(
         None, description="which changes of such files this export was made after (plan.py)"
     )
+
+    @field_validator("outputs")
+    @classmethod
+    def _fixed_but_for_the_batch(cls, outputs: list[Tensor]) -> list[Tensor]:
+        for output in outputs:
+            if not all(isinstance(size, int) and size > 0 for size in output.shape[1:]):
+                raise ValueError(f"the shape of {output.name} is not fixed but for its batch")
+        return outputs
 
     @property
     def trained(self) -> bool:

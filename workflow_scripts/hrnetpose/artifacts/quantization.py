@@ -30,7 +30,7 @@ class Sensitivity(Part):
 
 
 class Quantization(Artifact):
-    """`build/models/{model}/{dataset}/int8.json`: which layers are in int8, and how that was decided."""
+    """`build/models/{model}/{dataset}/int8.json`: which layers are in int8, and why."""
 
     graph_sha256: Sha256
     calibration_sha256: Sha256 = Field(description="of the calibration set's file")

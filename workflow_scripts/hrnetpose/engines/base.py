@@ -16,6 +16,7 @@ from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines.slots import Phases, Slot, run_in_order
 from hrnetpose.recipes import Precision
+from hrnetpose.stage import StageError
 
 
 class Options(BaseModel):
@@ -118,6 +119,19 @@ class Engine(ABC, Generic[OptionsT]):
             output.name: (self.batch, *map(int, output.shape[1:]))
             for output in self._card.model.outputs
         }
+
+    def check_outputs(self, found: Iterable[str]) -> None:
+        """Refuses an engine that gives other outputs than its card says.
+
+        Raises:
+            StageError: with both.
+        """
+        names = sorted(found)
+        if names != sorted(self.output_shapes):
+            raise StageError(
+                f"{self._file}: its outputs are {', '.join(names)}, but the card's are "
+                f"{', '.join(self.output_shapes)}; delete the folder and run again"
+            )
 
     @property
     def requests(self) -> int:

@@ -107,6 +107,7 @@ class OnnxRuntimeEngine(Engine[OnnxRuntimeOptions]):
 
     def _open(self) -> list[Slot]:
         self._session = self._load()
+        self.check_outputs(output.name for output in self._session.get_outputs())
         if self._options.provider == "cpu":
             return [CpuSlot(self._session, list(self.output_shapes))]
         return [BoundSlot(self._session, self.crops_shape, self.output_shapes, "cuda")]

@@ -69,6 +69,7 @@ class OpenVinoEngine(Engine[OpenVinoOptions]):
             raise StageError(f"{self._file}: OpenVINO cannot load it: {error}") from error
         # Twice what can run: the next batch waits while the caller is busy with the last.
         requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self.check_outputs(output.get_any_name() for output in self._compiled.outputs)
         return [OpenVinoSlot(self._compiled, self.output_shapes) for _ in range(requests)]
 
     def _close(self) -> None:
