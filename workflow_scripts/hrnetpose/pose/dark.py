@@ -15,7 +15,6 @@ could make a visible difference, the whole map is blurred as mmpose does it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -113,7 +112,7 @@ def _local_steps(
     since a blur with zeros around lowers the maximum, though not below the value at the peak.
     """
     surroundings = _surroundings(maps, rows, x, y, _REACH + kernel // 2)
-    blurred = (surroundings @ _blur_matrix(kernel)).reshape(-1, *[2 * _REACH + 1] * 2)
+    blurred = _blurred_centres(surroundings, kernel)
     ys, xs = _near(x, y, maps.shape[1:])
     ys, xs = ys - y[:, None, None] + _REACH, xs - x[:, None, None] + _REACH
     blurred = blurred[np.arange(len(rows))[:, None, None], ys, xs]
@@ -123,7 +122,7 @@ def _local_steps(
         steps, inverse_norm = _newton_steps(*method.derivatives(np.log(blurred)))
         sure = (
             # No value is a small difference of large ones, ...
-            (surroundings.min(axis=1) >= -peaks)
+            (surroundings.min(axis=(1, 2)) >= -peaks)
             & (lowest >= 0.05 * peaks)
             # ... none is clipped ...
             & (lowest >= method.lower)
@@ -171,25 +170,28 @@ def _newton_steps(gradient: Numbers, hessian: Numbers) -> tuple[Floats, npt.NDAr
 
 
 def _surroundings(maps: Floats, rows: Indices, x: Indices, y: Indices, reach: int) -> Floats:
-    """Copies the squares around pixels, zero outside the map: [M, (2 reach + 1)^2]."""
+    """Copies the squares around pixels, zero outside the map: [M, 2 reach + 1, 2 reach + 1]."""
     height, width = maps.shape[1:]
     around = np.arange(-reach, reach + 1)
     ys, xs = y[:, None] + around, x[:, None] + around
     inside = ((ys >= 0) & (ys < height))[:, :, None] & ((xs >= 0) & (xs < width))[:, None, :]
     lines = rows[:, None] * height + np.clip(ys, 0, height - 1)
     pixels = lines[:, :, None] * width + np.clip(xs, 0, width - 1)[:, None, :]
-    squares = np.where(inside, maps.reshape(-1).take(pixels), np.float32(0))
-    return squares.reshape(-1, len(around) ** 2)
+    return np.where(inside, maps.reshape(-1).take(pixels), np.float32(0))
 
 
-@lru_cache
-def _blur_matrix(kernel: int) -> Floats:
-    """Returns the matrix that takes surroundings to their blurred 5x5 centres."""
+def _blurred_centres(squares: Floats, kernel: int) -> Floats:
+    """Blurs squares [M, 4 + kernel, 4 + kernel] and returns what is whole of them: [M, 5, 5].
+
+    Sums of arrays, not a product of matrices: the order in which BLAS adds depends on M, and a
+    keypoint must not depend on what else is in its batch.
+    """
+    weights = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)[:, 0]
     size = 2 * _REACH + 1
-    line = np.zeros((size + kernel - 1, size), np.float32)
-    for column in range(size):
-        line[column : column + kernel, column] = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)[:, 0]
-    return np.einsum("yi,xj->yxij", line, line).reshape(line.shape[0] ** 2, size**2)
+    values = np.ascontiguousarray(np.moveaxis(squares, 0, -1))
+    values = sum(weight * values[k : k + size] for k, weight in enumerate(weights))
+    values = sum(weight * values[:, k : k + size] for k, weight in enumerate(weights))
+    return np.moveaxis(values, -1, 0)
 
 
 def blurred_maps(maps: Floats, kernel: int) -> Floats:
