@@ -7,7 +7,6 @@ Makes: results/report.html and results/summary.txt, which the next run makes aga
 import json
 import subprocess
 
-
 # Also without a profile.  In a module of another workflow that one decides, here and in `onerror`.
 if workflow.is_main_process and workflow.modifier.is_main_snakefile():
     if workflow.execution_settings:
@@ -101,7 +100,9 @@ def report_what_is_there(job, failed):
     for file in job.output:
         workflow.persistence.cleanup_metadata(file)
         os.utime(file, (oldest - 1, oldest - 1))
-    print("", Path(job.output.summary).read_text(), f"report: {job.output.page}", sep="\n")
+    print(
+        "", Path(job.output.summary).read_text(), f"report: {job.output.page}", sep="\n"
+    )
 
 
 onerror:

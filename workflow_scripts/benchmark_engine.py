@@ -41,7 +41,7 @@ from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 from hrnetpose.engines.base import Crops, Engine
-from hrnetpose.pose import predict
+from hrnetpose.pose import finite, predict
 from hrnetpose.speed import host, limit, timing, validity
 from hrnetpose.speed.monitor import Monitor
 from hrnetpose.stage import StageError
@@ -217,6 +217,7 @@ def latency(benchmark: Benchmark) -> LatencyResult:
         first, warm_up = timing.warm_up(
             engine.infer, inputs, limits.min_seconds / 10, limits.min_seconds / 2
         )
+        finite.require([engine.infer(inputs[0])], benchmark.folder, benchmark.card.requested)
         with Monitor(benchmark.card.device) as watched:
             samples = timing.latency(engine.infer, inputs, limits)
         on_device = engine.device_times(inputs[0], limits.min_samples)
@@ -285,7 +286,9 @@ def throughput(
         with Monitor(card.device) as watched:
             found = timing.throughput(engine.stream, inputs, fewest)
         repeated = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))[:1]
-        content = validity.batch_content(repeated, engine.infer(inputs[0])[-1:])
+        batch = engine.infer(inputs[0])
+        finite.require([batch], benchmark.folder, card.requested)
+        content = validity.batch_content(repeated, batch[-1:])
         persons_per_s = end_to_end(benchmark, engine, benchmark.limits.min_seconds / 4)
         requests = engine.requests
     precision = limit.precision_of(executed.layers, executed.precision)

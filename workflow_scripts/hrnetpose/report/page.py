@@ -44,6 +44,7 @@ def render(
 ) -> str:
     """Returns the page; `warnings` say what was found in the data."""
     measured = [row.perf for row in rows if row.perf]
+    versions = {name: version for perf in measured for name, version in perf.versions.items()}
     fastest = table.fastest(rows)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -69,8 +70,6 @@ def render(
         warnings=warnings,
         most_fps=fastest.perf.throughput.fps if fastest and fastest.perf else None,
         machine=measured[0] if measured else None,
-        versions=dict(
-            sorted({k: v for perf in measured for k, v in perf.versions.items()}.items())
-        ),
+        versions=dict(sorted(versions.items())),
         hosts={perf.host.cpu for perf in measured},
     )
