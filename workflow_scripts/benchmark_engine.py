@@ -44,7 +44,7 @@ from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 from hrnetpose.engines.base import Engine
 from hrnetpose.engines.folder import EngineFolder
-from hrnetpose.pose import predict
+from hrnetpose.pose import finite, predict
 from hrnetpose.speed import host, limit, timing, validity
 from hrnetpose.speed.monitor import Monitor
 from hrnetpose.stage import StageError
@@ -220,6 +220,8 @@ def latency(benchmark: Benchmark) -> LatencyResult:
         first, warm_up = timing.warm_up(
             engine.infer, inputs, limits.min_seconds / 10, limits.min_seconds / 2
         )
+        first_outputs = engine.infer(inputs[0]).values()
+        finite.require(first_outputs, benchmark.built.path, benchmark.built.card.requested)
         with Monitor(benchmark.device) as watched:
             samples = timing.latency(engine.infer, inputs, limits)
         on_device = engine.device_times(inputs[0], limits.min_samples)
@@ -287,7 +289,9 @@ def throughput(
         with Monitor(benchmark.device) as watched:
             found = timing.throughput(engine.stream, inputs, fewest)
         alone = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))
-        content = validity.batch_content(alone, engine.infer(inputs[0]))
+        outputs = engine.infer(inputs[0])
+        finite.require(outputs.values(), benchmark.built.path, card.requested)
+        content = validity.batch_content(alone, outputs)
         persons_per_s = end_to_end(benchmark, engine, benchmark.limits.min_seconds / 4)
         requests = engine.requests
     precision = limit.precision_of(executed.layers, executed.precision)

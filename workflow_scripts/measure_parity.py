@@ -18,7 +18,7 @@ from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
 from hrnetpose.batches import Array
 from hrnetpose.model import graphs
-from hrnetpose.pose import decode, predict
+from hrnetpose.pose import decode, finite, predict
 from hrnetpose.stage import StageError
 
 MINIMUM_SCORE = 0.2
@@ -50,21 +50,23 @@ def main(args: argparse.Namespace) -> None:
     crops, heatmaps = reference["crops"], reference["heatmaps"]
     if not heatmaps.size:
         raise StageError(f"{args.reference}: holds no crops; parity needs at least one")
-    if not np.isfinite(heatmaps).all():
-        raise StageError(f"{args.reference}: NaN or infinite heatmaps; delete it and run again")
+    finite.require([heatmaps], args.reference, "fp32")
     images = graphs.normalised(crops, model)
     positions, scores = decode.decode(heatmaps, model.codec)
     # An untrained model is sure of nothing; then all of its keypoints are compared.
     minimum = MINIMUM_SCORE if model.trained else 0.0
     sure = scores > minimum
     found: dict[str, Array] = {"pytorch": heatmaps}
+    built = engines.read(args.engine)
+    requested = built.card.requested
     for name in ("onnx", "simplified", "precision"):
         if (graph := getattr(args, name)) is not None:
             found[name] = graphs.run(graph, images)
-    built = engines.read(args.engine)
+            finite.require([found[name]], graph, requested if name == "precision" else "fp32")
     with built.open(args.threads) as engine:
         outputs = engine.stream(batches.split(crops, engine.batch))
         found["engine"] = np.concatenate([predict.heatmaps(part, model) for part in outputs])
+    finite.require([found["engine"]], args.engine, requested)
     stages: dict[Any, Drift] = {}
     for name, values in found.items():
         if values.shape[1:] != heatmaps.shape[1:]:
@@ -92,12 +94,7 @@ def drift(values: Array, reference: Array, shifts: npt.NDArray[np.float64]) -> D
         values: float32 [N, K, H, W].
         reference: float32 [N, K, H, W].
         shifts: distances of keypoints in pixels of the input.
-
-    Raises:
-        StageError: a stage gave NaN or infinity.
     """
-    if not np.isfinite(values).all():
-        raise StageError("a stage gives NaN or infinite heatmaps; look for overflow in fp16")
     a, b = values.ravel().astype(np.float64), reference.ravel().astype(np.float64)
     product = np.linalg.norm(a) * np.linalg.norm(b)
     shifts = shifts if len(shifts) else np.zeros(1)

@@ -14,7 +14,7 @@ from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.audit import Audit
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.keypoint_names import match_names
-from hrnetpose.pose import predict
+from hrnetpose.pose import finite, predict
 from hrnetpose.stage import StageError
 
 
@@ -65,6 +65,9 @@ def main(args: argparse.Namespace) -> None:
                     f"{args.engine}: gives {heatmaps.shape[1]} heatmaps, but its card has {joints} "
                     f"keypoints with {card.model.codec.channels} each; build it again"
                 )
+            for outputs in (plain, mirrored):
+                if outputs is not None:
+                    finite.require(outputs.values(), args.engine, card.requested)
             rows = slice(start, start + len(heatmaps))
             positions[:, rows], scores[:, rows] = predict.keypoints(
                 plain,

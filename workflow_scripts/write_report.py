@@ -6,6 +6,9 @@
         --annotations audit.npz --audits audit.json --persons persons_gt.json \\
         --images val.zip --predictions build/predictions/fp32/*.npz \\
         --output report.html --summary summary.txt
+
+After a run in which stages failed, `--variants` names all rows and what failed, and the other flags
+only what is there.
 """
 
 import argparse
@@ -31,6 +34,7 @@ from hrnetpose.data.images import ImageStore
 from hrnetpose.layout import Layout
 from hrnetpose.recipes import RECIPES
 from hrnetpose.report import drawing, page, table
+from hrnetpose.report.failures import Variant
 from hrnetpose.report.page import Picture, Stage
 from hrnetpose.report.table import Row
 from hrnetpose.speed import verdict
@@ -42,22 +46,27 @@ PICTURES = 6
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument("--engines", type=Path, nargs="+", required=True, help="engine folders")
-    command.add_argument("--perf", type=Path, nargs="+", required=True, help="their speed (JSON)")
+    command.add_argument("--engines", type=Path, nargs="*", default=[], help="engine folders")
+    command.add_argument("--perf", type=Path, nargs="*", default=[], help="their speed (JSON)")
     command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
     command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
-    command.add_argument("--models", type=Path, nargs="+", required=True, help="model folders")
+    command.add_argument("--models", type=Path, nargs="*", default=[], help="model folders")
     command.add_argument("--dataset", required=True, help="what the dataset is called")
-    command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
-    command.add_argument("--audits", type=Path, nargs="+", required=True, help="of datasets (JSON)")
-    command.add_argument("--persons", type=Path, nargs="+", required=True, help="lists (JSON)")
-    command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
+    command.add_argument("--annotations", type=Path, help="of audit_dataset (.npz)")
+    command.add_argument("--audits", type=Path, nargs="*", default=[], help="of datasets (JSON)")
+    command.add_argument("--persons", type=Path, nargs="*", default=[], help="lists (JSON)")
+    command.add_argument("--images", type=Path, help="a folder or a zip")
     command.add_argument("--predictions", type=Path, nargs="*", default=[], help="in VARIANT/*.npz")
     command.add_argument(
         "--published",
         type=json.loads,
         default={},
         help='JSON: {"MODEL": {"det+flip": {"AP": 0.749}}}',
+    )
+    command.add_argument(
+        "--variants",
+        type=json.loads,
+        help="JSON: all rows, and what failed; by default the engines",
     )
     command.add_argument("--output", type=Path, required=True, help="the page (HTML)")
     command.add_argument("--summary", type=Path, required=True, help="the table (text)")
@@ -66,7 +75,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    rows = joined(args.engines, args.perf, args.accuracy, args.parity, args.published)
+    asked = None
+    if args.variants is not None:
+        asked = [Variant.model_validate(fields) for fields in args.variants]
+    rows = joined(asked, args.engines, args.perf, args.accuracy, args.parity, args.published)
     models = [ModelCard.read(folder / "model.json") for folder in args.models]
     stages = [
         *(found for folder, card in zip(args.models, models, strict=True)
@@ -74,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
         *(engine_stage(folder) for folder in args.engines),
     ]  # fmt: skip
     pictures = []
-    if args.predictions:
+    if args.predictions and args.annotations and args.images:
         pictures = drawn(rows, args.predictions, args.annotations, args.images)
     warnings = found_in_data(args.audits, args.persons, rows)
     files.write_text(args.output, page.render(rows, models, stages, pictures, warnings))
@@ -93,18 +105,31 @@ def found_in_data(audits: list[Path], persons: list[Path], rows: list[Row]) -> l
 
 
 def joined(
+    asked: list[Variant] | None,
     engines: list[Path],
     perfs: list[Path],
     accuracies: list[Path],
     parities: list[Path],
     published: dict[str, dict[str, dict[str, float]]],
 ) -> list[Row]:
-    """Puts together what belongs to one engine.
+    """Puts together what belongs to one variant; without `asked`, the variants are the engines'.
 
     Raises:
-        StageError: a figure was measured on another engine than the one that is there.
+        StageError: a figure was measured on another engine than the one that is there, or is
+            missing though no stage failed.
     """
-    cards = [EngineCard.read(folder / ENGINE_CARD) for folder in engines]
+    cards = {
+        card.variant: card for card in (EngineCard.read(folder / ENGINE_CARD) for folder in engines)
+    }
+    variants = asked or [
+        Variant(
+            name=card.variant,
+            model=card.model.name,
+            backend=card.backend,
+            precision=card.requested,
+        )
+        for card in cards.values()
+    ]
     speed: dict[str, Perf] = {}
     accuracy: dict[str, Accuracy] = {}
     parity: dict[str, Parity] = {}
@@ -117,32 +142,33 @@ def joined(
         for path in paths:
             figure = kind.read(path)
             found[figure.engine.variant] = figure
-            card = next((c for c in cards if c.variant == figure.engine.variant), None)
+            card = cards.get(figure.engine.variant)
             if card is None or card.sha256 != figure.engine.sha256:
                 raise StageError(
                     f"{path}: was measured on another engine of {figure.engine.variant!r} than the "
                     "one that is there; delete the file and run again"
                 )
-    missing = [card.variant for card in cards if card.variant not in speed]
-    if missing:
-        raise StageError(f"--perf: none of the files is of variant {missing[0]!r}")
+    for variant in variants:
+        if variant.name not in speed and not variant.lacks("speed"):
+            raise StageError(f"--perf: none of the files is of variant {variant.name!r}")
     plain = {
-        (card.model.name, card.backend): speed[card.variant]
-        for card in cards
-        if card.requested == "fp32"
+        (variant.model, variant.backend): speed[variant.name]
+        for variant in variants
+        if variant.precision == "fp32" and variant.name in speed
     }
     return [
         Row(
-            engine=card,
-            perf=speed[card.variant],
-            accuracy=accuracy.get(card.variant),
-            parity=parity.get(card.variant),
-            published=published.get(card.model.name, {}),
-            verdict=verdict.precision(
-                card, speed[card.variant], plain.get((card.model.name, card.backend))
-            ),
+            variant=variant,
+            engine=(card := cards.get(variant.name)),
+            perf=(perf := speed.get(variant.name)),
+            accuracy=accuracy.get(variant.name),
+            parity=parity.get(variant.name),
+            published=published.get(variant.model, {}),
+            verdict=verdict.precision(card, perf, plain.get((variant.model, variant.backend)))
+            if card and perf
+            else None,
         )
-        for card in cards
+        for variant in variants
     ]
 
 
@@ -217,20 +243,26 @@ def drawn(
     """Draws some images: true persons, those of the first variant, those of the fastest."""
     truths = Annotations.read(annotations)
     scored = [row for row in rows if row.accuracy]
-    shown = list({row.name: row for row in (scored[0], table.fastest(scored))}.values())
-    persons = {row.name: _predicted(predictions, row.name) for row in shown}
+    shown = {
+        row.name: row.engine.model.keypoints
+        for row in (*scored[:1], table.fastest(scored))
+        if row and row.engine
+    }
+    if not shown:
+        return []
+    persons = {name: _predicted(predictions, name) for name in shown}
+    info = next(iter(shown.values()))
     store = ImageStore(images)
     pictures = []
     for image in _spread(ground_truth(truths), PICTURES):
         pixels = store.decode(image.file_name, image.width, image.height)
-        info = shown[0].engine.model.keypoints
         here = truths.ordered(info.names)
         true = here.keypoints[here.image_ids[here.images] == image.id]
         panels = [("annotated", drawing.data_url(drawing.skeletons(pixels, true, info)))]
-        for row in shown:
-            found = persons[row.name].get(image.id, np.zeros((0, len(info.names), 3)))
-            drawn_image = drawing.skeletons(pixels, found, row.engine.model.keypoints)
-            panels.append((row.name, drawing.data_url(drawn_image)))
+        for name, keypoints in shown.items():
+            found = persons[name].get(image.id, np.zeros((0, len(info.names), 3)))
+            drawn_image = drawing.skeletons(pixels, found, keypoints)
+            panels.append((name, drawing.data_url(drawn_image)))
         pictures.append(Picture(image.file_name, panels))
     return pictures
 

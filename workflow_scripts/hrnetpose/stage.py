@@ -1,8 +1,8 @@
 """What every stage command has in common: its log and the form of its errors.
 
-A stage that fails says why in one line on the terminal, leaves the traceback in its log and
-exits with 1.  `StageError` is for causes that the user can act on; its text names the file or
-key, the value found, what was expected and the remedy.
+A stage that fails says why in one line on the terminal, leaves the traceback and that line in its
+log and exits with 1.  `StageError` is for causes that the user can act on; its text names the file
+or key, the value found, what was expected and the remedy.
 """
 
 import argparse
@@ -55,15 +55,23 @@ def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], No
         try:
             main(args)
         except Exception as error:
-            print(f"{Path(parser.prog).stem}: error: {describe(error)}", file=terminal, flush=True)
-            for line in getattr(error, "details", ()):
-                print(f"  {line}", file=terminal, flush=True)
+            lines = [
+                f"{error_prefix(Path(parser.prog).stem)}{describe(error)}",
+                *(f"  {line}" for line in getattr(error, "details", ())),
+            ]
+            print("\n".join(lines), file=terminal, flush=True)
             if args.log:
                 # A disk that is full has no room for the traceback either.
                 with suppress(OSError):
                     traceback.print_exc()
+                    print("\n".join(lines), file=sys.stderr, flush=True)
             sys.exit(1)
     sys.exit(0)
+
+
+def error_prefix(name: str) -> str:
+    """Return what the line that tells why a stage failed starts with."""
+    return f"{name}: error: "
 
 
 def terminal() -> TextIO | None:
@@ -103,7 +111,7 @@ def describe(error: BaseException) -> str:
 def _output_to(log: Path | None) -> Iterator[TextIO]:
     """Sends file descriptors 1 and 2 to `log`, so that compiled libraries are caught too.
 
-    Yields the stream for the one-line error: the terminal and, if there is one, the log as well.
+    Yields the stream for the one-line error: the terminal.
     """
     if log is None:
         yield sys.stderr

@@ -23,6 +23,7 @@ from hrnetpose.artifacts.perf import (
     Validity,
     WarmUp,
 )
+from hrnetpose.report.failures import Variant
 from hrnetpose.report.table import Row
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
@@ -82,6 +83,9 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
             }
             parity = Parity(stages=stages, crops=8, keypoints=99, minimum_score=0.2, engine=engine)
         return Row(
+            variant=Variant(
+                name=variant, model=model_card.name, backend="openvino", precision="fp16"
+            ),
             engine=EngineCard(
                 variant=variant,
                 backend="openvino",

@@ -43,6 +43,9 @@ def render(
     warnings: Sequence[str] = (),
 ) -> str:
     """Returns the page; `warnings` say what was found in the data."""
+    measured = [row.perf for row in rows if row.perf]
+    versions = {name: version for perf in measured for name, version in perf.versions.items()}
+    fastest = table.fastest(rows)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -57,13 +60,16 @@ def render(
     environment.filters["letter"] = table.letter
     return environment.get_template("report.html").render(
         rows=rows,
+        failures=table.failures(rows),
+        failures_heading=table.failures_heading(rows),
+        failed=table.FAILED,
         letters=table.labels(rows),
         models=models,
         stages=stages,
         pictures=pictures,
         warnings=warnings,
-        most_fps=table.fastest(rows).perf.throughput.fps,
-        host=rows[0].perf.host,
-        versions=dict(sorted({k: v for row in rows for k, v in row.perf.versions.items()}.items())),
-        hosts={row.perf.host.cpu for row in rows},
+        most_fps=fastest.perf.throughput.fps if fastest and fastest.perf else None,
+        machine=measured[0] if measured else None,
+        versions=dict(sorted(versions.items())),
+        hosts={perf.host.cpu for perf in measured},
     )

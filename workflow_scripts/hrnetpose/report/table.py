@@ -10,17 +10,24 @@ from hrnetpose.artifacts.accuracy import Accuracy, Delta
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.parity import Parity
 from hrnetpose.artifacts.perf import Perf
+from hrnetpose.report.failures import Variant
 
 MISSING = "\N{EN DASH}"
+FAILED = "FAILED"
 MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant; its accuracy is missing if its model is untrained."""
+    """One variant.
 
-    engine: EngineCard
-    perf: Perf
+    Parts that a stage failed to make are missing, and the variant says why; the accuracy is also
+    missing if the model is untrained.
+    """
+
+    variant: Variant
+    engine: EngineCard | None
+    perf: Perf | None
     accuracy: Accuracy | None
     parity: Parity | None = None
     published: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -30,13 +37,14 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The variant."""
-        return self.engine.variant
+        """The variant's name."""
+        return self.variant.name
 
     @property
     def precision(self) -> str:
         """The precision asked for and, where it differs, the one executed."""
-        requested, executed = self.engine.requested, self.engine.executed.precision
+        requested = self.variant.precision
+        executed = self.engine.executed.precision if self.engine else requested
         return requested if requested == executed else f"{requested} (runs {executed})"
 
     @property
@@ -63,9 +71,27 @@ def letter(row: Row, letters: dict[str, str]) -> str:
     return letters.get(row.accuracy.protocol.label, "") if row.accuracy else ""
 
 
-def fastest(rows: Iterable[Row]) -> Row:
-    """Returns the row with the highest throughput."""
-    return max(rows, key=lambda row: row.perf.throughput.fps)
+def fastest(rows: Iterable[Row]) -> Row | None:
+    """Return the row with the highest throughput; None if no speed was measured."""
+    return max(
+        (row for row in rows if row.perf),
+        key=lambda row: row.perf.throughput.fps if row.perf else 0.0,
+        default=None,
+    )
+
+
+def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the name of each row that is not complete with what it lacks and why."""
+    return [(row.name, reason) for row in rows for reason in row.variant.reasons()]
+
+
+def failures_heading(rows: Sequence[Row]) -> str:
+    """Return how many rows are not complete, and what to do."""
+    count = sum(bool(row.variant.failures) for row in rows)
+    return (
+        f"NOT COMPLETE: {count} of {len(rows)} rows lack figures; mend the causes and run the same"
+        " command again, which makes what is missing"
+    )
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
@@ -121,28 +147,49 @@ def as_text(rows: Sequence[Row], warnings: Sequence[str] = ()) -> str:
     lines = [
         (
             row.name,
-            row.engine.backend,
+            row.variant.backend,
             row.precision,
-            f"{number(row.ap)} {letter(row, letters)}".rstrip(),
+            FAILED
+            if row.variant.lacks("accuracy")
+            else f"{number(row.ap)} {letter(row, letters)}".rstrip(),
             interval(row.delta),
-            number(row.perf.throughput.fps, 1),
-            number(row.perf.latency_ms.p50, 1),
-            number(row.perf.latency_ms.p99, 1),
-            share(row.perf.roofline.fraction),
-            "INVALID" if row.perf.invalid else "VALID",
-            number(row.engine.bytes / 1e6, 1),
+            *_speed(row),
+            number(row.engine.bytes / 1e6 if row.engine else None, 1),
         )
         for row in rows
     ]
     table = tabulate(
         lines, list(COLUMNS), "simple", disable_numparse=True, colalign=list(COLUMNS.values())
     )
-    return "\n".join([table, *_notes(rows, warnings)]) + "\n"
+    return "\n".join([*_failures(rows), table, *_notes(rows, warnings)]) + "\n"
+
+
+def _speed(row: Row) -> tuple[str, ...]:
+    perf = row.perf
+    if perf is None:
+        return MISSING, MISSING, MISSING, MISSING, FAILED
+    return (
+        number(perf.throughput.fps, 1),
+        number(perf.latency_ms.p50, 1),
+        number(perf.latency_ms.p99, 1),
+        share(perf.roofline.fraction),
+        "INVALID" if perf.invalid else "VALID",
+    )
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    """Return what is missing and why, for the top."""
+    found = [f"  {name}: {reason}" for name, reason in failures(rows)]
+    return [f"{failures_heading(rows)}:", *found, ""] if found else []
 
 
 def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
     """Returns what must be known of figures, a paragraph for each kind."""
-    invalid = [f"  {row.name}: {'; '.join(row.perf.invalid)}" for row in rows if row.perf.invalid]
+    invalid = [
+        f"  {row.name}: {'; '.join(row.perf.invalid)}"
+        for row in rows
+        if row.perf and row.perf.invalid
+    ]
     verdicts = [f"  {row.name}: {row.verdict}" for row in rows if row.verdict]
     protocols = [f"  {letter}: {label}" for label, letter in labels(rows).items()]
     return [

@@ -1,0 +1,87 @@
+"""Rows that are not complete, since a stage failed: which parts are missing, and why."""
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hrnetpose import stage
+
+Part = Literal["engine", "accuracy", "speed", "parity"]
+"""What a row is made of."""
+TAIL = 1 << 16
+"""Bytes at the end of a log in which its error is looked for."""
+LONGEST = 400
+"""Characters of a reason."""
+ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
+"""Terminal control sequences (ECMA-48: CSI, OSC and two-character ones)."""
+
+
+class Failure(BaseModel):
+    """A part of a row that was not made.
+
+    Attributes:
+        part: what is missing.
+        stage: the stage that failed, which may be an earlier one than the one that makes the part.
+        log: the stage's; None if the stage was not run.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    part: Part
+    stage: str
+    log: Path | None
+
+
+class Variant(BaseModel):
+    """A row as the configuration asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    model: str
+    backend: str
+    precision: str
+    failures: list[Failure] = []
+
+    def lacks(self, part: Part) -> bool:
+        """Return True if a failure is the reason that the part is missing."""
+        return any(failure.part == part for failure in self.failures)
+
+    def reasons(self) -> list[str]:
+        """Return a line for each stage that failed: what is missing, the stage and its error."""
+        parts: dict[tuple[str, Path | None], list[str]] = {}
+        for failure in self.failures:
+            parts.setdefault((failure.stage, failure.log), []).append(failure.part)
+        return [
+            f"no {', '.join(missing)}: {failed}: {read_reason(failed, log)}"
+            for (failed, log), missing in parts.items()
+        ]
+
+
+def read_reason(name: str, log: Path | None) -> str:
+    """Return the error of a stage that failed, on one line, printable and not too long.
+
+    Args:
+        name: of the stage.
+        log: the stage's; None if the stage was not run.
+    """
+    if log is None:
+        return "not run, since the run was stopped"
+    try:
+        with log.open("rb") as file:
+            file.seek(-min(TAIL, os.path.getsize(log)), os.SEEK_END)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return f"no message, and no log {stage.name(str(log))}: the job did not start or was killed"
+    prefix = stage.error_prefix(name)
+    errors = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    if not errors:
+        return f"no message: the job was killed; see {stage.name(str(log))}"
+    text = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in ESCAPE.sub("", errors[-1])
+    )
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... (see {stage.name(str(log))})"
