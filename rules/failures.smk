@@ -7,22 +7,26 @@ Makes: the run's report.html and summary.txt, which the next run makes again.
 import json
 import subprocess
 
-# Also without a profile.  In a module of another workflow that one decides, here and in `onerror`.
-if workflow.is_main_process and workflow.modifier.is_main_snakefile():
-    if workflow.execution_settings:
-        workflow.execution_settings.keep_going = True
+PARTS = {
+    "engines": "engine",
+    "accuracy": "accuracy",
+    "perf": "speed",
+    "parity": "parity",
+}
+"""What a row is made of: the report's input, and its name for the user."""
+FLAGS = [*PARTS, *"models annotations audits persons images predictions".split()]
+"""Inputs of the report that its script has a flag for, of the same name."""
 
 
 def is_there(file, made_by):
     """Returns True if a file is up to date: old figures are no figures."""
-    job = made_by.get(file)
-    return os.path.exists(file) and (
-        job is None or workflow.dag.noneedrun_finished(job)
-    )
+    if file in made_by:
+        return workflow.dag.noneedrun_finished(made_by[file])
+    return os.path.exists(file)
 
 
 def find_failed(job, failed):
-    """Returns the job that failed, of a job that was not run and those that it waits for."""
+    """Returns the job that failed, of one that was not run and all that it waits for."""
     waiting, seen = [job], set()
     while waiting:
         job = waiting.pop(0)
@@ -37,29 +41,20 @@ def find_failed(job, failed):
 def describe_failure(part, job, failed):
     """Returns a part of a variant that is missing, and the stage that failed, for the report."""
     found = find_failed(job, failed)
-    log = str(found.log[0]) if found and found.log else None
-    return {"part": part, "stage": (found or job).rule.name, "log": log}
+    if found is None:
+        return {"part": part}
+    return {"part": part, "stage": found.rule.name, "log": str(found.log[0])}
 
 
-def report_what_is_there(job, failed):
-    """Makes the report of a job that was not run, as its rule does, from the inputs that exist."""
-    made_by = {
-        file: producer
-        for producer, files in workflow.dag.dependencies[job].items()
-        for file in files
-    }
+def rows_asked_for(made_by, job, failed):
+    """Returns all variants, and what failed of them, for the report."""
     failures = {variant: [] for variant in VARIANTS}
-    for name, part in {
-        "engines": "engine",
-        "accuracy": "accuracy",
-        "perf": "speed",
-        "parity": "parity",
-    }.items():
+    for name, part in PARTS.items():
         for file in job.input[name]:
             if not is_there(file, made_by):
                 failure = describe_failure(part, made_by[file], failed)
                 failures[made_by[file].wildcards.variant].append(failure)
-    variants = [
+    return [
         {
             "name": variant,
             "model": PLAN.model(variant),
@@ -69,27 +64,27 @@ def report_what_is_there(job, failed):
         }
         for variant in VARIANTS
     ]
-    command = [sys.executable, job.input.code[0], "--variants", json.dumps(variants)]
-    for name in (
-        "engines",
-        "perf",
-        "accuracy",
-        "parity",
-        "models",
-        "annotations",
-        "audits",
-        "persons",
-        "images",
-        "predictions",
-    ):
+
+
+def report_what_is_there(job, failed):
+    """Makes the report of a job that was not run, as its rule does, from the inputs that exist."""
+    made_by = {
+        file: producer
+        for producer, made in workflow.dag.dependencies[job].items()
+        for file in made
+    }
+    python = sys.executable
+    if "conda" in map(str, workflow.deployment_settings.deployment_method):
+        python = Path(job.conda_env.address, "bin/python")
+    command = [python, job.input.code[0]]
+    command += ["--variants", json.dumps(rows_asked_for(made_by, job, failed))]
+    for name in FLAGS:
         given = job.input[name]
-        files = [given] if isinstance(given, str) else given
-        there = [file for file in files if is_there(file, made_by)]
-        # Engines and models are named by their folders.
-        folders = name in ("engines", "models")
-        command += option(
-            f"--{name}", [Path(file).parent if folders else file for file in there]
-        )
+        given = [given] if isinstance(given, str) else given
+        there = [Path(file) for file in given if is_there(file, made_by)]
+        if name in ("engines", "models"):  # they are named by their folders
+            there = [card.parent for card in there]
+        command += option(f"--{name}", there)
     command += ["--dataset", job.params.dataset, "--published", job.params.published]
     command += ["--log", job.log[0]]
     command += ["--output", job.output.page, "--summary", job.output.summary]
@@ -106,6 +101,7 @@ def report_what_is_there(job, failed):
     )
 
 
+# In a module of another workflow that one decides: Snakemake leaves its own `onerror` in place.
 onerror:
     failed = {
         job
@@ -114,5 +110,9 @@ onerror:
     }
     for job in list(workflow.dag.needrun_jobs()):
         # None failed: somebody stopped the run.
-        if job.rule.name == "write_report" and failed and job not in failed:
+        if job.rule.name != "write_report" or not failed or job in failed:
+            continue
+        if any(file.is_storage for file in job.input):
+            logger.warning("no report: what is there is in a storage, and not here")
+        else:
             report_what_is_there(job, failed)

@@ -71,6 +71,7 @@ def test_a_stage_that_fails_says_so_in_one_line_and_keeps_the_traceback_in_its_l
     log = (tmp_path / "stage.log").read_text()
     assert "Traceback (most recent call last)" in log
     assert "printed by C" in log
+    assert log.endswith(f"\n{line}")
 
 
 def test_without_a_log_the_terminal_gets_what_is_printed_but_no_traceback(

@@ -24,15 +24,16 @@ class Failure(BaseModel):
 
     Attributes:
         part: what is missing.
-        stage: the stage that failed, which may be an earlier one than the one that makes the part.
-        log: the stage's; None if the stage was not run.
+        stage: the stage that failed, which may be an earlier one than the one that makes the part;
+            None if none failed, but the run was stopped.
+        log: the stage's.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     part: Part
-    stage: str
-    log: Path | None
+    stage: str | None = None
+    log: Path | None = None
 
 
 class Variant(BaseModel):
@@ -52,24 +53,28 @@ class Variant(BaseModel):
 
     def reasons(self) -> list[str]:
         """Return a line for each stage that failed: what is missing, the stage and its error."""
-        parts: dict[tuple[str, Path | None], list[str]] = {}
+        parts: dict[tuple[str | None, Path | None], list[str]] = {}
         for failure in self.failures:
             parts.setdefault((failure.stage, failure.log), []).append(failure.part)
         return [
-            f"no {', '.join(missing)}: {failed}: {read_reason(failed, log)}"
+            f"no {', '.join(missing)}: {_explain(failed, log)}"
             for (failed, log), missing in parts.items()
         ]
 
 
-def read_reason(name: str, log: Path | None) -> str:
+def _explain(name: str | None, log: Path | None) -> str:
+    if name is None or log is None:
+        return "not run, since the run was stopped"
+    return f"{name}: {read_reason(name, log)}"
+
+
+def read_reason(name: str, log: Path) -> str:
     """Return the error of a stage that failed, on one line, printable and not too long.
 
     Args:
         name: of the stage.
-        log: the stage's; None if the stage was not run.
+        log: the stage's.
     """
-    if log is None:
-        return "not run, since the run was stopped"
     try:
         with log.open("rb") as file:
             file.seek(-min(TAIL, os.path.getsize(log)), os.SEEK_END)
