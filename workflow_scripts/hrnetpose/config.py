@@ -32,7 +32,7 @@ Name = Annotated[
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-KeysT = TypeVar("SectionT", bound=BaseModel)
+KeysT = TypeVar("KeysT", bound=BaseModel)
 
 
 class ConfigError(Exception):
@@ -325,7 +325,7 @@ def check_variant(
         )
 
 
-def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> SectionT:
+def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
