@@ -88,20 +88,24 @@ def report_what_is_there(job, failed):
     command += ["--dataset", job.params.dataset, "--published", job.params.published]
     command += ["--log", job.log[0]]
     command += ["--output", job.output.page, "--summary", job.output.summary]
+    # The next run makes these files again, also if what failed is no longer asked for.
+    workflow.persistence.started(job)
     if subprocess.run(command).returncode:
         return
-    # Nothing is known of these files, and all that they are made from is newer: the next run makes
-    # them again, also if what failed is no longer asked for.
-    oldest = min(os.stat(file).st_mtime for file in job.input if os.path.exists(file))
-    for file in job.output:
-        workflow.persistence.cleanup_metadata(file)
-        os.utime(file, (oldest - 1, oldest - 1))
     print(
         "", Path(job.output.summary).read_text(), f"report: {job.output.page}", sep="\n"
     )
 
 
-# In a module of another workflow that one decides: Snakemake leaves its own `onerror` in place.
+# In a module of another workflow that one decides: Snakemake leaves its own hooks in place.
+onstart:
+    # A job whose turn does not come, since another fails or the run is killed, leaves its old
+    # output.  Where what that was made from is gone by then, the next run would find nothing to do.
+    for job in workflow.dag.needrun_jobs():
+        if any(os.path.exists(file) for file in job.output):
+            workflow.persistence.started(job)
+
+
 onerror:
     failed = {
         job

@@ -182,6 +182,18 @@ def test_old_figures_of_an_engine_that_cannot_be_built_any_more_are_not_shown(
     assert "build_engine: &lt;b&gt;no&lt;/b&gt; more" in page(project)
 
 
+def test_a_figure_whose_engine_is_gone_is_not_up_to_date(
+    project: Project, planner: Planner
+) -> None:
+    """The build removes the engine and fails; what was measured on the old one lies there still."""
+    refuse_in(project, "build_engine", "no")
+    target = ("--configfile", "overlay.yaml", "--", "results/fp32_perf.json")
+    for _ in range(2):
+        status, printed = planner.snakemake(project.folder, *target)
+        assert status == 1, printed
+    assert (project.folder / "results/fp32_perf.json").exists()
+
+
 def test_an_early_stage_is_named_in_each_row_also_where_nothing_can_be_shown(
     project: Project, planner: Planner
 ) -> None:

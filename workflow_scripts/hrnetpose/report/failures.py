@@ -15,6 +15,7 @@ TAIL = 1 << 16
 """Bytes at the end of a log in which its error is looked for."""
 LONGEST = 400
 """Characters of a reason."""
+KILLED = "it was killed, perhaps for its memory or time"
 ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 """Terminal control sequences (ECMA-48: CSI, OSC and two-character ones)."""
 
@@ -80,11 +81,11 @@ def read_reason(name: str, log: Path) -> str:
             file.seek(-min(TAIL, os.path.getsize(log)), os.SEEK_END)
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
-        return f"no message, and no log {stage.name(str(log))}: the job did not start or was killed"
+        return f"no message and no log: the job did not start, or {KILLED}"
     prefix = stage.error_prefix(name)
     errors = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
     if not errors:
-        return f"no message: the job was killed; see {stage.name(str(log))}"
+        return f"no message: {KILLED}; see {stage.name(str(log))}"
     text = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
         for character in ESCAPE.sub("", errors[-1])
