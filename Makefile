@@ -54,7 +54,7 @@ format: $(VENV)/develop.stamp
 
 docs: $(VENV)/run.stamp
 	$(BIN)/python -m hrnetpose.reference
-	$(BIN)/python -m hrnetpose.model.keys > docs/model_keys.md
+	$(BIN)/python -m hrnetpose.models.keys > docs/model_keys.md
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)

@@ -34,7 +34,7 @@ from hrnetpose import stage
 from hrnetpose.artifacts.model import Codec, Crop
 from hrnetpose.data import cutting
 from hrnetpose.files import atomic_path
-from hrnetpose.model import mmpose, settings
+from hrnetpose.models import mmpose, settings
 from hrnetpose.pose import decode
 from hrnetpose.sample.images import draw_image
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import onnx
 
 from hrnetpose import files, stage
-from hrnetpose.model import graphs
+from hrnetpose.graphs import half_precision, onnx_graph
 
 CONVERTERS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda graph: graph,
-    "fp16": graphs.to_fp16,
-    "bf16": graphs.to_bf16,
-    "int8-fp16": graphs.to_fp16,
+    "fp16": half_precision.to_fp16,
+    "bf16": half_precision.to_bf16,
+    "int8-fp16": half_precision.to_fp16,
 }
 
 
@@ -34,10 +34,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    graph = CONVERTERS[args.precision](graphs.read(args.model))
+    graph = CONVERTERS[args.precision](onnx_graph.read(args.model))
     with files.atomic_path(args.output) as temporary:
         onnx.save(graph, temporary)
-        graphs.check(temporary)
+        onnx_graph.check(temporary)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.model import export, mmpose, reading
+from hrnetpose.models import export, mmpose, reading
 
 
 def parser() -> argparse.ArgumentParser:

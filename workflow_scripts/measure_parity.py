@@ -17,7 +17,7 @@ from hrnetpose.artifacts.engine import EngineReference
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
 from hrnetpose.batches import Array
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.pose import decode, finite, predict
 from hrnetpose.stage import StageError
 
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     if not heatmaps.size:
         raise StageError(f"{args.reference}: holds no crops; parity needs at least one")
     finite.require([heatmaps], args.reference, "fp32")
-    images = graphs.normalised(crops, model)
+    images = onnx_graph.normalised(crops, model)
     positions, scores = decode.decode(heatmaps, model.codec)
     # An untrained model is sure of nothing; then all of its keypoints are compared.
     minimum = MINIMUM_SCORE if model.trained else 0.0
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     requested = built.card.requested
     for name in ("onnx", "simplified", "precision"):
         if (graph := getattr(args, name)) is not None:
-            found[name] = graphs.run(graph, images)
+            found[name] = onnx_graph.run(graph, images)
             finite.require([found[name]], graph, requested if name == "precision" else "fp32")
     with built.open(args.threads) as engine:
         outputs = engine.stream(batches.split(crops, engine.batch))

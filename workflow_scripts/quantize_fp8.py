@@ -12,7 +12,7 @@ import onnx
 from hrnetpose import files, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.data import crops as crop_files
-from hrnetpose.model import fp8, graphs
+from hrnetpose.graphs import fp8, onnx_graph
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,11 +27,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    graph = graphs.read(args.model)
+    graph = onnx_graph.read(args.model)
     converted = fp8.to_fp8(graph, crop_files.read(args.crops), ModelCard.read(args.card))
     with files.atomic_path(args.output) as temporary:
         onnx.save(converted, temporary)
-        graphs.check(temporary)
+        onnx_graph.check(temporary)
 
 
 if __name__ == "__main__":

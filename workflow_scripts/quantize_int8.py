@@ -23,7 +23,7 @@ from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.quantization import Quantization
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import Annotations
-from hrnetpose.model import graphs, quantize, sensitivity
+from hrnetpose.graphs import onnx_graph, quantize, sensitivity
 from hrnetpose.pose import decode, evaluation, score
 from hrnetpose.pose.score import Predictions
 from hrnetpose.stage import StageError
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     card = ModelCard.read(args.card)
     calibration = CalibrationSet.read(args.calibration)
     crops = crop_files.read(args.crops)
-    graph = graphs.read(args.model)
+    graph = onnx_graph.read(args.model)
     layers = list(quantize.layers(graph))
     ranges = quantize.calibrate(graph, crops, card)
     chosen, found = layers, None
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
     logging.info("%d of %d layers in int8", len(chosen), len(layers))
     with files.atomic_path(args.output) as temporary:
         onnx.save(quantize.insert(graph, ranges, chosen, args.symmetric), temporary)
-        graphs.check(temporary)
+        onnx_graph.check(temporary)
     Quantization(
         graph_sha256=files.sha256(args.output),
         calibration_sha256=files.sha256(args.calibration),

@@ -14,7 +14,8 @@ import torch
 from hrnetpose import files, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.data import crops
-from hrnetpose.model import export, graphs, mmpose
+from hrnetpose.graphs import onnx_graph
+from hrnetpose.models import export, mmpose
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     network = export.HeatmapNetwork(estimator)
     pixels = np.array(crops.read(args.crops)[: args.count])
     with torch.inference_mode():
-        batches = torch.from_numpy(graphs.normalised(pixels, card)).split(8)
+        batches = torch.from_numpy(onnx_graph.normalised(pixels, card)).split(8)
         heatmaps = torch.cat([network(batch) for batch in batches]).numpy()
     with files.atomic_path(args.output) as temporary:
         np.savez(temporary, crops=pixels, heatmaps=heatmaps)

@@ -26,7 +26,7 @@ import onnxsim
 from hrnetpose import files, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.simplification import Simplification
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
 
 TOLERANCE = 1e-5
@@ -48,18 +48,18 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Runs the stage."""
     card = ModelCard.read(args.card)
-    before = len(graphs.read(args.model).graph.node)
-    images = [graphs.fixed_inputs(card, batch) for batch in BATCHES]
+    before = len(onnx_graph.read(args.model).graph.node)
+    images = [onnx_graph.fixed_inputs(card, batch) for batch in BATCHES]
     after, error, reason = None, None, None
     with files.atomic_path(args.output) as temporary:
         try:
             heatmaps = in_own_process(args.model, temporary, images)
-            after = len(graphs.read(temporary).graph.node)
+            after = len(onnx_graph.read(temporary).graph.node)
         except StageError as problem:
             text = re.sub(r"\[\w+Error\] ", "", str(problem))  # ONNX's own exceptions
             reason = textwrap.shorten(text, 300, placeholder=" ...")
         # Of the graph that was exported any failure is an error.
-        expected = [graphs.run(args.model, batch) for batch in images]
+        expected = [onnx_graph.run(args.model, batch) for batch in images]
         if not all(np.isfinite(values).all() for values in expected):
             raise StageError(
                 f"{args.model}: its heatmaps are not finite; the checkpoint or the export is broken"
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
         if reason is None and [v.shape for v in heatmaps] != [v.shape for v in expected]:
             reason = f"its heatmaps are {heatmaps[0].shape} instead of {expected[0].shape}"
         if reason is None:
-            error = max(map(graphs.relative_error, heatmaps, expected))
+            error = max(map(onnx_graph.relative_error, heatmaps, expected))
             if error > TOLERANCE:
                 reason = f"its heatmaps differ by {error:.1e} (relative), more than {TOLERANCE:.0e}"
         if reason is not None:
@@ -114,15 +114,15 @@ def in_own_process(
 
 def _simplify(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) -> Heatmaps:
     try:
-        simplified, _ = onnxsim.simplify(graphs.read(model))
+        simplified, _ = onnxsim.simplify(onnx_graph.read(model))
         onnx.save(simplified, output)
     except StageError:
         raise
     except Exception as error:
         text = str(error).strip() or "it stopped without a message"
         raise StageError(f"onnxsim cannot simplify it: {text}") from error
-    graphs.check(output)
-    return [graphs.run(output, batch) for batch in images]
+    onnx_graph.check(output)
+    return [onnx_graph.run(output, batch) for batch in images]
 
 
 if __name__ == "__main__":

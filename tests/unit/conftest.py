@@ -38,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None
     """
     import torch
 
-    from hrnetpose.model import mmpose
+    from hrnetpose.models import mmpose
 
     folder = tmp_path_factory.mktemp("tiny")
     config, weights, card = folder / "config.py", folder / "weights.pth", folder / "model.json"
@@ -115,7 +115,7 @@ def two_outputs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def network(tiny: Path) -> Any:
     """The small HRNet in PyTorch, as it was exported."""
-    from hrnetpose.model import export, mmpose
+    from hrnetpose.models import export, mmpose
 
     config = mmpose.read_config(str(tiny / "config.py"))
     return export.HeatmapNetwork(mmpose.build_model(config, tiny / "weights.pth"))

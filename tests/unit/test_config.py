@@ -12,7 +12,7 @@ import yaml
 from hrnetpose import config, engines
 from hrnetpose.backend_rules import BackendRules
 from hrnetpose.config import ConfigError
-from hrnetpose.model import config_file
+from hrnetpose.models import config_file
 
 Raw = dict[str, Any]
 

@@ -21,7 +21,7 @@ import yaml
 
 from hrnetpose import config_text, engines, plan, stage
 from hrnetpose.config import ConfigError
-from hrnetpose.model import config_file
+from hrnetpose.models import config_file
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
@@ -160,7 +160,7 @@ def look_at_config(folder: Path) -> None:
 
 
 def build(folder: Path) -> None:
-    from hrnetpose.model import mmpose, settings
+    from hrnetpose.models import mmpose, settings
 
     config = mmpose.read_config(str(folder / "model.py"))
     settings.crop(config)
@@ -204,7 +204,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A folder with one whole file of each kind."""
     import torch
 
-    from hrnetpose.model import mmpose
+    from hrnetpose.models import mmpose
 
     folder = tmp_path_factory.mktemp("whole")
     points = config_file.find("td-hm_hrnet-w32_8xb64-210e_coco-256x192").parents[3]

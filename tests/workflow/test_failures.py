@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnetpose.model import mmpose
+from hrnetpose.models import mmpose
 from planner import Planner
 from support import TINY_CONFIG, Project, environment
 

@@ -33,7 +33,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hrnetpose import engines, plan, stage
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
-from hrnetpose.model import config_file, graphs
+from hrnetpose.graphs import onnx_graph
+from hrnetpose.models import config_file
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
@@ -321,7 +322,7 @@ def parity(folder: Path) -> None:
 
 def checkpoint(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        from hrnetpose.model import mmpose
+        from hrnetpose.models import mmpose
 
         mmpose.build_model(mmpose.read_config(str(folder / "model.py")), folder / name)
 
@@ -404,7 +405,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     score(folder)
     card = ModelCard.read(folder / "model.json")
     crops = np.load(folder / "crops.npy")
-    heatmaps = graphs.run(folder / "model.onnx", graphs.normalised(crops, card))
+    heatmaps = onnx_graph.run(folder / "model.onnx", onnx_graph.normalised(crops, card))
     np.savez(folder / "reference.npz", crops=crops, heatmaps=heatmaps)
     parity(folder)
     run("benchmark_engine", "--engine", folder / "engine", "--crops", folder / "crops.npy",
@@ -433,7 +434,7 @@ def tiny_model(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from hrnetpose.model import mmpose
+    from hrnetpose.models import mmpose
 
     weights = np.random.default_rng(0).normal(size=(17, 3, 4, 4)).astype(np.float32)
     graph = helper.make_graph(

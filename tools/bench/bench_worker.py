@@ -115,11 +115,11 @@ def onnxruntime_latency(args: argparse.Namespace) -> Found:
     """Times ONNX Runtime as mmdeploy runs it: fp32, batch 1, float input, default options."""
     import onnxruntime
 
-    from hrnetpose.model import graphs
+    from hrnetpose.graphs import onnx_graph
 
     card = ModelCard.read(args.card)
     crops = np.asarray(crop_files.read(args.crops))
-    inputs = [graphs.normalised(batch, card) for batch in batches.fill(crops, 1, BATCHES)]
+    inputs = [onnx_graph.normalised(batch, card) for batch in batches.fill(crops, 1, BATCHES)]
     session = onnxruntime.InferenceSession(str(args.graph), providers=["CPUExecutionProvider"])
 
     def infer(images: Any) -> object:
@@ -180,7 +180,7 @@ def evaluate_mmpose(args: argparse.Namespace) -> Found:
     Batch, workers and pipeline are the config's own.
     """
     _pycocotools_for_xtcocotools()
-    from hrnetpose.model import mmpose as models
+    from hrnetpose.models import mmpose as models
 
     config = models.read_config(args.config)
     import mmpose.datasets  # registers them

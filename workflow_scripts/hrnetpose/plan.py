@@ -20,7 +20,7 @@ from hrnetpose import config, files, paths, resources
 from hrnetpose.backend_rules import BackendRules
 from hrnetpose.config import ConfigError, Model, Variant
 from hrnetpose.layout import Layout
-from hrnetpose.model import config_file, reading
+from hrnetpose.models import config_file, reading
 from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
 from hrnetpose.resources import Resources
 from hrnetpose.stage import StageError

@@ -66,7 +66,7 @@ Persons = dict[int, tuple[int, list[float], float]]
 @pytest.fixture(scope="module")
 def mmpose_persons(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Persons]:
     """What mmpose's CocoDataset makes of annotations, or of detected boxes."""
-    from hrnetpose.model import mmpose
+    from hrnetpose.models import mmpose
 
     mmpose.import_mmpose()
     import pycocotools.coco

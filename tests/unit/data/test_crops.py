@@ -34,7 +34,7 @@ BOXES = st.tuples(CORNERS, CORNERS, LENGTHS, LENGTHS).map(
 @pytest.fixture(scope="module")
 def mmpose() -> SimpleNamespace:
     """The parts of mmpose that crops are compared with."""
-    from hrnetpose.model import mmpose
+    from hrnetpose.models import mmpose
 
     mmpose.import_mmpose()
     from mmpose.datasets import transforms

@@ -25,7 +25,8 @@ from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import base, cuda, onnxruntime, plugin, slots
 from hrnetpose.engines.base import Engine
-from hrnetpose.model import graphs, mmpose
+from hrnetpose.graphs import onnx_graph
+from hrnetpose.models import mmpose
 from hrnetpose.stage import StageError
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -117,7 +118,7 @@ def test_the_heatmaps_are_those_of_the_model(
         found = outputs["heatmaps"]
         assert found.shape == wanted.shape
         assert found.dtype == np.float32
-        assert graphs.relative_error(found, wanted) < TOLERANCE[card.requested]
+        assert onnx_graph.relative_error(found, wanted) < TOLERANCE[card.requested]
 
 
 def test_a_stream_gives_the_same_in_the_same_order(
@@ -238,7 +239,7 @@ def test_a_model_that_takes_bgr_gets_bgr(
     with engines.read(build(backend, card="bgr.json")).open(threads=2) as opened:
         found = opened.infer(batches[0])["heatmaps"]
 
-    assert graphs.relative_error(found, swapped) < TOLERANCE["fp32"]
+    assert onnx_graph.relative_error(found, swapped) < TOLERANCE["fp32"]
 
 
 def test_openvino_takes_the_number_of_streams(build: Callable[..., Path]) -> None:
@@ -259,7 +260,7 @@ def test_an_engine_opens_at_another_batch(
         found = opened.infer(batches[0][:2])["heatmaps"]
 
     assert opened.batch == 2
-    assert graphs.relative_error(found, expected[0][:2]) < TOLERANCE["fp32"]
+    assert onnx_graph.relative_error(found, expected[0][:2]) < TOLERANCE["fp32"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -318,8 +319,8 @@ def test_all_outputs_come_out_by_name_in_the_order_of_the_card(
         (streamed[1], expected[1][:2]),
     ):  # fmt: skip
         assert list(outputs) == ["columns", "rows"]
-        assert graphs.relative_error(outputs["columns"], heatmaps.max(axis=2)) < 1e-5
-        assert graphs.relative_error(outputs["rows"], heatmaps.max(axis=3)) < 1e-5
+        assert onnx_graph.relative_error(outputs["columns"], heatmaps.max(axis=2)) < 1e-5
+        assert onnx_graph.relative_error(outputs["rows"], heatmaps.max(axis=3)) < 1e-5
 
 
 def test_an_option_that_is_wrong_is_one_line_with_the_key(tiny: Path, run_stage: RunStage) -> None:

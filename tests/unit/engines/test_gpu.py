@@ -16,7 +16,7 @@ from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda
 from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
 from hrnetpose.engines.slots import run_in_order
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.speed import limit
 from hrnetpose.speed.monitor import Monitor
 
@@ -129,7 +129,7 @@ def test_the_heatmaps_are_those_of_the_cpu(
     )  # fmt: skip
     crops = np.load(tiny / "crops.npy")
     card = ModelCard.read(tiny / "model.json")
-    expected = graphs.run(tiny / "fp32.onnx", graphs.normalised(crops, card))
+    expected = onnx_graph.run(tiny / "fp32.onnx", onnx_graph.normalised(crops, card))
     batches = list(crops.reshape(3, BATCH, *crops.shape[1:])) * 4
 
     with engines.read(tmp_path / "engine").open(threads=1) as engine:
@@ -139,8 +139,8 @@ def test_the_heatmaps_are_those_of_the_cpu(
         times = engine.device_times(batches[0], 5)
 
     close = TOLERANCE[precision]
-    assert graphs.relative_error(found, np.concatenate([expected] * 4)) < close
-    assert graphs.relative_error(alone["heatmaps"], expected[:BATCH]) < close
+    assert onnx_graph.relative_error(found, np.concatenate([expected] * 4)) < close
+    assert onnx_graph.relative_error(alone["heatmaps"], expected[:BATCH]) < close
     assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
     assert executed.precision == precision
     assert times is None or all(0 < seconds < 1 for seconds in times)

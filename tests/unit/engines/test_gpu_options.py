@@ -15,7 +15,7 @@ from hrnetpose import engines
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda, onnxruntime, plugin, pytorch
 from hrnetpose.engines.pytorch import GpuSlot, PyTorchOptions
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
 
 RunStage = Callable[..., None]
@@ -47,7 +47,7 @@ def crops(tiny: Path) -> Any:
 @pytest.fixture
 def expected(tiny: Path, crops: Any) -> Any:
     card = ModelCard.read(tiny / "model.json")
-    return graphs.run(tiny / "fp32.onnx", graphs.normalised(crops, card))
+    return onnx_graph.run(tiny / "fp32.onnx", onnx_graph.normalised(crops, card))
 
 
 @pytest.mark.skipif(isinstance(cuda.find(), cuda.Gpu), reason="there is a GPU")
@@ -121,8 +121,8 @@ def test_a_session_runs_on_bound_buffers(
 
     assert np.array_equal(again["heatmaps"], second)
     assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
-    assert graphs.relative_error(second, expected[4:8]) < 1e-5
-    assert graphs.relative_error(first, expected[:4]) < 1e-5
+    assert onnx_graph.relative_error(second, expected[4:8]) < 1e-5
+    assert onnx_graph.relative_error(first, expected[:4]) < 1e-5
     assert np.array_equal(first, kept), "a result does not belong to the caller"
 
 
@@ -198,8 +198,8 @@ def test_pytorch_keeps_batches_in_flight(
         assert opened.requests == 2
         found = [o["heatmaps"] for o in opened.stream([crops[:4], crops[4:8], crops[8:]])]
         assert stand_in.calls == [*STEPS, *STEPS, "wait", *STEPS, "wait", "wait"]
-        assert graphs.relative_error(np.concatenate(found), expected) < 1e-5
-        assert graphs.relative_error(opened.infer(crops[:4])["heatmaps"], expected[:4]) < 1e-5
+        assert onnx_graph.relative_error(np.concatenate(found), expected) < 1e-5
+        assert onnx_graph.relative_error(opened.infer(crops[:4])["heatmaps"], expected[:4]) < 1e-5
         assert opened.device_times(crops[:4], 3) == [4e-3] * 3
 
 
@@ -211,7 +211,7 @@ def test_pytorch_tells_the_parts_of_an_inference_apart(
         found, phases = opened.infer_in_phases(crops[:4])
 
     assert stand_in.calls == ["step", "wait"] * 3
-    assert graphs.relative_error(found["heatmaps"], expected[:4]) < 1e-5
+    assert onnx_graph.relative_error(found["heatmaps"], expected[:4]) < 1e-5
     assert min(phases.copy_in, phases.inference, phases.copy_out) > 0
 
 
@@ -229,4 +229,4 @@ def test_pytorch_launches_a_batch_as_one_cuda_graph(
         found = [opened.infer(part)["heatmaps"] for part in (crops[:4], crops[4:8])]
 
     assert stand_in.calls.count("replay") == 2
-    assert graphs.relative_error(np.concatenate(found), expected[:8]) < 1e-5
+    assert onnx_graph.relative_error(np.concatenate(found), expected[:8]) < 1e-5

@@ -20,7 +20,7 @@ from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import ixrt
 from hrnetpose.engines.base import Options
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
 from stand_in_cuda import module
 
@@ -38,7 +38,7 @@ def crops(tiny: Path) -> Any:
 @pytest.fixture
 def expected(tiny: Path, crops: Any) -> Any:
     card = ModelCard.read(tiny / "model.json")
-    return graphs.run(tiny / "fp32.onnx", graphs.normalised(crops, card))
+    return onnx_graph.run(tiny / "fp32.onnx", onnx_graph.normalised(crops, card))
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ def test_igie_pads_a_short_batch(
         full, short = (opened.infer(part)["heatmaps"] for part in (crops[:4], crops[4:6]))
 
     assert igie == [("set_input", "input", (BATCH, 3, 64, 32), "float32"), "run"] * 2
-    assert graphs.relative_error(full, expected[:4]) < 1e-5
+    assert onnx_graph.relative_error(full, expected[:4]) < 1e-5
     assert short.shape == expected[4:6].shape
-    assert graphs.relative_error(short, expected[4:6]) < 1e-5
+    assert onnx_graph.relative_error(short, expected[4:6]) < 1e-5
 
 
 def test_igie_has_a_clock_of_its_own(build: Callable[..., Path], igie: Calls, crops: Any) -> None:
@@ -318,8 +318,8 @@ def test_ixrt_runs_on_bindings_by_number(
 
     once = [("copy", "in", images), "execute_v2", ("copy", "out", heatmaps)]
     assert ixrt_sdk.calls == once * 2
-    assert graphs.relative_error(full, expected[:4]) < 1e-5
-    assert graphs.relative_error(short, expected[4:6]) < 1e-5
+    assert onnx_graph.relative_error(full, expected[:4]) < 1e-5
+    assert onnx_graph.relative_error(short, expected[4:6]) < 1e-5
     assert not ixrt_sdk.memory, "memory is not freed"
 
 

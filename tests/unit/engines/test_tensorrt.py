@@ -34,7 +34,7 @@ from hrnetpose.engines.tensorrt.build import compile_plan
 from hrnetpose.engines.tensorrt.layers import count_heavy_layers
 from hrnetpose.engines.tensorrt.logger import get_logger
 from hrnetpose.engines.tensorrt.options import TensorRtOptions
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
 
 RunStage = Callable[..., None]
@@ -184,7 +184,7 @@ def test_hrnet_w32_is_built_in_fp32_fp16_and_int8(
 
 def spoiled(tiny: Path, folder: Path, node: int = 10) -> Path:
     """A graph with an operator that nobody knows."""
-    model = graphs.read(tiny / "fp32.onnx")
+    model = onnx_graph.read(tiny / "fp32.onnx")
     model.graph.node[node].op_type = "Blurp"
     model.graph.node[node].name = "/stage/blurp"
     onnx.save(model, folder / "blurp.onnx")
@@ -200,8 +200,8 @@ def compiled(model: bytes, profile: dict[str, Any] | None = None) -> bytes:
 
 @pytest.fixture(scope="module")
 def pixels(tiny: Path) -> bytes:
-    model = graphs.with_pixel_input(
-        graphs.read(tiny / "fp32.onnx"), ModelCard.read(tiny / "model.json")
+    model = onnx_graph.with_pixel_input(
+        onnx_graph.read(tiny / "fp32.onnx"), ModelCard.read(tiny / "model.json")
     )
     return bytes(model.SerializeToString())
 
@@ -400,8 +400,8 @@ def device(
         def __init__(self, logger: object) -> None: ...
 
         def deserialize_cuda_engine(self, plan: bytes) -> stand_in_cuda.CudaEngine:
-            model = graphs.with_pixel_input(
-                graphs.read(device.graph), ModelCard.read(tiny / "model.json")
+            model = onnx_graph.with_pixel_input(
+                onnx_graph.read(device.graph), ModelCard.read(tiny / "model.json")
             )
             session = onnxruntime.InferenceSession(model.SerializeToString())
             names = [output.name for output in session.get_outputs()]
@@ -432,7 +432,7 @@ def crops(tiny: Path) -> Any:
 @pytest.fixture
 def expected(tiny: Path, crops: Any) -> Any:
     card = ModelCard.read(tiny / "model.json")
-    return graphs.run(tiny / "fp32.onnx", graphs.normalised(crops, card))
+    return onnx_graph.run(tiny / "fp32.onnx", onnx_graph.normalised(crops, card))
 
 
 def heatmaps(stream: Any) -> list[Any]:
@@ -440,7 +440,7 @@ def heatmaps(stream: Any) -> list[Any]:
 
 
 def close(found: Any, wanted: Any) -> bool:
-    return graphs.relative_error(found, wanted) < 1e-5
+    return onnx_graph.relative_error(found, wanted) < 1e-5
 
 
 def test_batches_come_back_whole_and_in_order(

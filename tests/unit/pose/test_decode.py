@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hrnetpose.artifacts.model import Codec
-from hrnetpose.model.mmpose import import_mmpose
+from hrnetpose.models.mmpose import import_mmpose
 from hrnetpose.pose import dark, decode
 
 STRIDE = 4

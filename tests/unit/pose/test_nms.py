@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnetpose.model.mmpose import import_mmpose
+from hrnetpose.models.mmpose import import_mmpose
 from hrnetpose.pose.nms import nms, soft_nms
 
 SIGMAS = np.array([0.026, 0.025, 0.035, 0.079, 0.107])

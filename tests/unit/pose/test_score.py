@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrnetpose.artifacts.model import Evaluation
-from hrnetpose.model.mmpose import import_mmpose
+from hrnetpose.models.mmpose import import_mmpose
 from hrnetpose.pose import evaluation, score
 from hrnetpose.pose.score import Predictions
 from unit.pose.datasets import SIGMAS, drawn, truths_of

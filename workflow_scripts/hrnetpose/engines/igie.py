@@ -42,9 +42,9 @@ class IgieSlot(Slot):
         self._module, self._device, self._tvm, self._card = module, device, tvm, card
 
     def copy_in(self, crops: Crops) -> None:
-        from hrnetpose.model import graphs
+        from hrnetpose.graphs import onnx_graph
 
-        images = graphs.normalised(crops, self._card)
+        images = onnx_graph.normalised(crops, self._card)
         self._module.set_input(self._card.input.name, self._tvm.nd.array(images, self._device))
 
     def launch(self) -> None:
@@ -95,11 +95,11 @@ def build(request: BuildRequest[IgieOptions], output: Path) -> None:
     relay = importlib.import_module("tvm.relay")
     importer = importlib.import_module("tvm.relay.import_model")
 
-    from hrnetpose.model import graphs
+    from hrnetpose.graphs import onnx_graph
 
     card = request.card
     shape = [request.batch, 3, card.crop.height, card.crop.width]
-    fixed = graphs.with_batch(graphs.read(request.graph), request.batch)
+    fixed = onnx_graph.with_batch(onnx_graph.read(request.graph), request.batch)
     with tempfile.TemporaryDirectory() as scratch:
         graph, library = Path(scratch) / "model.onnx", Path(scratch) / "engine.so"
         graph.write_bytes(fixed.SerializeToString())

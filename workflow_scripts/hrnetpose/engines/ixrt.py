@@ -48,9 +48,9 @@ class IxrtSlot(Slot):
         self._outputs = {output.name: names.index(output.name) for output in card.outputs}
 
     def copy_in(self, crops: Crops) -> None:
-        from hrnetpose.model import graphs
+        from hrnetpose.graphs import onnx_graph
 
-        images = graphs.normalised(crops, self._card)
+        images = onnx_graph.normalised(crops, self._card)
         self._copy(
             self._buffers[self._input], images.ctypes.data, images.nbytes, "cudaMemcpyHostToDevice"
         )
@@ -104,10 +104,10 @@ class IxrtEngine(Engine[Options]):
 
 def build(request: BuildRequest[Options], output: Path) -> None:
     """Builds a plan at a fixed batch."""
-    from hrnetpose.model import graphs
+    from hrnetpose.graphs import onnx_graph
 
     trt = importlib.import_module("tensorrt")
-    fixed = graphs.with_batch(graphs.read(request.graph), request.batch)
+    fixed = onnx_graph.with_batch(onnx_graph.read(request.graph), request.batch)
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))

@@ -188,10 +188,10 @@ def _providers(chosen: OnnxRuntimeOptions, precision: Precision) -> list[Any]:
 
 def build(request: BuildRequest[OnnxRuntimeOptions], output: Path) -> None:
     """Writes the graph with normalisation and layout inside, and makes sure that it loads."""
-    from hrnetpose.model import graphs
+    from hrnetpose.graphs import onnx_graph
 
     chosen = request.options
-    pixels = graphs.with_pixel_input(graphs.read(request.graph), request.card)
+    pixels = onnx_graph.with_pixel_input(onnx_graph.read(request.graph), request.card)
     with files.atomic_path(output) as temporary:
         temporary.write_bytes(pixels.SerializeToString())
         _session(temporary, request.threads, chosen, request.precision)

@@ -118,9 +118,9 @@ def _compile(
 
 def build(request: BuildRequest[OpenVinoOptions], output: Path) -> None:
     """Writes the graph with normalisation and layout inside, and makes sure that it compiles."""
-    from hrnetpose.model import graphs
+    from hrnetpose.graphs import onnx_graph
 
-    pixels = graphs.with_pixel_input(graphs.read(request.graph), request.card)
+    pixels = onnx_graph.with_pixel_input(onnx_graph.read(request.graph), request.card)
     content = pixels.SerializeToString()
     try:
         _compile(

@@ -53,7 +53,7 @@ class PyTorchEngine(Engine[PyTorchOptions]):
     def _open(self) -> list[Slot]:
         import torch
 
-        from hrnetpose.model import mmpose, modules
+        from hrnetpose.models import mmpose, modules
 
         torch.set_num_threads(self._threads)
         try:
@@ -215,7 +215,7 @@ def build(request: BuildRequest[PyTorchOptions], output: Path) -> dict[str, str]
     """
     import torch
 
-    from hrnetpose.model import mmpose
+    from hrnetpose.models import mmpose
 
     config = mmpose.read_config(request.card.config)
     estimator = mmpose.build_model(config, request.weights)

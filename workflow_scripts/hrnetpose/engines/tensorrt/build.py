@@ -32,16 +32,16 @@ def build(flavour: Flavour, request: BuildRequest[TensorRtOptions], output: Path
     Raises:
         StageError: with the nodes that the parser refuses, or what the builder says.
     """
-    from hrnetpose.model import graphs
+    from hrnetpose.graphs import onnx_graph
 
     options = request.options
     low, best, high = options.profile(request.batch)
-    pixels = graphs.with_pixel_input(graphs.read(request.graph), request.card)
+    pixels = onnx_graph.with_pixel_input(onnx_graph.read(request.graph), request.card)
     crop = request.card.crop
     plan = compile_plan(
         flavour,
         pixels.SerializeToString(),
-        {graphs.CROPS: [(batch, crop.height, crop.width, 3) for batch in (low, best, high)]},
+        {onnx_graph.CROPS: [(batch, crop.height, crop.width, 3) for batch in (low, best, high)]},
         options,
         source=request.graph,
         threads=request.threads,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import graphs, quantize, sensitivity
-from hrnetpose.model.quantize import Ranges
+from hrnetpose.graphs import onnx_graph, quantize, sensitivity
+from hrnetpose.graphs.quantize import Ranges
 from hrnetpose.stage import StageError
 
 
@@ -21,7 +21,7 @@ def card(tiny: Path) -> ModelCard:
 
 @pytest.fixture(scope="module")
 def graph(tiny: Path) -> onnx.ModelProto:
-    return graphs.read(tiny / "fp32.onnx")
+    return onnx_graph.read(tiny / "fp32.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_ranking_is_that_of_each_layer_alone_in_int8(
     assert errors == sorted(errors, reverse=True)
     for layer in (ranking[0], ranking[-1]):
         alone = heatmaps(quantize.insert(graph, ranges, [layer.name]), crops, card)
-        assert layer.error == pytest.approx(graphs.relative_error(alone, expected), rel=1e-3)
+        assert layer.error == pytest.approx(onnx_graph.relative_error(alone, expected), rel=1e-3)
 
 
 def test_a_limit_that_holds_leaves_nothing_and_ranks_nothing(

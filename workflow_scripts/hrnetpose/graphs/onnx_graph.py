@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,6 @@ from hrnetpose.stage import StageError
 
 CROPS = "crops"
 """The input that `with_pixel_input` gives a graph."""
-QDQ_HALF_OPSET = 19
-"""The first one whose QuantizeLinear takes fp16, and makes fp8."""
-BF16_OPSET = 22
-"""The first one whose Conv takes bfloat16."""
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -134,70 +129,6 @@ def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     for value in (*fixed.graph.output, *fixed.graph.value_info):
         value.type.tensor_type.ClearField("shape")
     return onnx.shape_inference.infer_shapes(fixed)
-
-
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the graph in half precision, with one cast at each end.
-
-    Inputs and outputs stay fp32, so that engines of all precisions are called alike; scales of
-    Resize stay fp32, as ONNX demands.  Weights beyond the range of fp16 are clipped to it.  What
-    is in int8 or fp8 stays so, with scales in fp16.
-    """
-    quantized = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
-    return _to_half(with_opset(model, QDQ_HALF_OPSET if quantized else 0), TensorProto.FLOAT16)
-
-
-def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the graph in bfloat16, as `to_fp16` does; ONNX Runtime has no CPU code for it."""
-    return _to_half(with_opset(model, BF16_OPSET), TensorProto.BFLOAT16)
-
-
-def _to_half(half: onnx.ModelProto, kind: int) -> onnx.ModelProto:
-    """Changes a graph to a 16-bit type of onnx.TensorProto and returns it."""
-    graph = half.graph
-    del graph.value_info[:]
-    kept = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}
-    linear = ("QuantizeLinear", "DequantizeLinear")
-    scales = {node.input[1] for node in graph.node if node.op_type in linear}
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
-            tensor.CopyFrom(_half(tensor, kind, tensor.name in scales))
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-                attribute.i = kind
-            elif (
-                attribute.HasField("t")
-                and attribute.t.data_type == TensorProto.FLOAT
-                and not (node.op_type == "Constant" and node.output[0] in kept)
-            ):
-                attribute.t.CopyFrom(_half(attribute.t, kind))
-    ends = {value.name: f"{value.name}_half" for value in (*graph.input, *graph.output)}
-    for node in graph.node:
-        node.input[:] = [ends.get(name, name) for name in node.input]
-        node.output[:] = [ends.get(name, name) for name in node.output]
-    first = [
-        helper.make_node("Cast", [value.name], [ends[value.name]], to=kind) for value in graph.input
-    ]
-    last = [
-        helper.make_node("Cast", [ends[value.name]], [value.name], to=TensorProto.FLOAT)
-        for value in graph.output
-    ]
-    nodes = [*first, *graph.node, *last]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return half
-
-
-def _half(tensor: TensorProto, kind: int, positive: bool = False) -> TensorProto:
-    dtype: Any = helper.tensor_dtype_to_np_dtype(kind)
-    values = numpy_helper.to_array(tensor)
-    if kind == TensorProto.FLOAT16:
-        limit = float(np.finfo(np.float16).max)
-        # A scale that became 0 would be divided by.
-        smallest = float(np.finfo(np.float16).smallest_subnormal) if positive else -limit
-        values = np.clip(values, smallest, limit)
-    return numpy_helper.from_array(values.astype(dtype), tensor.name)
 
 
 def with_pixel_input(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:

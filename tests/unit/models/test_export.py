@@ -10,7 +10,8 @@ import torch
 
 from hrnetpose import files
 from hrnetpose.artifacts.model import Crop, ModelCard
-from hrnetpose.model import export, graphs, mmpose
+from hrnetpose.graphs import onnx_graph
+from hrnetpose.models import export, mmpose
 from hrnetpose.stage import StageError
 
 
@@ -23,22 +24,22 @@ def card(tiny: Path) -> ModelCard:
 def test_the_graph_computes_what_pytorch_computes(
     tiny: Path, card: ModelCard, network: Any, batch: int
 ) -> None:
-    images = graphs.fixed_inputs(card, batch)
+    images = onnx_graph.fixed_inputs(card, batch)
     with torch.inference_mode():
         expected = network(torch.from_numpy(images)).numpy()
 
-    found = graphs.run(tiny / "model.onnx", images)
+    found = onnx_graph.run(tiny / "model.onnx", images)
 
     assert found.shape == (batch, 17, 16, 8)
-    assert graphs.relative_error(found, expected) < 1e-5
+    assert onnx_graph.relative_error(found, expected) < 1e-5
 
 
 def test_the_heatmaps_depend_on_the_image(tiny: Path, card: ModelCard) -> None:
     """Otherwise the test above would prove nothing."""
-    images = graphs.fixed_inputs(card, 2)
-    found = graphs.run(tiny / "model.onnx", images)
+    images = onnx_graph.fixed_inputs(card, 2)
+    found = onnx_graph.run(tiny / "model.onnx", images)
 
-    assert graphs.relative_error(found[:1], found[1:]) > 0.1
+    assert onnx_graph.relative_error(found[:1], found[1:]) > 0.1
 
 
 def test_the_same_model_gives_the_same_file(tiny: Path, network: Any, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_the_card_carries_hashes_and_versions(tiny: Path, card: ModelCard) -> No
     assert card.trained
     assert card.versions["onnx"] == onnx.__version__
     assert card.versions["torch"] == torch.__version__
-    assert card.opset == graphs.read(tiny / "model.onnx").opset_import[0].version
+    assert card.opset == onnx_graph.read(tiny / "model.onnx").opset_import[0].version
 
 
 def test_the_parameters_are_those_of_the_checkpoint(tiny: Path, card: ModelCard) -> None:
@@ -91,7 +92,7 @@ def test_the_parameters_are_those_of_the_checkpoint(tiny: Path, card: ModelCard)
 
 def test_the_operations_are_those_of_the_graphs_convolutions(tiny: Path, card: ModelCard) -> None:
     """Each element of an output takes one multiplication per weight of its channel."""
-    model = onnx.shape_inference.infer_shapes(graphs.read(tiny / "fp32.onnx"))
+    model = onnx.shape_inference.infer_shapes(onnx_graph.read(tiny / "fp32.onnx"))
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     shapes = {
         value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]

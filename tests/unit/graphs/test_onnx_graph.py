@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import graphs
+from hrnetpose.graphs import half_precision, onnx_graph
 from hrnetpose.stage import StageError
 
 Floats = npt.NDArray[np.float32]
@@ -25,19 +25,21 @@ def error_of(model: onnx.ModelProto, reference: Path, images: Floats, folder: Pa
     """The relative error of a graph against a reference."""
     path = folder / "changed.onnx"
     onnx.save(model, path)
-    graphs.check(path)
-    return graphs.relative_error(graphs.run(path, images), graphs.run(reference, images))
+    onnx_graph.check(path)
+    return onnx_graph.relative_error(
+        onnx_graph.run(path, images), onnx_graph.run(reference, images)
+    )
 
 
 def test_the_export_is_valid_and_has_a_dynamic_batch(tiny: Path) -> None:
-    graphs.check(tiny / "model.onnx")
+    onnx_graph.check(tiny / "model.onnx")
 
-    assert graphs.output_shape(graphs.read(tiny / "model.onnx")) == ["batch", 17, 16, 8]
+    assert onnx_graph.output_shape(onnx_graph.read(tiny / "model.onnx")) == ["batch", 17, 16, 8]
 
 
 def test_a_missing_graph_is_named(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"model\.onnx: there is no such ONNX file"):
-        graphs.read(tmp_path / "model.onnx")
+        onnx_graph.read(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", bytes(100)])
@@ -46,7 +48,7 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     with pytest.raises(StageError, match=r"model\.onnx: not an ONNX model .*export it again"):
-        graphs.read(path)
+        onnx_graph.read(path)
 
 
 def test_a_truncated_graph_is_refused(tiny: Path, tmp_path: Path) -> None:
@@ -54,27 +56,27 @@ def test_a_truncated_graph_is_refused(tiny: Path, tmp_path: Path) -> None:
     path.write_bytes((tiny / "model.onnx").read_bytes()[:-1000])
 
     with pytest.raises(StageError, match=r"model\.onnx: not an ONNX model"):
-        graphs.read(path)
+        onnx_graph.read(path)
 
 
 def test_a_graph_of_unknown_operators_is_not_valid(tiny: Path, tmp_path: Path) -> None:
-    model = graphs.read(tiny / "fp32.onnx")
+    model = onnx_graph.read(tiny / "fp32.onnx")
     model.graph.node[0].op_type = "Convolute"
     onnx.save(model, tmp_path / "model.onnx")
 
     with pytest.raises(StageError, match=r"model\.onnx: not a valid ONNX graph"):
-        graphs.check(tmp_path / "model.onnx")
+        onnx_graph.check(tmp_path / "model.onnx")
 
 
 def test_a_graph_that_cannot_run_is_refused(tiny: Path) -> None:
     with pytest.raises(StageError, match=r"fp32\.onnx: ONNX Runtime cannot run it"):
-        graphs.run(tiny / "fp32.onnx", np.zeros((1, 3, 5, 5), np.float32))
+        onnx_graph.run(tiny / "fp32.onnx", np.zeros((1, 3, 5, 5), np.float32))
 
 
 def test_the_inputs_for_comparisons_are_normalised_and_always_the_same(card: ModelCard) -> None:
-    images = graphs.fixed_inputs(card, 3)
+    images = onnx_graph.fixed_inputs(card, 3)
 
-    assert np.array_equal(images, graphs.fixed_inputs(card, 3))
+    assert np.array_equal(images, onnx_graph.fixed_inputs(card, 3))
     assert images.shape == (3, 3, 64, 32)
     assert images.dtype == np.float32
     pixels = images * np.array(card.std).reshape(3, 1, 1) + np.array(card.mean).reshape(3, 1, 1)
@@ -90,7 +92,7 @@ def test_crops_are_normalised_channel_by_channel(
     card = model_card.model_copy(update={"channel_order": order})
     crops = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), dtype=np.uint8)
 
-    images = graphs.normalised(crops, card)
+    images = onnx_graph.normalised(crops, card)
 
     assert images.dtype == np.float32
     assert images.flags.c_contiguous
@@ -102,26 +104,26 @@ def test_crops_are_normalised_channel_by_channel(
 def test_the_relative_error_is_that_of_the_norms() -> None:
     reference = np.array([3, 4], np.float32)
 
-    assert graphs.relative_error(reference, reference) == 0
-    assert graphs.relative_error(np.array([3, 5], np.float32), reference) == pytest.approx(0.2)
-    assert graphs.relative_error(np.array([3, np.nan], np.float32), reference) == np.inf
-    assert graphs.relative_error(np.ones(2, np.float32), np.zeros(2, np.float32)) > 0
+    assert onnx_graph.relative_error(reference, reference) == 0
+    assert onnx_graph.relative_error(np.array([3, 5], np.float32), reference) == pytest.approx(0.2)
+    assert onnx_graph.relative_error(np.array([3, np.nan], np.float32), reference) == np.inf
+    assert onnx_graph.relative_error(np.ones(2, np.float32), np.zeros(2, np.float32)) > 0
 
 
 def test_half_precision_is_close_and_has_one_cast_at_each_end(
     tiny: Path, card: ModelCard, tmp_path: Path
 ) -> None:
-    half = graphs.to_fp16(graphs.read(tiny / "fp32.onnx"))
+    half = half_precision.to_fp16(onnx_graph.read(tiny / "fp32.onnx"))
 
-    assert 0 < error_of(half, tiny / "fp32.onnx", graphs.fixed_inputs(card), tmp_path) < 5e-3
+    assert 0 < error_of(half, tiny / "fp32.onnx", onnx_graph.fixed_inputs(card), tmp_path) < 5e-3
     kinds = Counter(node.op_type for node in half.graph.node)
     assert kinds["Cast"] == 2
     assert half.graph.node[0].op_type == half.graph.node[-1].op_type == "Cast"
 
 
 def test_half_precision_keeps_the_ends_and_halves_the_file(tiny: Path, tmp_path: Path) -> None:
-    full = graphs.read(tiny / "fp32.onnx")
-    half = graphs.to_fp16(full)
+    full = onnx_graph.read(tiny / "fp32.onnx")
+    half = half_precision.to_fp16(full)
 
     for ends in ("input", "output"):
         assert getattr(half.graph, ends) == getattr(full.graph, ends)
@@ -132,11 +134,11 @@ def test_half_precision_keeps_the_ends_and_halves_the_file(tiny: Path, tmp_path:
 
 
 def test_converting_leaves_the_original_as_it_was(tiny: Path, card: ModelCard) -> None:
-    model = graphs.read(tiny / "fp32.onnx")
+    model = onnx_graph.read(tiny / "fp32.onnx")
     before = model.SerializeToString()
 
-    graphs.to_fp16(model)
-    graphs.with_pixel_input(model, card)
+    half_precision.to_fp16(model)
+    onnx_graph.with_pixel_input(model, card)
 
     assert model.SerializeToString() == before
 
@@ -151,9 +153,9 @@ def test_weights_beyond_half_precision_are_clipped(tmp_path: Path) -> None:
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    onnx.save(graphs.to_fp16(model), tmp_path / "half.onnx")
+    onnx.save(half_precision.to_fp16(model), tmp_path / "half.onnx")
 
-    result = graphs.run(tmp_path / "half.onnx", np.zeros((1, 2), np.float32))
+    result = onnx_graph.run(tmp_path / "half.onnx", np.zeros((1, 2), np.float32))
 
     assert result.tolist() == [[65504, -65504]]
 
@@ -166,39 +168,41 @@ def test_pixels_are_normalised_as_by_hand(
     crops = np.load(tiny / "crops.npy")
     channels = crops if order == "RGB" else crops[..., ::-1]
     images = (channels - np.array(card.mean)) / np.array(card.std)
-    expected = graphs.run(
+    expected = onnx_graph.run(
         tiny / "fp32.onnx", np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
     )
     onnx.save(
-        graphs.with_pixel_input(graphs.read(tiny / "fp32.onnx"), card), tmp_path / "pixels.onnx"
+        onnx_graph.with_pixel_input(onnx_graph.read(tiny / "fp32.onnx"), card),
+        tmp_path / "pixels.onnx",
     )
-    graphs.check(tmp_path / "pixels.onnx")
+    onnx_graph.check(tmp_path / "pixels.onnx")
 
-    found = graphs.run(tmp_path / "pixels.onnx", crops)
+    found = onnx_graph.run(tmp_path / "pixels.onnx", crops)
 
-    assert graphs.relative_error(found, expected) < 1e-5
+    assert onnx_graph.relative_error(found, expected) < 1e-5
 
 
 def test_the_order_of_the_channels_matters(tiny: Path, card: ModelCard, tmp_path: Path) -> None:
     """Otherwise the test above would not see a wrong one."""
     crops = np.load(tiny / "crops.npy")
     onnx.save(
-        graphs.with_pixel_input(graphs.read(tiny / "fp32.onnx"), card), tmp_path / "pixels.onnx"
+        onnx_graph.with_pixel_input(onnx_graph.read(tiny / "fp32.onnx"), card),
+        tmp_path / "pixels.onnx",
     )
 
-    plain = graphs.run(tmp_path / "pixels.onnx", crops)
-    swapped = graphs.run(tmp_path / "pixels.onnx", np.ascontiguousarray(crops[..., ::-1]))
+    plain = onnx_graph.run(tmp_path / "pixels.onnx", crops)
+    swapped = onnx_graph.run(tmp_path / "pixels.onnx", np.ascontiguousarray(crops[..., ::-1]))
 
-    assert graphs.relative_error(swapped, plain) > 1e-2
+    assert onnx_graph.relative_error(swapped, plain) > 1e-2
 
 
 def test_the_pixel_input_is_called_crops_and_has_a_dynamic_batch(
     tiny: Path, card: ModelCard
 ) -> None:
-    pixels = graphs.with_pixel_input(graphs.read(tiny / "fp32.onnx"), card)
+    pixels = onnx_graph.with_pixel_input(onnx_graph.read(tiny / "fp32.onnx"), card)
 
     (entry,) = pixels.graph.input
-    assert entry.name == graphs.CROPS
+    assert entry.name == onnx_graph.CROPS
     assert entry.type.tensor_type.elem_type == TensorProto.UINT8
     dims = [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim]
     assert dims == ["batch", 64, 32, 3]

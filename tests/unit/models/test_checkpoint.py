@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hrnetpose.model import checkpoint, unpickle
+from hrnetpose.models import checkpoint, unpickle
 from hrnetpose.stage import StageError
 
 State = dict[str, torch.Tensor]

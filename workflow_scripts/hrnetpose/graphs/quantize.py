@@ -21,7 +21,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
 
 BATCH = 16
@@ -207,7 +207,7 @@ def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
     """
     call = Session(model)
     for start in range(0, len(crops), BATCH):
-        images = graphs.normalised(crops[start : start + BATCH], card)
+        images = onnx_graph.normalised(crops[start : start + BATCH], card)
         yield call({card.input.name: images})
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hrnetpose.artifacts.model import Codec, Crop, Evaluation, Keypoints
-from hrnetpose.model import keys
+from hrnetpose.models import keys
 from hrnetpose.stage import StageError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hrnetpose.artifacts.model import Evaluation
-from hrnetpose.model import keys, mmpose, settings
+from hrnetpose.models import keys, mmpose, settings
 from hrnetpose.stage import StageError
 
 Read = Callable[..., Any]

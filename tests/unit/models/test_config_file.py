@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.model import config_file
+from hrnetpose.models import config_file
 from hrnetpose.stage import StageError
 
 COCO_CONFIGS = "body_2d_keypoint/topdown_heatmap/coco"
@@ -275,7 +275,7 @@ def test_a_metainfo_file_that_is_not_there_is_named(folder: Path) -> None:
 
 
 def test_names_are_those_that_mmpose_finds() -> None:
-    from hrnetpose.model import mmpose, settings
+    from hrnetpose.models import mmpose, settings
 
     folder = config_file.find("td-hm_hrnet-w32_8xb64-210e_coco-256x192").parents[2]
     configs = [*folder.rglob("td-hm_hrnet-w32_8xb64*.py"), *folder.rglob("*combine.py")]

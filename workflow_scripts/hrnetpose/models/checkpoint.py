@@ -19,8 +19,8 @@ from typing import IO, Any, TypeVar
 
 import torch
 
-from hrnetpose.model import unpickle
-from hrnetpose.model.unpickle import Checkpoint, StandIn, Values
+from hrnetpose.models import unpickle
+from hrnetpose.models.unpickle import Checkpoint, StandIn, Values
 from hrnetpose.stage import StageError
 
 _T = TypeVar("_T")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import mmpose, settings
+from hrnetpose.models import mmpose, settings
 from hrnetpose.pose import predict
 from hrnetpose.stage import StageError
 

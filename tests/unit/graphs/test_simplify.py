@@ -15,7 +15,7 @@ import write_report
 from hrnetpose import files
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.simplification import Simplification
-from hrnetpose.model import graphs
+from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 
@@ -50,8 +50,10 @@ def test_the_simplified_graph_of_an_hrnet_is_used(
 
     assert made.used
     assert made.reason is None
-    assert made.nodes_after == len(graphs.read(tmp_path / "simplified.onnx").graph.node)
-    assert made.nodes_after < made.nodes_before == len(graphs.read(tiny / "model.onnx").graph.node)
+    assert made.nodes_after == len(onnx_graph.read(tmp_path / "simplified.onnx").graph.node)
+    assert (
+        made.nodes_after < made.nodes_before == len(onnx_graph.read(tiny / "model.onnx").graph.node)
+    )
     assert made.relative_error is not None
     assert made.relative_error < 1e-5
     note, warning = stage_note(tiny, tmp_path)
@@ -92,9 +94,9 @@ def test_the_exported_graph_of_a_swin_transformer_is_kept(
             "convert_precision", "--precision", precision, "--model", tmp_path / "simplified.onnx",
             "--output", tmp_path / f"{precision}.onnx",
         )  # fmt: skip
-    images = graphs.fixed_inputs(ModelCard.read(tmp_path / "model.json"), 3)
-    half, exact = (graphs.run(tmp_path / f"{n}.onnx", images) for n in ("fp16", "model"))
-    assert graphs.relative_error(half, exact) < 1e-2
+    images = onnx_graph.fixed_inputs(ModelCard.read(tmp_path / "model.json"), 3)
+    half, exact = (onnx_graph.run(tmp_path / f"{n}.onnx", images) for n in ("fp16", "model"))
+    assert onnx_graph.relative_error(half, exact) < 1e-2
 
 
 def crashes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
@@ -171,7 +173,7 @@ def test_whatever_onnxsim_does_the_exported_graph_is_left(
 def test_an_exported_graph_that_cannot_run_is_an_error(
     tiny: Path, tmp_path: Path, run_stage: RunStage
 ) -> None:
-    model = graphs.read(tiny / "model.onnx")
+    model = onnx_graph.read(tiny / "model.onnx")
     onnx.save(gives_an_unknown_operator(model)[0], tmp_path / "model.onnx")
     (tmp_path / "model.json").write_bytes((tiny / "model.json").read_bytes())
 
@@ -183,7 +185,7 @@ def test_an_exported_graph_that_cannot_run_is_an_error(
 def test_an_exported_graph_that_gives_nan_is_an_error(
     tiny: Path, tmp_path: Path, run_stage: RunStage
 ) -> None:
-    onnx.save(gives_nan(graphs.read(tiny / "model.onnx"))[0], tmp_path / "model.onnx")
+    onnx.save(gives_nan(onnx_graph.read(tiny / "model.onnx"))[0], tmp_path / "model.onnx")
     (tmp_path / "model.json").write_bytes((tiny / "model.json").read_bytes())
 
     with pytest.raises(StageError, match=r"model\.onnx: its heatmaps are not finite"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import fp8, graphs
+from hrnetpose.graphs import fp8, half_precision, onnx_graph
 from hrnetpose.stage import StageError
 
 
@@ -23,22 +23,22 @@ def initializers(model: onnx.ModelProto) -> dict[str, Any]:
 
 @pytest.mark.parametrize("graph", ["bf16", "int8-fp16", "fp8"])
 def test_the_graph_is_valid_and_called_like_all_others(tiny: Path, graph: str) -> None:
-    graphs.check(tiny / f"{graph}.onnx")
+    onnx_graph.check(tiny / f"{graph}.onnx")
 
-    model = graphs.read(tiny / f"{graph}.onnx")
+    model = onnx_graph.read(tiny / f"{graph}.onnx")
     assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
-    assert graphs.output_shape(model) == ["batch", 17, 16, 8]
+    assert onnx_graph.output_shape(model) == ["batch", 17, 16, 8]
     assert Counter(node.op_type for node in model.graph.node)["Cast"] == 2
 
 
 @pytest.mark.parametrize(("graph", "limit"), [("int8-fp16", 0.2), ("fp8", 0.5)])
 def test_the_graph_is_close_to_the_original(tiny: Path, graph: str, limit: float) -> None:
     """E4M3 has three bits of mantissa: each layer is off by some 5 %."""
-    images = graphs.fixed_inputs(ModelCard.read(tiny / "model.json"), 3)
+    images = onnx_graph.fixed_inputs(ModelCard.read(tiny / "model.json"), 3)
 
-    error = graphs.relative_error(
-        graphs.run(tiny / f"{graph}.onnx", images), graphs.run(tiny / "fp32.onnx", images)
+    error = onnx_graph.relative_error(
+        onnx_graph.run(tiny / f"{graph}.onnx", images), onnx_graph.run(tiny / "fp32.onnx", images)
     )
 
     assert 0 < error < limit
@@ -50,7 +50,7 @@ def test_the_graph_is_close_to_the_original(tiny: Path, graph: str, limit: float
 def test_weights_are_stored_small_and_zero_points_are_zero(
     tiny: Path, graph: str, kind: np.dtype[Any]
 ) -> None:
-    model = graphs.read(tiny / f"{graph}.onnx")
+    model = onnx_graph.read(tiny / f"{graph}.onnx")
     constants = initializers(model)
     nodes = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
 
@@ -68,8 +68,8 @@ def test_weights_are_stored_small_and_zero_points_are_zero(
 
 def test_bfloat16_holds_what_it_can(tiny: Path) -> None:
     """ONNX Runtime has no code for it, so that values are looked at."""
-    before = initializers(graphs.read(tiny / "fp32.onnx"))
-    after = initializers(graphs.read(tiny / "bf16.onnx"))
+    before = initializers(onnx_graph.read(tiny / "fp32.onnx"))
+    after = initializers(onnx_graph.read(tiny / "bf16.onnx"))
 
     changed = {n for n, values in after.items() if values.dtype == ml_dtypes.bfloat16}
     assert {name for name, values in before.items() if values.ndim == 4} <= changed
@@ -96,24 +96,24 @@ def test_what_lies_beyond_e4m3_becomes_its_largest_value() -> None:
 
 
 def test_a_scale_that_fp16_cannot_hold_does_not_become_zero(tiny: Path) -> None:
-    model = graphs.read(tiny / "int8.onnx")
+    model = onnx_graph.read(tiny / "int8.onnx")
     scale = next(n for n in model.graph.node if n.op_type == "DequantizeLinear").input[1]
     tensor = next(t for t in model.graph.initializer if t.name == scale)
     tiny_scale = numpy_helper.to_array(tensor) * np.float32(0) + np.float32(1e-12)
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(tiny_scale, np.float32), scale))
 
-    assert (initializers(graphs.to_fp16(model))[scale] > 0).all()
+    assert (initializers(half_precision.to_fp16(model))[scale] > 0).all()
 
 
 def test_calibration_without_crops_is_refused(tiny: Path) -> None:
     none = np.zeros((0, 64, 32, 3), np.uint8)
 
     with pytest.raises(StageError, match="calibration needs at least one person"):
-        fp8.to_fp8(graphs.read(tiny / "fp32.onnx"), none, ModelCard.read(tiny / "model.json"))
+        fp8.to_fp8(onnx_graph.read(tiny / "fp32.onnx"), none, ModelCard.read(tiny / "model.json"))
 
 
 def test_a_graph_is_fixed_to_a_batch(tiny: Path) -> None:
-    fixed = graphs.with_batch(graphs.read(tiny / "fp32.onnx"), 5)
+    fixed = onnx_graph.with_batch(onnx_graph.read(tiny / "fp32.onnx"), 5)
 
     onnx.checker.check_model(fixed, full_check=True)
-    assert graphs.output_shape(fixed) == [5, 17, 16, 8]
+    assert onnx_graph.output_shape(fixed) == [5, 17, 16, 8]

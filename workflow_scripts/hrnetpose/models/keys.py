@@ -1,7 +1,7 @@
 """The keys of a model's mmpose config: which of them this project honours, and how.
 
 One table holds what mmpose's top-down test reads (mmpose 1.3.2, mmengine 0.10.7).
-`python -m hrnetpose.model.keys` prints docs/model_keys.md from it; tests hold the table together
+`python -m hrnetpose.models.keys` prints docs/model_keys.md from it; tests hold the table together
 with the page and with the signatures of mmpose's classes.
 """
 
@@ -414,7 +414,7 @@ def check(section: Section, given: Mapping[str, Any], place: str = "") -> list[s
 INTRODUCTION = """\
 # Keys of a model's config
 
-<!-- Made by `make docs` from workflow_scripts/hrnetpose/model/keys.py; edits here are lost. -->
+<!-- Made by `make docs` from workflow_scripts/hrnetpose/models/keys.py; edits here are lost. -->
 
 What this project reads of a model's [mmpose config](models.md), place by place: all keys that
 mmpose's top-down test takes. **honoured**: as in mmpose. **limited**: to the values given; others

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrnetpose import files
-from hrnetpose.model import reading
+from hrnetpose.models import reading
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from hrnetpose.model import config_file, mmpose, settings
+from hrnetpose.models import config_file, mmpose, settings
 from hrnetpose.stage import StageError
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.model import keys
-from hrnetpose.model.reading import is_own
-from hrnetpose.model.static import UNKNOWN, Reader, package_folder, parse
+from hrnetpose.models import keys
+from hrnetpose.models.reading import is_own
+from hrnetpose.models.static import UNKNOWN, Reader, package_folder, parse
 from hrnetpose.stage import StageError, name
 
 

@@ -10,26 +10,26 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import graphs, quantize
+from hrnetpose.graphs import onnx_graph, quantize
 from hrnetpose.stage import StageError
 
 
 def test_the_graph_is_valid_and_says_where_it_is_quantised(tiny: Path) -> None:
-    graphs.check(tiny / "int8.onnx")
+    onnx_graph.check(tiny / "int8.onnx")
 
-    kinds = Counter(node.op_type for node in graphs.read(tiny / "int8.onnx").graph.node)
+    kinds = Counter(node.op_type for node in onnx_graph.read(tiny / "int8.onnx").graph.node)
     assert kinds["QuantizeLinear"] > 0
     # One for the weights of each convolution, one for each tensor that convolutions take.
     assert kinds["DequantizeLinear"] == kinds["QuantizeLinear"] + kinds["Conv"]
-    assert graphs.output_shape(graphs.read(tiny / "int8.onnx")) == ["batch", 17, 16, 8]
+    assert onnx_graph.output_shape(onnx_graph.read(tiny / "int8.onnx")) == ["batch", 17, 16, 8]
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_graph_is_close_to_the_original(tiny: Path, batch: int) -> None:
-    images = graphs.fixed_inputs(ModelCard.read(tiny / "model.json"), batch)
+    images = onnx_graph.fixed_inputs(ModelCard.read(tiny / "model.json"), batch)
 
-    error = graphs.relative_error(
-        graphs.run(tiny / "int8.onnx", images), graphs.run(tiny / "fp32.onnx", images)
+    error = onnx_graph.relative_error(
+        onnx_graph.run(tiny / "int8.onnx", images), onnx_graph.run(tiny / "fp32.onnx", images)
     )
 
     assert 0 < error < 0.2
@@ -37,23 +37,23 @@ def test_the_graph_is_close_to_the_original(tiny: Path, batch: int) -> None:
 
 def int8(model: Path, crops: np.ndarray, card: ModelCard, symmetric: bool = False) -> ModelProto:
     """Returns a graph with all layers in int8."""
-    graph = graphs.read(model)
+    graph = onnx_graph.read(model)
     ranges = quantize.calibrate(graph, crops, card)
     return quantize.insert(graph, ranges, quantize.layers(graph), symmetric)
 
 
 def error_of(graph: ModelProto, folder: Path, images: np.ndarray) -> float:
     (heatmaps,) = quantize.Session(graph)({"input": images})
-    return graphs.relative_error(heatmaps, graphs.run(folder / "fp32.onnx", images))
+    return onnx_graph.relative_error(heatmaps, onnx_graph.run(folder / "fp32.onnx", images))
 
 
 def test_the_calibration_crops_make_a_difference(tiny: Path) -> None:
     card = ModelCard.read(tiny / "model.json")
-    images = graphs.fixed_inputs(card)
+    images = onnx_graph.fixed_inputs(card)
     grey = np.full((4, 64, 32, 3), 128, np.uint8)
 
     bad = error_of(int8(tiny / "fp32.onnx", grey, card), tiny, images)
-    good = error_of(graphs.read(tiny / "int8.onnx"), tiny, images)
+    good = error_of(onnx_graph.read(tiny / "int8.onnx"), tiny, images)
 
     assert bad > 2 * good
 
@@ -75,16 +75,16 @@ def test_calibration_without_crops_is_refused(tiny: Path) -> None:
     none = np.zeros((0, 64, 32, 3), np.uint8)
 
     with pytest.raises(StageError, match="int8 calibration needs at least one person"):
-        quantize.calibrate(graphs.read(tiny / "fp32.onnx"), none, card)
+        quantize.calibrate(onnx_graph.read(tiny / "fp32.onnx"), none, card)
 
 
 def test_the_ranges_are_those_of_the_values(tiny: Path) -> None:
     card = ModelCard.read(tiny / "model.json")
-    graph, crops = graphs.read(tiny / "fp32.onnx"), np.load(tiny / "crops.npy")
+    graph, crops = onnx_graph.read(tiny / "fp32.onnx"), np.load(tiny / "crops.npy")
 
     low, high = quantize.calibrate(graph, crops, card)["input"]
 
-    images = graphs.normalised(crops, card)
+    images = onnx_graph.normalised(crops, card)
     assert (low, high) == (images.min(), images.max())
 
 
@@ -97,7 +97,7 @@ def test_symmetric_activations_have_the_zero_point_0_and_others_span_the_range(t
 
     assert graphs_zero
     assert all((zero == 0).all() for zero in graphs_zero.values())
-    assert error_of(graph, tiny, graphs.fixed_inputs(card)) < 0.3
+    assert error_of(graph, tiny, onnx_graph.fixed_inputs(card)) < 0.3
 
 
 @given(
@@ -132,7 +132,7 @@ def test_weights_are_scaled_by_channel_and_a_dead_channel_is_kept(tiny: Path) ->
 
 def test_layers_that_are_not_chosen_stay_as_they_were(tiny: Path) -> None:
     card = ModelCard.read(tiny / "model.json")
-    graph, crops = graphs.read(tiny / "fp32.onnx"), np.load(tiny / "crops.npy")
+    graph, crops = onnx_graph.read(tiny / "fp32.onnx"), np.load(tiny / "crops.npy")
     ranges = quantize.calibrate(graph, crops, card)
     first, *others = quantize.layers(graph)
 
@@ -159,7 +159,7 @@ def test_depthwise_layers_are_left_alone() -> None:
 
 
 def test_an_old_opset_is_refused(tiny: Path) -> None:
-    graph = graphs.read(tiny / "fp32.onnx")
+    graph = onnx_graph.read(tiny / "fp32.onnx")
     graph.opset_import[0].version = 11
 
     with pytest.raises(StageError, match="the graph's opset is 11; int8 needs 13 or later"):

@@ -14,8 +14,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.quantization import SensitiveLayer, Sensitivity, Trial
-from hrnetpose.model import graphs, quantize
-from hrnetpose.model.quantize import BATCH, Crops, Ranges
+from hrnetpose.graphs import onnx_graph, quantize
+from hrnetpose.graphs.quantize import BATCH, Crops, Ranges
 from hrnetpose.stage import StageError
 
 CHOSEN = "int8_layer"
@@ -116,7 +116,7 @@ def rank(
     """
     names = list(quantize.layers(model))
     call = quantize.Session(switched(model, ranges, names, symmetric))
-    images = graphs.normalised(crops, card)
+    images = onnx_graph.normalised(crops, card)
 
     def heatmaps(layer: int) -> quantize.Floats:
         return call({card.input.name: images, CHOSEN: np.array(layer)})[0]
@@ -124,7 +124,7 @@ def rank(
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
     reference = heatmaps(-1)
     ranked = [
-        SensitiveLayer(name=name, error=graphs.relative_error(heatmaps(number), reference))
+        SensitiveLayer(name=name, error=onnx_graph.relative_error(heatmaps(number), reference))
         for number, name in enumerate(names)
     ]
     return sorted(ranked, key=lambda layer: -layer.error)

@@ -17,8 +17,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.model import graphs, quantize
-from hrnetpose.model.quantize import Crops, Floats, Ranges
+from hrnetpose.graphs import half_precision, onnx_graph, quantize
+from hrnetpose.graphs.quantize import Crops, Floats, Ranges
 
 E4M3 = ml_dtypes.float8_e4m3fn
 LARGEST = 448.0
@@ -35,7 +35,7 @@ def to_fp8(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> onnx.ModelP
     Raises:
         StageError: there are no crops, or the graph cannot be quantised.
     """
-    return graphs.to_fp16(insert(model, quantize.calibrate(model, crops, card)))
+    return half_precision.to_fp16(insert(model, quantize.calibrate(model, crops, card)))
 
 
 def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
@@ -45,7 +45,7 @@ def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
         model: the fp32 graph; it is not changed.
         ranges: the least and the greatest value of what each layer takes.
     """
-    result = graphs.with_opset(model, graphs.QDQ_HALF_OPSET)
+    result = onnx_graph.with_opset(model, half_precision.QDQ_HALF_OPSET)
     graph = result.graph
     layers = {node.output[0] for node in quantize.layers(result).values()}
     weights = {tensor.name: tensor for tensor in graph.initializer}

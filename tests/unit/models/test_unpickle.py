@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from hrnetpose.model import checkpoint
+from hrnetpose.models import checkpoint
 from hrnetpose.stage import StageError
 
 DONE: list[str] = []

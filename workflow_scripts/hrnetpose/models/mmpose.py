@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.model import checkpoint, config_file, modules, settings
+from hrnetpose.models import checkpoint, config_file, modules, settings
 from hrnetpose.stage import StageError
 
 # What mmpose and mmpretrain import -> the module that tells whether it is really there.  mmcv-lite

@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
 from hrnetpose.artifacts.model import Crop, ModelCard, Tensor
-from hrnetpose.model import graphs, keys, mmpose, settings
+from hrnetpose.graphs import onnx_graph
+from hrnetpose.models import keys, mmpose, settings
 from hrnetpose.stage import StageError
 
 OPSET = 17
@@ -70,9 +71,9 @@ def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
         except Exception as error:
             raise StageError(f"{config.filename}: cannot be exported to ONNX: {error}") from error
         # Some heads resize to a size computed in the graph, which shape inference cannot follow.
-        graph = graphs.with_output_shape(graphs.read(temporary), ["batch", *shape[1:]])
+        graph = onnx_graph.with_output_shape(onnx_graph.read(temporary), ["batch", *shape[1:]])
         onnx.save(graph, temporary)
-        graphs.check(temporary)
+        onnx_graph.check(temporary)
 
 
 def card(
@@ -99,14 +100,14 @@ def card(
         )
     codec = settings.codec(config)
     keypoints = settings.keypoint_info(config)
-    graph = graphs.read(onnx)
-    channels = graphs.output_shape(graph)[1]
+    graph = onnx_graph.read(onnx)
+    channels = onnx_graph.output_shape(graph)[1]
     if channels != len(keypoints.names) * codec.channels:
         raise StageError(
             f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
             f"{len(keypoints.names)} keypoints with {codec.channels} each"
         )
-    size = tuple(graphs.output_shape(graph)[:1:-1])
+    size = tuple(onnx_graph.output_shape(graph)[:1:-1])
     if tuple(decoder.heatmap_size) != size:
         raise StageError(
             f"{config.filename}: model.head.decoder.heatmap_size is {decoder.heatmap_size!r}, but "
@@ -122,7 +123,7 @@ def card(
         onnx_sha256=files.sha256(onnx),
         opset=OPSET,
         input=Tensor(name=INPUT, shape=["batch", 3, height, width], dtype="float32"),
-        outputs=[Tensor(name=OUTPUT, shape=graphs.output_shape(graph), dtype="float32")],
+        outputs=[Tensor(name=OUTPUT, shape=onnx_graph.output_shape(graph), dtype="float32")],
         channel_order=order,
         mean=mean,
         std=std,

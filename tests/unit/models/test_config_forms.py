@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from hrnetpose.model import keys, mmpose, settings
+from hrnetpose.models import keys, mmpose, settings
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 

@@ -1,0 +1,1 @@
+"""ONNX graphs: comparison, precision, quantisation, the pixel input that engines take."""

@@ -1,0 +1,1 @@
+"""Where a model comes from: mmpose configs and checkpoints, and their export to ONNX."""
