@@ -134,28 +134,41 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    engine: Path,
+    crops: Path,
+    persons: Path | None,
+    images: Path | None,
+    min_seconds: float,
+    min_samples: int,
+    batches: list[int],
+    streams: list[int],
+    threads: int,
+    output: Path,
+    samples: Path,
+) -> None:
     """Runs the stage."""
-    built = engines.read(args.engine)
+    built = engines.read(engine)
     card = built.card
-    crops = crop_files.read(args.crops)
-    if not len(crops):
-        raise StageError(f"{args.crops}: holds no crops; a benchmark needs at least one")
-    images = []
-    if args.persons and args.images:
-        images = Persons.read(args.persons).first(PERSONS)
+    pixels = crop_files.read(crops)
+    if not len(pixels):
+        raise StageError(f"{crops}: holds no crops; a benchmark needs at least one")
+    first = []
+    if persons and images:
+        first = Persons.read(persons).first(PERSONS)
     benchmark = Benchmark(
         built=built,
         device=built.backend.device(built.options),
-        crops=np.asarray(crops),
-        threads=min(args.threads, host.cores()),
-        limits=timing.Limits(args.min_seconds, args.min_samples),
-        images=images,
-        store=ImageStore(args.images) if images else None,
+        crops=np.asarray(pixels),
+        threads=min(threads, host.cores()),
+        limits=timing.Limits(min_seconds, min_samples),
+        images=first,
+        store=ImageStore(images) if images and first else None,
     )
     machine = host.describe(benchmark.device)
     alone = latency(benchmark)
-    points = sweep(benchmark, args.batches, args.streams)
+    points = sweep(benchmark, batches, streams)
     best = throughput(benchmark, points, machine.cache_bytes)
     executed = best.executed.precision
     perf = Perf(
@@ -167,8 +180,8 @@ def main(args: argparse.Namespace) -> None:
         if best.persons_per_s is None
         else EndToEnd(
             persons_per_s=best.persons_per_s,
-            images=len(images),
-            persons=sum(len(image.persons) for image in images),
+            images=len(first),
+            persons=sum(len(image.persons) for image in first),
             ms_per_person=alone.ms_per_person,
             total_ms_per_person=sum(alone.ms_per_person.values()),
         ),
@@ -188,7 +201,7 @@ def main(args: argparse.Namespace) -> None:
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
         host=machine,
         versions=card.versions,
-        raw=args.samples.name,
+        raw=samples.name,
     )
     reasons = [
         *alone.reasons,
@@ -203,8 +216,8 @@ def main(args: argparse.Namespace) -> None:
         "device_s": alone.device_samples,
         "throughput_done_s": best.done,
     }
-    files.write_text(args.samples, json.dumps(raw) + "\n")
-    perf.write(args.output)
+    files.write_text(samples, json.dumps(raw) + "\n")
+    perf.write(output)
 
 
 def latency(benchmark: Benchmark) -> LatencyResult:

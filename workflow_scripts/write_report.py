@@ -12,7 +12,6 @@ only what is there.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +58,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--predictions", type=Path, nargs="*", default=[], help="in VARIANT/*.npz")
     command.add_argument(
         "--published",
-        type=json.loads,
+        type=stage.Json(dict[str, dict[str, dict[str, float]]]),
         default={},
         help='JSON: {"MODEL": {"det+flip": {"AP": 0.749}}}',
     )
     command.add_argument(
         "--variants",
-        type=json.loads,
+        type=stage.Json(list[Variant]),
         help="JSON: all rows, and what failed; by default the engines",
     )
     command.add_argument("--output", type=Path, required=True, help="the page (HTML)")
@@ -73,24 +72,38 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    engines: list[Path],
+    perf: list[Path],
+    accuracy: list[Path],
+    parity: list[Path],
+    models: list[Path],
+    dataset: str,
+    annotations: Path | None,
+    audits: list[Path],
+    persons: list[Path],
+    images: Path | None,
+    predictions: list[Path],
+    published: dict[str, dict[str, dict[str, float]]],
+    variants: list[Variant] | None,
+    output: Path,
+    summary: Path,
+) -> None:
     """Runs the stage."""
-    asked = None
-    if args.variants is not None:
-        asked = [Variant.model_validate(fields) for fields in args.variants]
-    rows = joined(asked, args.engines, args.perf, args.accuracy, args.parity, args.published)
-    models = [ModelCard.read(folder / "model.json") for folder in args.models]
+    rows = joined(variants, engines, perf, accuracy, parity, published)
+    cards = [ModelCard.read(folder / "model.json") for folder in models]
     stages = [
-        *(found for folder, card in zip(args.models, models, strict=True)
-          for found in model_stages(folder, card, args.dataset)),
-        *(engine_stage(folder) for folder in args.engines),
+        *(found for folder, card in zip(models, cards, strict=True)
+          for found in model_stages(folder, card, dataset)),
+        *(engine_stage(folder) for folder in engines),
     ]  # fmt: skip
     pictures = []
-    if args.predictions and args.annotations and args.images:
-        pictures = drawn(rows, args.predictions, args.annotations, args.images)
-    warnings = found_in_data(args.audits, args.persons, rows)
-    files.write_text(args.output, page.render(rows, models, stages, pictures, warnings))
-    files.write_text(args.summary, table.as_text(rows, warnings))
+    if predictions and annotations and images:
+        pictures = drawn(rows, predictions, annotations, images)
+    warnings = found_in_data(audits, persons, rows)
+    files.write_text(output, page.render(rows, cards, stages, pictures, warnings))
+    files.write_text(summary, table.as_text(rows, warnings))
 
 
 def found_in_data(audits: list[Path], persons: list[Path], rows: list[Row]) -> list[str]:
