@@ -47,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(**given: Any) -> None:
     """Runs the stage."""
+    args = argparse.Namespace(**given)
     card = ModelCard.read(args.card)
     calibration = CalibrationSet.read(args.calibration)
     crops = crop_files.read(args.crops)

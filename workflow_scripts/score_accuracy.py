@@ -80,8 +80,9 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(**given: Any) -> None:
     """Runs the stage."""
+    args = argparse.Namespace(**given)
     card = EngineCard.read(args.engine / ENGINE_CARD)
     truths = Annotations.read(args.annotations).ordered(card.model.keypoints.names)
     if not asked(card.model, args).use_area:
