@@ -3,20 +3,13 @@
 import argparse
 import importlib
 import inspect
-from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import pytest
 from pydantic import BaseModel
 
 from hrnetpose.stage import Json
-
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted(
-    path.stem
-    for path in [*ROOT.glob("workflow_scripts/*.py"), *ROOT.glob("tools/**/*.py")]
-    if "stage.run(" in path.read_text(encoding="utf-8")
-)
+from support import SCRIPTS
 
 
 def kinds(action: argparse.Action) -> list[Any]:
@@ -37,7 +30,7 @@ def kinds(action: argparse.Action) -> list[Any]:
     return ones if is_given else [kind | None for kind in ones]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [path.stem for path in SCRIPTS])
 def test_main_takes_what_the_parser_gives(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSE_REAL_DATA", raising=False)  # the default of a flag
     module = importlib.import_module(script)
