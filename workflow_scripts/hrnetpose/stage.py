@@ -60,7 +60,7 @@ class Json(Generic[T]):
             return TypeAdapter(self.kind).validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
-            key = "".join(f"{part}: " for part in first["loc"])
+            key = "".join(f"{name(str(part))}: " for part in first["loc"])
             raise argparse.ArgumentTypeError(f"{shown(text)}: {key}{first['msg']}") from error
 
 
