@@ -24,8 +24,8 @@ from hrnetpose.artifacts.quantization import Quantization
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import Annotations
 from hrnetpose.graphs import onnx_graph, quantize, sensitivity
-from hrnetpose.pose import decode, evaluation, score
-from hrnetpose.pose.score import Predictions
+from hrnetpose.pose import decode
+from hrnetpose.pose.score import Evaluator, Predictions
 from hrnetpose.stage import StageError
 
 
@@ -60,15 +60,14 @@ def main(args: argparse.Namespace) -> None:
         if args.annotations is None or args.instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
         truths = Annotations.read(args.annotations).ordered(card.keypoints.names)
-        if not card.evaluation.use_area:
-            truths = truths.with_areas_of_boxes()
+        evaluator = Evaluator(truths, card.keypoints.oks_sigmas(), card.evaluation)
         instances = crop_files.read_instances(args.instances, len(crops))
         chosen, found = sensitivity.select(
             graph,
             ranges,
             crops,
             card,
-            lambda candidate: average_precision(candidate, crops, instances, truths, card),
+            lambda candidate: average_precision(candidate, crops, instances, evaluator, card),
             args.ap_drop,
             args.symmetric,
         )
@@ -91,7 +90,7 @@ def average_precision(
     graph: onnx.ModelProto,
     crops: npt.NDArray[np.uint8],
     instances: dict[str, npt.NDArray[Any]],
-    truths: Annotations,
+    evaluator: Evaluator,
     card: ModelCard,
 ) -> float:
     """Returns the AP of a graph with ground-truth boxes and without flip test.
@@ -100,7 +99,7 @@ def average_precision(
         graph: in any precision.
         crops: uint8 [N, H, W, 3] RGB.
         instances: the table beside them.
-        truths: the annotated persons.
+        evaluator: knows the annotated persons.
         card: says how crops are normalised and keypoints are decoded.
 
     Raises:
@@ -112,21 +111,12 @@ def average_precision(
         size = heatmaps.shape[:1:-1]
         decoded.append(decode.decode(heatmaps, card.codec))
     positions, scores = (np.concatenate(part) for part in zip(*decoded, strict=True))
-    predictions = Predictions(
-        ids=instances["id"],
-        image_ids=instances["image_id"],
-        keypoints=decode.to_image(
-            positions, size, instances["center"], instances["scale"], card.codec
-        ),
-        scores=scores,
-        box_scores=instances["box_score"],
-        boxes=instances["box"],
-        areas=instances["scale"].prod(axis=1),
+    keypoints = decode.to_image(
+        positions, size, instances["center"], instances["scale"], card.codec
     )
-    sigmas = card.keypoints.oks_sigmas()
-    detections = score.detections(predictions, sigmas, card.evaluation)
-    matches = evaluation.match(truths, detections, sigmas)
-    figure = evaluation.accumulate(matches).AP
+    evaluator.reset()
+    evaluator.process(Predictions.of(instances, keypoints, scores))
+    figure = evaluator.evaluate().metrics.AP
     if figure is None:
         raise StageError("the calibration persons have no AP: none of them has a labelled keypoint")
     return figure

@@ -1,0 +1,14 @@
+"""The benchmark of the scoring runs the stage itself."""
+
+import bench_scoring
+import pytest
+
+
+def test_a_size_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_scoring.main(bench_scoring.parser().parse_args(["--boxes", "50"]))
+
+    _, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+
+    assert [int(row[0]) for row in rows] == [50]
+    for row in rows:
+        assert all(float(figure) > 0 for figure in row[1:])
