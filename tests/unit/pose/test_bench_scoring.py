@@ -1,7 +1,10 @@
 """The benchmark of the scoring runs the stage itself."""
 
-import bench_scoring
+import importlib
+
 import pytest
+
+bench_scoring = importlib.import_module("bench_scoring")
 
 
 def test_a_size_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -10,5 +13,4 @@ def test_a_size_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     _, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
 
     assert [int(row[0]) for row in rows] == [50]
-    for row in rows:
-        assert all(float(figure) > 0 for figure in row[1:])
+    assert all(float(figure) > 0 for figure in rows[0][1:])
