@@ -47,43 +47,55 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    model: Path,
+    card: Path,
+    crops: Path,
+    calibration: Path,
+    ap_drop: float | None,
+    instances: Path | None,
+    annotations: Path | None,
+    symmetric: bool,
+    output: Path,
+    summary: Path,
+) -> None:
     """Runs the stage."""
-    card = ModelCard.read(args.card)
-    calibration = CalibrationSet.read(args.calibration)
-    crops = crop_files.read(args.crops)
-    graph = onnx_graph.read(args.model)
+    known = ModelCard.read(card)
+    persons = CalibrationSet.read(calibration).persons
+    pixels = crop_files.read(crops)
+    graph = onnx_graph.read(model)
     layers = list(quantize.layers(graph))
-    ranges = quantize.calibrate(graph, crops, card)
+    ranges = quantize.calibrate(graph, pixels, known)
     chosen, found = layers, None
-    if args.ap_drop is not None:
-        if args.annotations is None or args.instances is None:
+    if ap_drop is not None:
+        if annotations is None or instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
-        truths = Annotations.read(args.annotations).ordered(card.keypoints.names)
-        evaluator = Evaluator(truths, card.keypoints.oks_sigmas(), card.evaluation)
-        instances = crop_files.read_instances(args.instances, len(crops))
+        truths = Annotations.read(annotations).ordered(known.keypoints.names)
+        evaluator = Evaluator(truths, known.keypoints.oks_sigmas(), known.evaluation)
+        table = crop_files.read_instances(instances, len(pixels))
         chosen, found = sensitivity.select(
             graph,
             ranges,
-            crops,
-            card,
-            lambda candidate: average_precision(candidate, crops, instances, evaluator, card),
-            args.ap_drop,
-            args.symmetric,
+            pixels,
+            known,
+            lambda candidate: average_precision(candidate, pixels, table, evaluator, known),
+            ap_drop,
+            symmetric,
         )
     logging.info("%d of %d layers in int8", len(chosen), len(layers))
-    with files.atomic_path(args.output) as temporary:
-        onnx.save(quantize.insert(graph, ranges, chosen, args.symmetric), temporary)
+    with files.atomic_path(output) as temporary:
+        onnx.save(quantize.insert(graph, ranges, chosen, symmetric), temporary)
         onnx_graph.check(temporary)
     Quantization(
-        graph_sha256=files.sha256(args.output),
-        calibration_sha256=files.sha256(args.calibration),
-        persons=calibration.persons,
-        symmetric=args.symmetric,
+        graph_sha256=files.sha256(output),
+        calibration_sha256=files.sha256(calibration),
+        persons=persons,
+        symmetric=symmetric,
         layers=len(layers),
         int8_layers=len(chosen),
         sensitivity=found,
-    ).write(args.summary)
+    ).write(summary)
 
 
 def average_precision(

@@ -36,7 +36,8 @@ from hrnetpose.pose.score import Evaluator, Predictions, Scored
 from hrnetpose.stage import StageError
 
 RESAMPLES = 1000
-NMS: dict[str, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft": "soft_oks_nms"}
+Nms = Literal["hard", "soft"]
+NMS: dict[Nms, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft": "soft_oks_nms"}
 """What the configuration calls it -> CocoMetric's name."""
 
 
@@ -67,32 +68,43 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    annotations: Path,
+    audit: Path,
+    persons: list[Path],
+    engine: Path,
+    dataset: str,
+    nms: Nms | None,
+    predictions: list[Path],
+    reference: list[str] | None,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    card = EngineCard.read(args.engine / ENGINE_CARD)
+    card = EngineCard.read(engine / ENGINE_CARD)
     model = card.model
-    truths = Annotations.read(args.annotations).ordered(model.keypoints.names)
-    listed = [finding for path in args.persons for finding in PersonList.read(path).findings]
-    findings = [*Audit.read(args.audit).findings, *truths.findings, *listed]
+    truths = Annotations.read(annotations).ordered(model.keypoints.names)
+    listed = [finding for path in persons for finding in PersonList.read(path).findings]
+    findings = [*Audit.read(audit).findings, *truths.findings, *listed]
     for finding in findings:
         logging.warning("%s", finding.text)
-    evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), choose_settings(model, args.nms))
+    evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), choose_settings(model, nms))
 
     def score_all(paths: Sequence[Path]) -> Iterator[tuple[Protocol, Scored]]:
-        for boxes, flip, scored in score(paths, evaluator, args.annotations):
+        for boxes, flip, scored in score(paths, evaluator, annotations):
             told = describe_persons(scored.predictions, findings, boxes)
-            yield protocol(boxes, flip, model, evaluator.settings, args.dataset, told), scored
+            yield protocol(boxes, flip, model, evaluator.settings, dataset, told), scored
 
-    name, *paths = args.reference or [None]
-    reference = {made.label: scored for made, scored in score_all([Path(path) for path in paths])}
+    name, paths = (reference[0], map(Path, reference[1:])) if reference else (None, [])
+    others = {made.label: scored for made, scored in score_all(list(paths))}
     results = []
-    for made, scored in score_all(args.predictions):
+    for made, scored in score_all(predictions):
         logging.info("%s\n%s", made.label, scored.summary)
         results.append(
             ProtocolResult(
                 metrics=scored.metrics,
                 protocol=made,
-                delta=delta(made, scored, reference.get(made.label), name),
+                delta=delta(made, scored, others.get(made.label), name),
                 instances=len(scored.predictions.ids),
                 images=len(np.unique(scored.predictions.image_ids)),
                 keypoints=view_keypoints(scored, evaluator, model) if made.boxes == "gt" else None,
@@ -103,10 +115,10 @@ def main(args: argparse.Namespace) -> None:
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
         protocols=results,
         findings=findings,
-    ).write(args.output)
+    ).write(output)
 
 
-def choose_settings(model: ModelCard, nms: str | None) -> Evaluation:
+def choose_settings(model: ModelCard, nms: Nms | None) -> Evaluation:
     """Returns how predictions are scored: as the model's config says, but for `--nms`."""
     change = {"nms_mode": NMS[nms]} if nms else {}
     return model.evaluation.model_copy(update=change)

@@ -22,10 +22,10 @@ PROGRAM = """
     from hrnetpose import stage
     from hrnetpose.stage import StageError
 
-    def main(args):
+    def main(*, do):
         print("printed")
         ctypes.CDLL(None).puts(b"printed by C")
-        match args.do:
+        match do:
             case "refuse":
                 raise StageError("weights.pth: there is no such file;\\nfetch it")
             case "list":
@@ -98,7 +98,7 @@ import signal
 from pathlib import Path
 from hrnetpose import files, stage
 
-def main(args):
+def main():
     with files.atomic_path(Path("result.npz")) as temporary:
         temporary.write_text("half")
         print("writing", flush=True)

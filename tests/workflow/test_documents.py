@@ -120,7 +120,7 @@ def test_parsed(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     parser.error = pytest.fail
     arguments = parser.parse_args(shlex.split(command)[2:])
     if script in QUICK:
-        importlib.import_module(script).main(arguments)
+        importlib.import_module(script).main(**vars(arguments))
         assert list(tmp_path.iterdir())
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from audit_dataset import audit
+from audit_dataset import describe
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_CARD, Device, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, boxes: list[int], nms: str) -> None:
     """Runs the benchmark."""
     print("predictions  scored s  per 1000 s  with interval s  peak MB")
     with tempfile.TemporaryDirectory() as scratch:
@@ -53,12 +53,12 @@ def main(args: argparse.Namespace) -> None:
         annotations = write_annotations(folder)
         for name in ("reference", "variant"):
             card(name).write(folder / name / ENGINE_CARD)
-        for count in args.boxes:
+        for count in boxes:
             for seed, name in enumerate(("reference", "variant")):
                 write_predictions(folder / f"{name}.npz", annotations, count, seed)
-            alone, peak = scored(folder, args.nms, [])
+            alone, peak = scored(folder, nms, [])
             both, peak_of_both = scored(
-                folder, args.nms, ["--reference", "reference", folder / "reference.npz"]
+                folder, nms, ["--reference", "reference", folder / "reference.npz"]
             )
             print(
                 f"{count:11d}  {alone:8.1f}  {1000 * alone / count:10.3f}  {both:15.1f}"
@@ -116,7 +116,7 @@ def write_annotations(folder: Path) -> list[dict[str, Any]]:
     content = {"images": images, "annotations": persons, "categories": categories}
     found = coco.parse(content, folder / "annotations.json")
     found.write(folder / "audit.npz")
-    audit(found, NONE, []).write(folder / "audit.json")
+    describe(found, NONE, []).write(folder / "audit.json")
     PersonList(boxes="det", images=IMAGES, persons=PERSONS, findings=[]).write(
         folder / "persons.json"
     )

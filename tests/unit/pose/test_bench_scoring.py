@@ -8,7 +8,7 @@ bench_scoring = importlib.import_module("bench_scoring")
 
 
 def test_a_size_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_scoring.main(bench_scoring.parser().parse_args(["--boxes", "50"]))
+    bench_scoring.main(boxes=[50], nms="hard")
 
     _, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
 

@@ -8,7 +8,7 @@ import score_accuracy
 from hrnetpose.artifacts.model import Evaluation, ModelCard
 
 
-def label(model: ModelCard, nms: str | None) -> str:
+def label(model: ModelCard, nms: score_accuracy.Nms | None) -> str:
     settings = score_accuracy.choose_settings(model, nms)
     told = ["3 images", "7 persons"]
     return score_accuracy.protocol("gt", False, model, settings, "people", told).label
@@ -28,7 +28,7 @@ def label(model: ModelCard, nms: str | None) -> str:
     ],
 )
 def test_the_label_tells_what_departs_from_mmposes_defaults(
-    model_card: ModelCard, evaluation: dict[str, Any], nms: str | None, told: str
+    model_card: ModelCard, evaluation: dict[str, Any], nms: score_accuracy.Nms | None, told: str
 ) -> None:
     model = model_card.model_copy(update={"evaluation": Evaluation(**evaluation)})
 
