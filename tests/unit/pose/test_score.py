@@ -159,7 +159,7 @@ def test_a_person_without_a_confident_keypoint_scores_zero() -> None:
     found = predictions()
     found.scores[0] = 0.2
     found.scores[1] = np.nan
-    assert score.rescored(found)[:2].tolist() == [0, 0]
+    assert score.rescore(found)[:2].tolist() == [0, 0]
 
 
 def part(found: Predictions, rows: Any) -> Predictions:

@@ -65,7 +65,7 @@ class Predictions:
         )
 
     @classmethod
-    def none(cls, keypoints: int) -> Self:
+    def nobody(cls, keypoints: int) -> Self:
         """Returns the predictions of nobody, with K keypoints."""
         ids, box = np.empty(0, np.int64), np.empty((0, 4), np.float32)
         scores = np.empty((0, keypoints), np.float32)
@@ -74,15 +74,15 @@ class Predictions:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
+    def join(cls, parts: Sequence[Self]) -> Self:
         """Returns the predictions of several parts, at least one, in that order."""
         return cls(
             *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
         )
 
 
-def rescored(
-    predictions: Predictions, evaluation: Evaluation = COCO_METRIC
+def rescore(
+    predictions: Predictions, settings: Evaluation = COCO_METRIC
 ) -> npt.NDArray[np.float32]:
     """Returns the score of each person: [N].
 
@@ -90,35 +90,35 @@ def rescored(
     the threshold (0 where there is none).  In single precision and summed from the first keypoint
     to the last, as in mmpose: whether two scores are equal decides which person NMS keeps.
     """
-    if evaluation.score_mode == "bbox":
+    if settings.score_mode == "bbox":
         return predictions.box_scores
-    confident = predictions.scores > evaluation.keypoint_score_thr
+    confident = predictions.scores > settings.keypoint_score_thr
     total = np.where(confident, predictions.scores, np.float32(0)).cumsum(axis=1)[:, -1]
     count = np.maximum(confident.sum(axis=1), 1).astype(np.float32)
     return predictions.box_scores * (total / count)
 
 
-def kept(
+def keep(
     predictions: Predictions,
     scores: npt.NDArray[np.float32],
     sigmas: npt.ArrayLike,
-    evaluation: Evaluation = COCO_METRIC,
+    settings: Evaluation = COCO_METRIC,
 ) -> Indices:
     """Returns the predictions that NMS leaves, by image, then by falling score.
 
     Args:
         predictions: the predicted persons.
-        scores: float32 [N], what `rescored` returned.
+        scores: float32 [N], what `rescore` returned.
         sigmas: the OKS constants [K].
-        evaluation: which NMS; with none all are kept, by image, then by id.
+        settings: which NMS; with none all are kept, by image, then by id.
     """
     if not len(scores):
         return np.empty(0, np.intp)
     sigmas = np.asarray(sigmas, np.float64)
     order = np.lexsort((predictions.ids, predictions.image_ids))
-    if evaluation.nms_mode == "none":
+    if settings.nms_mode == "none":
         return order
-    suppress = _SUPPRESS[evaluation.nms_mode]
+    suppress = _SUPPRESS[settings.nms_mode]
     images = np.split(order, np.flatnonzero(np.diff(predictions.image_ids[order])) + 1)
     left = [
         suppress(
@@ -126,7 +126,7 @@ def kept(
             scores[rows],
             predictions.areas[rows],
             sigmas,
-            evaluation.nms_thr,
+            settings.nms_thr,
         )
         for rows in images
     ]
@@ -134,17 +134,17 @@ def kept(
 
 
 def detections(
-    predictions: Predictions, sigmas: npt.ArrayLike, evaluation: Evaluation = COCO_METRIC
+    predictions: Predictions, sigmas: npt.ArrayLike, settings: Evaluation = COCO_METRIC
 ) -> Detections:
     """Returns predictions as the evaluation takes them, after rescoring and NMS per image.
 
     Args:
         predictions: the predicted persons.
         sigmas: the OKS constants [K].
-        evaluation: how they are scored, and which NMS.
+        settings: how they are scored, and which NMS.
     """
-    scores = rescored(predictions, evaluation)
-    rows = kept(predictions, scores, sigmas, evaluation)
+    scores = rescore(predictions, settings)
+    rows = keep(predictions, scores, sigmas, settings)
     # Subtracted in single precision, multiplied in double, as in mmpose.
     boxes = predictions.boxes[rows]
     width, height = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).T
@@ -199,7 +199,7 @@ class Evaluator:
 
     def reset(self) -> None:
         """Forgets all predictions."""
-        self._parts = [Predictions.none(len(self.sigmas))]
+        self._parts = [Predictions.nobody(len(self.sigmas))]
 
     def process(self, predictions: Predictions) -> None:
         """Takes some of the predictions; the order of parts changes nothing."""
@@ -211,7 +211,7 @@ class Evaluator:
         Raises:
             ValueError: a prediction is on an image that is not evaluated on.
         """
-        predictions = Predictions.joined(self._parts)
+        predictions = Predictions.join(self._parts)
         found = detections(predictions, self.sigmas, self.settings)
         evaluated = evaluation.evaluate(self.truths, found, self.sigmas)
         return Scored(**vars(evaluated), predictions=predictions, detections=found)
