@@ -20,7 +20,7 @@ import numpy as np
 
 from audit_dataset import describe
 from hrnetpose import files, stage
-from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import ENGINE_CARD, Device, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import coco
@@ -74,7 +74,7 @@ def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, floa
         "--annotations", folder / "audit.npz", "--audit", folder / "audit.json",
         "--persons", folder / "persons.json", "--engine", folder / "variant",
         "--dataset", "drawn", "--nms", nms, "--predictions", folder / "variant.npz", *reference,
-        "--output", folder / "accuracy.json",
+        "--output", folder / "accuracy.json", "--log", folder / "log",
     ]  # fmt: skip
     start = time.perf_counter()
     with subprocess.Popen([str(part) for part in command]) as process:
@@ -165,7 +165,7 @@ def card(variant: str) -> EngineCard:
         parameters=0, macs=0, versions={},
     )  # fmt: skip
     return EngineCard(
-        variant=variant, backend="drawn", device="none", requested="fp32",
+        variant=variant, backend="drawn", device=Device(kind="cpu"), requested="fp32",
         executed=ExecutedPrecision(precision="fp32", layers={}), batch=1, options={}, sha256=NONE,
         bytes=0, graph_sha256=None, build_seconds=0.0, versions={}, model=model,
     )  # fmt: skip

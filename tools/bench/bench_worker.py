@@ -29,8 +29,8 @@ from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore
-from hrnetpose.pose import evaluation, predict, score
-from hrnetpose.pose.score import Predictions
+from hrnetpose.pose import predict
+from hrnetpose.pose.score import Evaluator, Predictions
 from hrnetpose.speed import host, limit, timing, validity
 from hrnetpose.speed.monitor import Monitor
 
@@ -163,28 +163,26 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
             annotated = ground_truth(truths)
             boxes, centers, scales = cutting.geometry(annotated, model.crop)
             every = cutting.cut_all(annotated, ImageStore(images), model.crop, threads)
-            parts = []
+            persons = [person for image in annotated for person in image.persons]
+            table = {
+                "id": np.array([person.id for person in persons]),
+                "image_id": np.array([person.image_id for person in persons]),
+                "box": boxes,
+                "box_score": np.ones(len(persons), np.float32),
+                "scale": scales,
+            }
+            evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), model.evaluation)
             first = 0
             cut = cutting.in_batches(every, opened.batch)
             for plain, mirrored in predict.infer(opened.stream, cut, mirror=True):
                 rows = slice(first, first + count_images(plain))
-                parts.append(
-                    predict.keypoints(plain, mirrored, [1], model, centers[rows], scales[rows])
+                positions, scores = predict.keypoints(
+                    plain, mirrored, [1], model, centers[rows], scales[rows]
                 )
+                part = {name: column[rows] for name, column in table.items()}
+                evaluator.process(Predictions.of(part, positions[0], scores[0]))
                 first = rows.stop
-            persons = [person for image in annotated for person in image.persons]
-            predictions = Predictions(
-                ids=np.array([person.id for person in persons]),
-                image_ids=np.array([person.image_id for person in persons]),
-                keypoints=np.concatenate([positions[0] for positions, _ in parts]),
-                scores=np.concatenate([scores[0] for _, scores in parts]),
-                box_scores=np.ones(len(persons), np.float32),
-                boxes=boxes,
-                areas=scales.prod(axis=1),
-            )
-            sigmas = model.keypoints.oks_sigmas()
-            matches = evaluation.match(truths, score.detections(predictions, sigmas), sigmas)
-            ap = evaluation.accumulate(matches).AP
+            ap = evaluator.evaluate().metrics.AP
             seconds = time.perf_counter() - start
     return {
         "persons": len(persons),
