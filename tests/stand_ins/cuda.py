@@ -167,7 +167,6 @@ def pycuda(device: Device) -> dict[str, types.ModuleType]:
         event_flags=types.SimpleNamespace(DISABLE_TIMING=2),
         pagelocked_empty=pagelocked_empty,
         mem_alloc=lambda size: Allocation(device, size),
-        memcpy_htod=htod,
         memcpy_htod_async=htod_async,
         memcpy_dtoh_async=dtoh_async,
     )

@@ -15,7 +15,6 @@ from support import TINY_CONFIG
 
 HEAD = TINY_CONFIG.index("    head=dict(")
 BODY = TINY_CONFIG.index("    backbone=dict(")
-RESNET = 'backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),\n'
 VIT = """\
 backbone=dict(
     type="mmpretrain.VisionTransformer", img_size=(64, 32), patch_size=4, out_type="featmap",
@@ -46,21 +45,16 @@ from torch.nn import functional
 def shrink(features):
     return functional.avg_pool2d(features, 4)
 """
-FAMILIES = {"HRNet": "", "ResNet": RESNET, "ViT": VIT, "own": OWN}
+FAMILIES = {"HRNet": "", "ViT": VIT, "own": OWN}
 
 
 def config_of(family: str) -> str:
     """Return the config of the small model with the backbone of a family."""
     if family == "HRNet":
         return TINY_CONFIG
-    channels = {"ResNet": 64, "ViT": 32, "own": 32}[family]
-    deconvolutions = {"ResNet": "(8, 8, 8)", "ViT": "None", "own": "None"}[family]
-    head = TINY_CONFIG[HEAD:].replace("in_channels=8", f"in_channels={channels}")
-    head = head.replace("deconv_out_channels=None", f"deconv_out_channels={deconvolutions}")
-    if family == "ResNet":
-        head = head.replace("loss=", "deconv_kernel_sizes=(4, 4, 4), loss=")
-    own = 'custom_imports = dict(imports=["own_parts.backbone"])\n' if family == "own" else ""
-    return own + TINY_CONFIG[:BODY] + FAMILIES[family] + head
+    imports = 'custom_imports = dict(imports=["own_parts.backbone"])\n' if family == "own" else ""
+    head = TINY_CONFIG[HEAD:].replace("in_channels=8", "in_channels=32")
+    return imports + TINY_CONFIG[:BODY] + FAMILIES[family] + head
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import tensorrt_rtx
-import torch
 
 from hrnetpose import engines, files
-from hrnetpose.artifacts.calibration import CalibrationSet
 from hrnetpose.artifacts.engine import Device, EngineCard
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines import cuda, tensorrt
+from hrnetpose.engines.base import Engine
 from hrnetpose.engines.cuda_slots import PycudaSlot
 from hrnetpose.engines.tensorrt import plugin, runtime
 from hrnetpose.engines.tensorrt.build import compile_plan
@@ -96,44 +94,24 @@ def test_tensorrt_rtx_has_no_version_compatibility(build: Build) -> None:
         build("tensorrt_rtx", version_compatible=True)
 
 
-@pytest.fixture(scope="module")
-def w32(tmp_path_factory: pytest.TempPathFactory, run_stage: RunStage) -> Path:
-    """HRNet-W32 256x192 with seeded weights."""
-    # On busy cores, threads that wait for each other cost most of the time.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("w32")
-    run_stage(
-        "export_onnx", "--name", "w32", "--config", "td-hm_hrnet-w32_8xb64-210e_coco-256x192",
-        "--crop", "256x192", "--output", folder / "fp32.onnx", "--card", folder / "model.json",
-    )  # fmt: skip
-    torch.set_num_threads(threads)
-    crops = np.random.default_rng(0).integers(0, 256, (1, 256, 192, 3), dtype=np.uint8)
-    np.save(folder / "crops.npy", crops)
-    CalibrationSet(images=[], persons=1, evaluated_images=0).write(folder / "calibration.json")
-    run_stage(
-        "quantize_int8", "--model", folder / "fp32.onnx", "--card", folder / "model.json",
-        "--crops", folder / "crops.npy", "--calibration", folder / "calibration.json",
-        "--symmetric", "--output", folder / "int8-symmetric.onnx",
-        "--summary", folder / "int8-symmetric.json",
-    )  # fmt: skip
-    for graph, source in (("fp16", "fp32"), ("int8-fp16", "int8-symmetric")):
-        run_stage(
-            "convert_precision", "--precision", graph, "--model", folder / f"{source}.onnx",
-            "--output", folder / f"{graph}.onnx",
-        )  # fmt: skip
-    return folder
-
-
-def test_hrnet_w32_is_built_in_fp32_fp16_and_int8(
-    w32: Path, build: Build, caplog: pytest.LogCaptureFixture
+def test_hrnet_w32_is_built(
+    tmp_path: Path, run_stage: RunStage, build: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     get_logger.cache_clear()
-    parameters = ModelCard.read(w32 / "model.json").parameters
-    for precision, bytes_each in (("fp32", 4), ("fp16", 2), ("int8", 1)):
-        build("tensorrt_rtx", precision, graphs=w32, batch=32, optimization_level=0)
-        assert weights(caplog) == pytest.approx(bytes_each * parameters, rel=0.15)
+    run_stage(
+        "export_onnx", "--name", "w32", "--config", "td-hm_hrnet-w32_8xb64-210e_coco-256x192",
+        "--crop", "256x192", "--output", tmp_path / "fp32.onnx", "--card", tmp_path / "model.json",
+    )  # fmt: skip
+    run_stage(
+        "convert_precision", "--precision", "fp16", "--model", tmp_path / "fp32.onnx",
+        "--output", tmp_path / "fp16.onnx",
+    )  # fmt: skip
+
+    build("tensorrt_rtx", "fp16", graphs=tmp_path, batch=32, optimization_level=0)
+
+    parameters = ModelCard.read(tmp_path / "model.json").parameters
+    assert weights(caplog) == pytest.approx(2 * parameters, rel=0.15)
 
 
 # What the parser, the builder and the runtime refuse
@@ -184,32 +162,21 @@ def test_a_graph_with_zero_points_is_refused_at_its_first_one(tiny: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("model", "reason"),
+    ("model", "profile", "reason"),
     [
-        (b"rubbish" * 100, r"cannot parse it: .*\[MODEL_DESERIALIZE_FAILED\]"),
-        (b"", "cannot build an engine from it: .*at least one output"),
+        (b"rubbish" * 100, None, r"parse it: .*\[MODEL_DESERIALIZE_FAILED\]"),
+        (b"", None, "build an engine from it: .*at least one output"),
+        (None, {"crops": [(n, 64, 32, 3) for n in (4, 2, 1)]}, "build .*MIN<=OPT<=MAX"),
+        (None, {"images": [(n, 64, 32, 3) for n in (1, 2, 4)]}, "build .*crops"),
+        (None, {"crops": [(n, 65, 32, 3) for n in (1, 2, 4)]}, "build .*crops"),
     ],
-    ids=["rubbish", "empty"],
+    ids=["rubbish", "empty", "reversed profile", "another input", "another size"],
 )
-def test_what_is_not_a_model_is_refused(model: bytes, reason: str) -> None:
-    with pytest.raises(StageError, match=rf"graph\.onnx: TensorRT-RTX {reason}"):
-        compiled(model)
-
-
-@pytest.mark.parametrize(
-    ("profile", "reason"),
-    [
-        ({"crops": [(n, 64, 32, 3) for n in (4, 2, 1)]}, "MIN<=OPT<=MAX"),
-        ({"images": [(n, 64, 32, 3) for n in (1, 2, 4)]}, "crops"),
-        ({"crops": [(n, 65, 32, 3) for n in (1, 2, 4)]}, "crops"),
-    ],
-    ids=["reversed", "another input", "another size"],
-)
-def test_a_profile_that_does_not_fit_is_refused(
-    pixels: bytes, profile: dict[str, Any], reason: str
+def test_a_model_or_profile_that_does_not_fit_is_refused(
+    pixels: bytes, model: bytes | None, profile: dict[str, Any] | None, reason: str
 ) -> None:
-    with pytest.raises(StageError, match=rf"cannot build an engine from it: .*{reason}"):
-        compiled(pixels, profile)
+    with pytest.raises(StageError, match=rf"graph\.onnx: TensorRT-RTX cannot {reason}"):
+        compiled(pixels if model is None else model, profile)
 
 
 def test_a_profile_without_the_batch_is_refused_with_the_keys(build: Build) -> None:
@@ -335,56 +302,47 @@ def device(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in.Dev
 
 
 BATCH_CALLS = ["copy in", "execute", "copy out"]
-WAIT = "synchronize stream"
+WAIT, EVENT = "synchronize stream", "synchronize event"
 
 
-def test_the_next_batch_is_copied_while_the_last_is_computed(
-    build: Build, device: stand_in.Device, crops: Any
-) -> None:
+@pytest.mark.parametrize(
+    ("run", "calls"),
+    [
+        (
+            lambda engine, crops: list(engine.stream([crops] * 3)),
+            [*BATCH_CALLS, *BATCH_CALLS, EVENT, *BATCH_CALLS, EVENT, EVENT],
+        ),
+        (
+            lambda engine, crops: engine.infer_in_phases(crops),
+            ["copy in", WAIT, "execute", WAIT, "copy out", EVENT],
+        ),
+        (
+            lambda engine, crops: engine.device_times(crops, 5),
+            ["copy in", WAIT, *["execute"] * 5, WAIT],
+        ),
+    ],
+    ids=["batches overlap", "phases are waited for", "device time excludes copies"],
+)
+def test_the_device_gets_only_the_calls_that_it_needs(
+    build: Build, device: stand_in.Device, crops: Any,
+    run: Callable[[Engine[Any], Any], Any], calls: list[str],
+) -> None:  # fmt: skip
     with engines.read(build("tensorrt_rtx")).open(threads=1) as engine:
+        device.calls.clear()
+        run(engine, crops[:4])
+
+        assert device.calls == calls
         assert engine.requests == 2
-        device.calls.clear()
-        list(engine.stream([crops[:4]] * 3))
-
-        assert device.calls == [
-            *BATCH_CALLS, *BATCH_CALLS, "synchronize event",
-            *BATCH_CALLS, "synchronize event", "synchronize event",
-        ]  # fmt: skip
-
-
-def test_copies_and_computation_have_a_stream_each(
-    build: Build, device: stand_in.Device, crops: Any
-) -> None:
-    folder = build("tensorrt_rtx", buffers=4)
-    device.streams.clear()
-    with engines.read(folder).open(threads=1) as engine:
-        assert engine.requests == 4
-        engine.infer(crops[:4])
-        assert len(device.streams) == 3
-
-
-def test_device_time_excludes_copies(build: Build, device: stand_in.Device, crops: Any) -> None:
-    with engines.read(build("tensorrt_rtx")).open(threads=1) as engine:
-        device.calls.clear()
-
-        assert engine.device_times(crops[:4], 5) == [2.5e-3] * 5
-        assert device.calls == ["copy in", WAIT, *["execute"] * 5, WAIT]
-
-
-def test_each_phase_is_waited_for(build: Build, device: stand_in.Device, crops: Any) -> None:
-    with engines.read(build("tensorrt_rtx")).open(threads=1) as engine:
-        device.calls.clear()
-        engine.infer_in_phases(crops[:4])
-
-        assert device.calls == ["copy in", WAIT, "execute", WAIT, "copy out", "synchronize event"]
+        assert engine.device_times(crops[:4], 3) == [2.5e-3] * 3
 
 
 def test_a_batch_within_a_wider_profile_runs(
     build: Build, device: stand_in.Device, crops: Any, expected: Any
 ) -> None:
     device.profile = [(n, 64, 32, 3) for n in (1, 4, 8)]
-    folder = build("tensorrt_rtx", min_batch=1, max_batch=8)
+    folder = build("tensorrt_rtx", min_batch=1, max_batch=8, buffers=3)
     with engines.read(folder).open(threads=1) as engine:
+        assert engine.requests == 3
         found = engine.infer(crops[:4])["heatmaps"]
 
     assert onnx_graph.relative_error(found, expected[:4]) < 1e-5
