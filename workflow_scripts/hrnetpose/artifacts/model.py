@@ -21,7 +21,7 @@ class Crop(Part):
     padding: float = Field(1.25, gt=0)
     udp: bool = False
 
-    _NAME: ClassVar[re.Pattern[str]] = re.compile(
+    NAME: ClassVar[re.Pattern[str]] = re.compile(
         r"([0-9]+)x([0-9]+)(?:-pad([0-9]+(?:\.[0-9]+)?))?(-udp)?"
     )
 
@@ -37,7 +37,7 @@ class Crop(Part):
             ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
         """
         refusal = f"{name!r} is not HEIGHTxWIDTH, with -padFACTOR or -udp behind it"
-        match = cls._NAME.fullmatch(name)
+        match = cls.NAME.fullmatch(name)
         if not match:
             raise ValueError(refusal)
         height, width, padding, udp = match.groups()

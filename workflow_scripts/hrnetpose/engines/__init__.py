@@ -42,7 +42,7 @@ def _rules_of(used: Backend[Any]) -> BackendRules:
     def check(options: Mapping[str, Any], batch: int, precision: Precision) -> None:
         used.options.model_validate(options).check(batch, precision)
 
-    return BackendRules(used.graphs, used.options, gpus, check)
+    return BackendRules(used.graphs, used.options, gpus, check, used.packages, used.original)
 
 
 def read(folder: Path) -> EngineFolder[Any]:
