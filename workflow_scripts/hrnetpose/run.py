@@ -147,6 +147,11 @@ class Variant:
         """The backend's options as JSON in a fixed order."""
         return json.dumps(self.section.options, sort_keys=True)
 
+    @property
+    def machine(self) -> str:
+        """What it shares with the other variants of its kind of device and input size."""
+        return self.paths.layout.machine("gpu" if self.gpus else "cpu", self.model.crop)
+
     def crops(self, subset: str, *shard: str) -> str:
         """Return one shard of the crops that it takes, or all that are not split."""
         return self.dataset.paths.crops(self.model.crop, subset, *shard)
@@ -275,6 +280,11 @@ class Run:
             name: common | (own.limits.model_dump(exclude_unset=True) if own.limits else {})
             for name, own in self.config.variants.items()
         }
+
+    @property
+    def ap_drop(self) -> dict[str, float | None]:
+        """Variant -> the loss of AP that is allowed."""
+        return {name: limits["ap_drop"] for name, limits in self.limits.items()}
 
     @property
     def published(self) -> dict[str, dict[str, dict[str, float]]]:

@@ -2,23 +2,27 @@
 
 Roofline model (Williams et al., CACM 2009): an image takes at least its operations divided by the
 peak of a matrix product, and at least the bytes that must cross memory divided by the bandwidth of
-a copy.  Both peaks are measured in the run that they judge.
+a copy.  Both are the best of several on the machine that they judge: a peak that was measured in a
+slow minute would be too low, and a figure above it no wonder.
 """
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hrnetpose.artifacts.engine import Device
+from hrnetpose.artifacts.machine import Peaks
+from hrnetpose.artifacts.measured import Host
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.perf import Roofline
 
+_NVIDIA = {"fp32": (0, 0), "fp16": (7, 0), "int8": (7, 5), "bf16": (8, 0), "fp8": (8, 9)}
+"""Precision -> the compute capability from which on a GPU has units for it."""
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 _FASTEST_FIRST = ("int8", "fp8", "fp16", "bf16", "fp32")
 _SIZES = (256, 512, 1024)
@@ -32,21 +36,6 @@ _SHARED = 128 * 2**20
 """Bytes that are copied, more than a cache holds."""
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """What was measured.
-
-    Attributes:
-        flops: operations per second of the best matrix product; None if it cannot be measured.
-        bandwidth: bytes per second of the best copy, those read and those written.
-        measured_with: the library that computed, or why there is none.
-    """
-
-    flops: float | None
-    bandwidth: float | None
-    measured_with: str
-
-
 def precision_of(layers: dict[str, int], executed: str) -> str:
     """Returns the precision whose peak bounds an engine: the fastest that it uses.
 
@@ -55,6 +44,28 @@ def precision_of(layers: dict[str, int], executed: str) -> str:
         executed: the precision of most of them.
     """
     return next((name for name in _FASTEST_FIRST if layers.get(name)), executed)
+
+
+def native_precisions(device: Device, machine: Host) -> list[str]:
+    """Returns the precisions that a device has units for, and so runs at its peak."""
+    if device.kind == "cpu":
+        return [name for name in _BYTES if machine.is_native(name)]
+    if not _has_cuda():
+        return []
+    import torch
+
+    capability = torch.cuda.get_device_capability()
+    return [name for name, least in _NVIDIA.items() if capability >= least]
+
+
+def best(found: Iterable[Peaks]) -> Peaks:
+    """Returns the most of several measurements: what disturbs one makes it less, and never more."""
+    one = list(found)
+    return Peaks(
+        flops=max((peaks.flops for peaks in one if peaks.flops), default=None),
+        bandwidth=max((peaks.bandwidth for peaks in one if peaks.bandwidth), default=None),
+        measured_with=one[-1].measured_with,
+    )
 
 
 def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) -> Peaks:
@@ -74,16 +85,21 @@ def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) 
             products, library = _torch_products(precision, threads), "PyTorch"
         else:
             reason = f"not available: no library here multiplies {precision} matrices on a CPU"
-            return Peaks(None, bandwidth, reason)
+            return Peaks(flops=None, bandwidth=bandwidth, measured_with=reason)
     else:
-        if not importlib.util.find_spec("torch") or not _torch_has_cuda():
-            return Peaks(None, None, "not available: PyTorch with CUDA is needed to measure a GPU")
+        if not _has_cuda():
+            reason = "not available: PyTorch with CUDA is needed to measure a GPU"
+            return Peaks(flops=None, bandwidth=None, measured_with=reason)
         bandwidth = _cuda_bandwidth()
         if precision not in _BYTES:
-            return Peaks(None, bandwidth, f"not available: the executed precision is {precision}")
+            reason = f"not available: the executed precision is {precision}"
+            return Peaks(flops=None, bandwidth=bandwidth, measured_with=reason)
         products, library = _cuda_products(precision), "PyTorch"
-    flops = best_rate(products, seconds)
-    return Peaks(flops, bandwidth, f"a matrix product of {library}, a copy of {_SHARED >> 20} MiB")
+    return Peaks(
+        flops=best_rate(products, seconds),
+        bandwidth=bandwidth,
+        measured_with=f"a matrix product of {library}, a copy of {_SHARED >> 20} MiB",
+    )
 
 
 def roofline(
@@ -273,7 +289,9 @@ def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]
         yield 2.0 * size**3 * _AT_A_TIME, call
 
 
-def _torch_has_cuda() -> bool:
+def _has_cuda() -> bool:
+    if not importlib.util.find_spec("torch"):
+        return False
     import torch
 
     return bool(torch.cuda.is_available())
