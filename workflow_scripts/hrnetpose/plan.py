@@ -379,7 +379,7 @@ def _look_at(name: str, model: Model) -> _Known:
         raise ConfigError(f"{key}: {fault}")
     try:
         path = config_file.find(model.config)
-        config_file.check_kinds(path)
+        config_file.check(path)
         return _Known(
             crop=model.crop or str(config_file.crop(path)),
             files=[str(file) for file in config_file.files(path)],

@@ -6,7 +6,7 @@ import pytest
 
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.models import config_file
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, shown
 
 COCO_CONFIGS = "body_2d_keypoint/topdown_heatmap/coco"
 
@@ -66,6 +66,14 @@ def test_an_unknown_name_is_answered_with_where_the_names_are() -> None:
         StageError, match=r"hrnet-w99: mmpose has no config of that name; .*/\.mim/"
     ):
         config_file.find("hrnet-w99")
+
+
+@pytest.mark.parametrize("size", [(192, 4097), (10**30, 256)])
+def test_a_crop_that_is_too_large_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(
+        StageError, match=r"config\.py: input_size is \(.*; expected .* at most 4096"
+    ):
+        crop_of(tmp_path, f"codec = dict(input_size={size})\n")
 
 
 def test_padding_and_udp_are_read_from_the_pipeline(tmp_path: Path) -> None:
@@ -266,9 +274,24 @@ def test_the_users_own_files_are_found(folder: Path, text: str, files: list[str]
     assert names_of(folder, text) == ["config.py", *files]
 
 
-def test_a_metainfo_file_that_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(StageError, match=r"from_file is 'gone\.py'; there is no such file"):
-        names_of(folder, METAINFO % "gone.py")
+@pytest.mark.parametrize("name", ["gone.py", "", "x" * 5000, "a\0b", "a\nb"], ids=repr)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (METAINFO, "from_file is {}; there is no such file"),
+        ("_base_ = '%s'\n", "_base_ names {}; t"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named(folder: Path, text: str, name: str, says: str) -> None:
+    with pytest.raises(StageError) as error:
+        names_of(folder, text % repr(name)[1:-1])
+    assert says.format(shown(name, 300)) in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
+
+
+def test_a_module_with_a_name_too_long_for_a_path_is_none_of_the_users(folder: Path) -> None:
+    assert names_of(folder, f"custom_imports = dict(imports='{'x' * 5000}')\n") == ["config.py"]
 
 
 # --- keypoints ------------------------------------------------------------------------------------

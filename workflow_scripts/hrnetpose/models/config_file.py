@@ -9,15 +9,14 @@ import ast
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts.model import Crop
-from hrnetpose.models import keys
+from hrnetpose.artifacts.model import LARGEST_PADDING, LARGEST_SIDE, Crop
+from hrnetpose.models import bounds, keys
 from hrnetpose.models.reading import is_own
 from hrnetpose.models.static import UNKNOWN, Reader, package_folder, parse
-from hrnetpose.stage import StageError, name
+from hrnetpose.stage import StageError, name, shown
 
 
 def find(config: str) -> Path:
@@ -27,9 +26,8 @@ def find(config: str) -> Path:
         StageError: there is no such file and mmpose has no config of that name.
     """
     path = Path(config)
-    with suppress(OSError, ValueError):  # too long for a file's name, or with a null character
-        if path.is_file():
-            return path
+    if os.path.isfile(path):
+        return path
     if path.suffix == ".py" or "/" in config:
         raise StageError(f"{name(config)}: there is no such mmpose config file")
     configs = package_folder("mmpose") / ".mim" / "configs"
@@ -42,24 +40,27 @@ def find(config: str) -> Path:
     return found[0]
 
 
-def check_kinds(config: Path) -> None:
-    """Refuses a model, head or decoder of a kind that is not supported, where that can be known.
+def check(config: Path) -> None:
+    """Refuses a model, head or decoder of a kind that is not supported, and numbers too large.
+
+    What cannot be known without running the config is for the export to refuse.
 
     Raises:
         StageError: with what is supported; or the file is no Python.
     """
     model = Reader().read(config).get("model")
-    for section, place in (
-        (keys.MODEL, ()),
-        (keys.HEAD, ("head",)),
-        (keys.DECODER, ("head", "decoder")),
-    ):
-        kind = _at(model, *place, "type")
-        if isinstance(kind, str):
-            try:
+    try:
+        for section, place in (
+            (keys.MODEL, ()),
+            (keys.HEAD, ("head",)),
+            (keys.DECODER, ("head", "decoder")),
+        ):
+            kind = _at(model, *place, "type")
+            if isinstance(kind, str):
                 keys.check(section, {"type": kind})
-            except StageError as error:
-                raise StageError(f"{config}: {error}") from error
+        bounds.check(model)
+    except StageError as error:
+        raise StageError(f"{config}: {error}") from error
 
 
 def crop(config: Path) -> Crop:
@@ -83,7 +84,13 @@ def crop(config: Path) -> Crop:
     for size in (_at(values, "model", "head", "decoder", "input_size"), _at(codec, "input_size")):
         match size:
             case [int(width), int(height)] if width > 0 and height > 0:
-                known = isinstance(padding, int | float) and padding > 0
+                if max(width, height) > LARGEST_SIDE:
+                    raise StageError(
+                        f"{config}: input_size is {shown((width, height))}; expected (width, "
+                        f"height) in pixels, at most {LARGEST_SIDE}"
+                    )
+                # Another padding is for the export to refuse.
+                known = isinstance(padding, int | float) and 0 < padding <= LARGEST_PADDING
                 return Crop(
                     height=height, width=width, padding=padding if known else 1.25, udp=udp is True
                 )
@@ -109,8 +116,8 @@ def files(config: Path) -> list[Path]:
         found = _metainfo_file(path)
         if found is None:
             raise StageError(
-                f"{config}: metainfo.from_file is {path!r}; there is no such file, neither from "
-                "the working directory nor in mmpose"
+                f"{config}: metainfo.from_file is {shown(path, 300)}; there is no such file, "
+                "neither from the working directory nor in mmpose"
             )
         reader.read(found)
     modules = [file for module in _modules(values, reader) for file in _module_files(module)]
@@ -201,7 +208,7 @@ def _at_index(values: list[Any], index: Any) -> Any:
 def _metainfo_file(path: str) -> Path | None:
     """Returns a metainfo file where mmpose finds it: as given, or by name in the package."""
     packaged = package_folder("mmpose") / ".mim/configs/_base_/datasets" / Path(path).name
-    return next((file for file in (Path(path), packaged) if file.is_file()), None)
+    return next((file for file in (Path(path), packaged) if os.path.isfile(file)), None)
 
 
 def _declared(kind: str, modules: list[str]) -> Any:
@@ -240,8 +247,8 @@ def _module_files(module: str) -> list[Path]:
         return []
     for folder in _search_path():
         path = folder.joinpath(*parts)
-        package = path.is_dir()
-        if not (package or path.with_suffix(".py").is_file()) or not is_own(path):
+        package = os.path.isdir(path)
+        if not (package or os.path.isfile(path.with_suffix(".py"))) or not is_own(path):
             continue
         inner = sorted(path.rglob("*.py")) if package else [path.with_suffix(".py")]
         outer = [folder.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts))]

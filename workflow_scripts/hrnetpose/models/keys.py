@@ -6,12 +6,12 @@ with the page and with the signatures of mmpose's classes.
 """
 
 import difflib
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hrnetpose.stage import StageError
+from hrnetpose import stage
+from hrnetpose.stage import StageError, shown
 
 
 @dataclass(frozen=True)
@@ -355,17 +355,12 @@ SECTIONS = (
 
 
 def short(kind: Any) -> str:
-    """Returns a type's own name.
+    """Returns a type's own name, as a message can show it.
 
     Args:
         kind: a class, its name, `scope.Name`, or its full path, as configs give it.
     """
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
-
-
-def shown(value: object) -> str:
-    """Returns a value as a message shows it."""
-    return textwrap.shorten(repr(value), 100, placeholder=" ...")
+    return kind.__name__ if isinstance(kind, type) else stage.name(str(kind).rpartition(".")[2])
 
 
 def check(section: Section, given: Mapping[str, Any], place: str = "") -> list[str]:
@@ -391,12 +386,13 @@ def check(section: Section, given: Mapping[str, Any], place: str = "") -> list[s
             continue
         if key is None and section.others == "refused":
             close = difflib.get_close_matches(name, list(section.keys), n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
             raise StageError(
-                f"{prefix}{name} is not known{f' (did you mean {close[0]}?)' if close else ''}; "
-                f"mmpose's top-down test reads: {', '.join(section.keys)}; remove it"
+                f"{prefix}{stage.name(name)} is not known{meant}; mmpose's top-down "
+                f"test reads: {', '.join(section.keys)}; remove it"
             )
         if key is None and section.others == "told":
-            told.append(f"{prefix}{name} has no effect here")
+            told.append(f"{prefix}{stage.name(name)} has no effect here")
         if key is None or value is None:
             continue
         found = short(value) if name == "type" else value

@@ -11,6 +11,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import re
 import sys
 import types
 import warnings
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.models import checkpoint, config_file, modules, settings
+from hrnetpose.models import bounds, checkpoint, config_file, modules, settings
 from hrnetpose.stage import StageError
 
 # What mmpose and mmpretrain import -> the module that tells whether it is really there.  mmcv-lite
@@ -33,6 +34,8 @@ _NEVER_CALLED = {
     "mat4py": "mat4py",
     "modelindex": "modelindex",
 }
+_OF_SIZE = re.compile("can't allocate memory|overflow", re.IGNORECASE)
+"""What PyTorch says of a tensor that is too large."""
 _PKG_RESOURCES = "pkg_resources"
 """mmengine asks it where the package of `_base_ = "mmpose::..."` lies; setuptools 82 dropped it."""
 
@@ -244,7 +247,7 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
         seed: what the weights are drawn from.
 
     Raises:
-        StageError: mmpose cannot build it.
+        StageError: mmpose cannot build it, or it is larger than any model.
     """
     import torch
 
@@ -253,11 +256,15 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
         _import_mmpretrain(source)
     torch.manual_seed(seed)
     try:
-        return mmpose.registry.MODELS.build(description).eval()
+        with bounds.watch(description):
+            return mmpose.registry.MODELS.build(description).eval()
+    except StageError as error:
+        raise StageError(f"{source}: {error}") from error
     except Exception as error:
-        raise StageError(
-            f"{source}: mmpose cannot build the model: {settings.said(error)}"
-        ) from error
+        reason = settings.said(error)
+        if isinstance(error, MemoryError) or _OF_SIZE.search(reason):
+            reason = f"it does not fit into the memory; {bounds.blame(description)}"
+        raise StageError(f"{source}: mmpose cannot build the model: {reason}") from error
 
 
 def modules_of(config: Any, estimator: Any) -> dict[str, str]:

@@ -5,16 +5,18 @@ raise comes when a config is read.
 """
 
 import math
-import textwrap
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from hrnetpose.artifacts.model import Codec, Crop, Evaluation, Keypoints
-from hrnetpose.models import keys
-from hrnetpose.stage import StageError
+from hrnetpose import stage
+from hrnetpose.artifacts.model import LARGEST_SIDE, Codec, Crop, Evaluation, Keypoints
+from hrnetpose.models import bounds, keys
+from hrnetpose.stage import StageError, shown
 
 
 def said(error: BaseException) -> str:
@@ -32,7 +34,9 @@ def said(error: BaseException) -> str:
             text = "a config that imports modules cannot call what is in them (mmengine)"
         case _:
             text = str(error).strip() or "it stops without a message"
-    return textwrap.shorten(text.split("\n")[0], 300, placeholder=" ...")
+    text = "".join(c if c.isprintable() else "?" for c in text.split("\n")[0])
+    text = text if len(text) <= 300 else f"{text[:300]} ..."
+    return re.sub(r"<(?:class '([\w.]+)'|([\w.]+) object at 0x\w+)>", r"\1\2", text)
 
 
 def _part(config: Any, place: str, default: Any = None) -> Any:
@@ -48,7 +52,7 @@ def _part(config: Any, place: str, default: Any = None) -> Any:
         value = default
     if not isinstance(value, dict):
         raise StageError(
-            f"{config.filename}: {place} is {keys.shown(value)}; expected a section, dict(...)"
+            f"{config.filename}: {place} is {shown(value)}; expected a section, dict(...)"
         )
     return value
 
@@ -72,8 +76,16 @@ def _dataset(config: Any, loader: str) -> Any:
 
 def check(config: Any) -> None:
     """Raises a StageError for the first thing in a config that is not supported or damaged."""
-    for part in (notes, normalisation, crop, codec, keypoint_info, evaluation):
+    for part in (numbers, notes, normalisation, crop, codec, keypoint_info, evaluation):
         part(config)
+
+
+def numbers(config: Any) -> None:
+    """Raises a StageError for a number that no network has."""
+    try:
+        bounds.check(config.get("model"))
+    except StageError as error:
+        raise StageError(f"{config.filename}: {error}") from error
 
 
 def notes(config: Any) -> list[str]:
@@ -91,7 +103,7 @@ def notes(config: Any) -> list[str]:
         if keys.short(kind) not in supported:
             known = ", ".join(map(str, supported))
             raise StageError(
-                f"{config.filename}: {section.place}.type is {keys.shown(kind)}, which is not "
+                f"{config.filename}: {section.place}.type is {shown(kind)}, which is not "
                 f"supported; supported: top-down heatmap models, that is {known}"
             )
     loader = _loader(config)
@@ -153,7 +165,7 @@ def normalisation(config: Any) -> tuple[str, list[float], list[float]]:
     mean, std = given.get("mean"), given.get("std")
     if (mean is None) != (std is None):
         raise StageError(
-            f"{place}: mean is {keys.shown(mean)}, std is {keys.shown(std)}; expected both or none"
+            f"{place}: mean is {shown(mean)}, std is {shown(std)}; expected both or none"
         )
     if mean is None:
         return "RGB" if swaps else "BGR", [0.0] * 3, [1.0] * 3
@@ -163,7 +175,7 @@ def normalisation(config: Any) -> tuple[str, list[float], list[float]]:
         )
         if not numbers or len(values) not in (1, 3) or (key == "std" and min(values) <= 0):
             raise StageError(
-                f"{place}.{key} is {keys.shown(values)}; expected three numbers, std above 0"
+                f"{place}.{key} is {shown(values)}; expected three numbers, std above 0"
             )
     means, stds = ([float(v) for v in (list(values) * 3)[:3]] for values in (mean, std))
     return "RGB" if swaps else "BGR", means, stds
@@ -179,10 +191,16 @@ def crop(config: Any) -> Crop:
     loader = _loader(config)
     place = f"{loader}.dataset.pipeline"
     pipeline = _dataset(config, loader).get("pipeline") or []
+    if not isinstance(pipeline, list | tuple):
+        raise StageError(
+            f"{config.filename}: {place} is {shown(pipeline)}; expected steps, "
+            "[dict(type=...), ...]"
+        )
     names = [keys.short(step.get("type")) if isinstance(step, dict) else "?" for step in pipeline]
     if names and names != list(keys.STEPS):
         raise StageError(
-            f"{config.filename}: {place} is {', '.join(names)}; supported: {', '.join(keys.STEPS)}"
+            f"{config.filename}: {place} is {stage.name(', '.join(names))}; supported: "
+            f"{', '.join(keys.STEPS)}"
         )
     steps = dict(zip(names, pipeline, strict=True))
     try:
@@ -201,8 +219,8 @@ def crop(config: Any) -> Crop:
     divisor = _part(config, "model.data_preprocessor", default={}).get("pad_size_divisor") or 1
     if not isinstance(divisor, int) or any(side % divisor for side in size):
         raise StageError(
-            f"{config.filename}: model.data_preprocessor.pad_size_divisor is {divisor!r}, which "
-            f"does not divide the input {size}; padding is not supported"
+            f"{config.filename}: model.data_preprocessor.pad_size_divisor is {shown(divisor)}, "
+            f"which does not divide the input {size}; padding is not supported"
         )
     try:
         return Crop(
@@ -232,6 +250,11 @@ def codec(config: Any) -> Codec:
         made = Codec(**{"sigma": 2.0} | known | {"type": keys.short(given.get("type"))})
     except ValidationError as error:
         raise StageError(f"{place}: {_first(error)}") from error
+    if made.blur_kernel_size % 2 == 0 and made.label in ("dark", "udp", "megvii"):
+        raise StageError(
+            f"{place}: {'' if 'kernel_size' in given else 'blur_'}kernel_size is "
+            f"{made.blur_kernel_size}; expected an odd number: the blur has a middle"
+        )
     mode = _part(config, "model.test_cfg", default={}).get("flip_mode") or made.flip_mode
     if mode != made.flip_mode:
         raise StageError(
@@ -249,15 +272,18 @@ def _size(config: Any, place: str) -> tuple[int, int]:
 def _pair(value: Any, place: str) -> tuple[int, int]:
     """Returns a width and a height; raises a StageError that begins with the place."""
     whole = isinstance(value, list | tuple) and all(isinstance(side, int) for side in value)
-    if not whole or len(value) != 2 or min(value) < 1:
-        raise StageError(f"{place} is {keys.shown(value)}; expected (width, height) in pixels")
+    if not whole or len(value) != 2 or min(value) < 1 or max(value) > LARGEST_SIDE:
+        raise StageError(
+            f"{place} is {shown(value)}; expected (width, height) in pixels, from 1 to "
+            f"{LARGEST_SIDE}"
+        )
     return value[0], value[1]
 
 
 def _first(error: ValidationError) -> str:
     """Returns the key, the value and the reason of the first thing that is wrong with a part."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))} is {keys.shown(first['input'])}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc']))} is {shown(first['input'])}: {first['msg']}"
 
 
 def _evaluator(config: Any) -> str:
@@ -277,7 +303,7 @@ def _metric(config: Any, place: str) -> tuple[dict[str, Any], list[str]]:
     names = [keys.short(metric.get("type")) for metric in metrics if isinstance(metric, dict)]
     if not isinstance(metrics, list | tuple) or len(names) != len(metrics):
         raise StageError(
-            f"{config.filename}: {place} is {keys.shown(given)}; expected metrics, dict(type=...)"
+            f"{config.filename}: {place} is {shown(given)}; expected metrics, dict(type=...)"
         )
     found = [m for m, name in zip(metrics, names, strict=True) if name == "CocoMetric"]
     if len(found) > 1:
@@ -327,13 +353,13 @@ def keypoint_info(config: Any) -> Keypoints:
             kind._check_subset_and_metainfo(dataset.get("subset", ""))
         except Exception as error:
             raise StageError(
-                f"{config.filename}: {loader}.dataset.subset is {dataset.get('subset')!r}, which "
-                f"{name} does not know"
+                f"{config.filename}: {loader}.dataset.subset is {shown(dataset.get('subset'))}, "
+                f"which {name} does not know"
             ) from error
     metainfo = dataset.get("metainfo") or getattr(kind, "METAINFO", None)
     if not metainfo:
         raise StageError(
-            f"{config.filename}: {loader}.dataset.type is {dataset.get('type')!r}; expected "
+            f"{config.filename}: {loader}.dataset.type is {shown(dataset.get('type'))}; expected "
             "a dataset of mmpose, for its keypoint names, flip pairs and sigmas"
         )
     tested = _keypoint_set(metainfo, f"{config.filename}: {loader}.dataset.metainfo")
@@ -350,7 +376,7 @@ def keypoint_info(config: Any) -> Keypoints:
         return tested
     if channels != len(mirrored.names) * width:
         raise StageError(
-            f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
+            f"{config.filename}: the head has {shown(channels)} heatmaps, but its dataset has "
             f"{len(mirrored.names)} keypoints with {width} each"
         )
     _check_picked(config, picked, len(mirrored.names))
@@ -362,7 +388,7 @@ def _check_picked(config: Any, picked: Any, count: int) -> None:
     known = isinstance(picked, list | tuple) and all(index in range(count) for index in picked)
     if not known or not picked or len(set(picked)) != len(picked):
         raise StageError(
-            f"{config.filename}: model.test_cfg.output_keypoint_indices is {keys.shown(picked)}; "
+            f"{config.filename}: model.test_cfg.output_keypoint_indices is {shown(picked)}; "
             f"expected different numbers from 0 to {count - 1}, the last keypoint of the heatmaps"
         )
 
@@ -381,8 +407,8 @@ def _pick(config: Any, picked: list[int], tested: Keypoints, mirrored: Keypoints
         if partner not in picked:
             raise StageError(
                 f"{config.filename}: model.test_cfg.output_keypoint_indices has {index} "
-                f"({mirrored.names[index]}), but not its mirror partner {partner} "
-                f"({mirrored.names[partner]}), which the flip test needs; give both"
+                f"({stage.name(mirrored.names[index])}), but not its mirror partner {partner} "
+                f"({stage.name(mirrored.names[partner])}), which the flip test needs; give both"
             )
     if len(tested.names) not in (len(picked), len(mirrored.names)):
         raise StageError(
@@ -414,7 +440,7 @@ def _keypoint_set(metainfo: Any, place: str) -> Keypoints:
     if isinstance(metainfo, dict) and "from_file" in metainfo:
         metainfo, place = _metainfo_of(metainfo["from_file"], place)
     if not isinstance(metainfo, dict):
-        raise StageError(f"{place} is {keys.shown(metainfo)}; expected a section, dict(...)")
+        raise StageError(f"{place} is {shown(metainfo)}; expected a section, dict(...)")
     # mmpose asks for all of these.
     for key in ("dataset_name", "keypoint_info", "skeleton_info", "joint_weights", "sigmas"):
         if metainfo.get(key) is None:
@@ -432,16 +458,20 @@ def _keypoint_set(metainfo: Any, place: str) -> Keypoints:
         ) from error
     for name, partner in zip(names, partners, strict=True):
         if names.count(name) > 1:
-            raise StageError(f"{place}.keypoint_info has {name!r} twice; expected different names")
+            raise StageError(
+                f"{place}.keypoint_info has {shown(name)} twice; expected different names"
+            )
         if partner not in names or partners[names.index(partner)] != name:
             found = "is no keypoint" if partner not in names else "has another partner"
             raise StageError(
-                f"{place}.keypoint_info: the `swap` of {name!r} is {partner!r}, which {found}; "
-                "expected mirror partners to name each other"
+                f"{place}.keypoint_info: the `swap` of {shown(name)} is {shown(partner)}, which "
+                f"{found}; expected mirror partners to name each other"
             )
     for link in links:
         if len(link) != 2 or not set(link) <= set(names):
-            raise StageError(f"{place}.skeleton_info links {link}; expected two keypoints by name")
+            raise StageError(
+                f"{place}.skeleton_info links {shown(link)}; expected two keypoints by name"
+            )
     if len(sigmas) not in (0, len(names)) or not all(0 < sigma < math.inf for sigma in sigmas):
         raise StageError(
             f"{place}.sigmas are {len(sigmas)} numbers; expected {len(names)} above 0, one for "
@@ -461,11 +491,11 @@ def _metainfo_of(file: Any, place: str) -> tuple[Any, str]:
     from mmengine.config import Config
 
     path = Path(str(file))
-    if not path.is_file() and path.parts[-3:-1] == ("_base_", "datasets"):
+    if not os.path.isfile(path) and path.parts[-3:-1] == ("_base_", "datasets"):
         package = Path(str(mmpose.__file__)).parent
         path = package / ".mim" / "configs" / "_base_" / "datasets" / path.name
-    if not path.is_file():
-        raise StageError(f"{place}.from_file: {file}: there is no such file")
+    if not os.path.isfile(path):
+        raise StageError(f"{place}.from_file is {shown(file, 300)}; there is no such file")
     try:
         return Config.fromfile(str(path)).to_dict().get("dataset_info"), f"{path}: dataset_info"
     except (Exception, SystemExit) as error:

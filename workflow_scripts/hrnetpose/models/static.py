@@ -13,7 +13,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
-from hrnetpose.stage import StageError
+from hrnetpose import stage
+from hrnetpose.stage import StageError, shown
 
 LONGEST = 10_000
 """Entries of a list that is repeated or comes from a loop; no config needs more."""
@@ -48,7 +49,7 @@ def package_folder(name: str) -> Path:
     except ValueError:  # __main__, for example
         package = None
     if package is None or not package.submodule_search_locations:
-        raise StageError(f"{name} is not installed, so its configs cannot be looked up")
+        raise StageError(f"{stage.name(name)} is not installed, so its configs cannot be looked up")
     return Path(package.submodule_search_locations[0])
 
 
@@ -137,12 +138,16 @@ class Reader:
         try:
             folder = package_folder(package) / ".mim" / "configs" if scoped else path.parent
         except StageError as error:
-            raise StageError(f"{path}: _base_ names {base!r}, but {error}") from error
+            raise StageError(f"{path}: _base_ names {shown(base, 300)}, but {error}") from error
         file = Path(os.path.normpath(folder / name))
-        if scoped and not file.is_file():
+        if scoped and not os.path.isfile(file):
             file = file.with_name(f"{file.name}.py")
-        if not file.is_file():
-            raise StageError(f"{path}: _base_ names {base!r}; there is no such file ({file})")
+        # Unlike Path.is_file, it is false of what is too long for a path.
+        if not os.path.isfile(file):
+            raise StageError(
+                f"{path}: _base_ names {shown(base, 300)}; there is no such file "
+                f"({stage.name(str(file))})"
+            )
         return file
 
     def inherit(self, node: ast.ImportFrom, path: Path) -> dict[str, Any]:
@@ -155,8 +160,10 @@ class Reader:
         else:
             folder, module = package_folder(module[0]), module[1:]
         file = folder.joinpath(*module).with_suffix(".py")
-        if not file.is_file():
-            raise StageError(f"{path}: read_base() imports {file}; there is no such file")
+        if not os.path.isfile(file):
+            raise StageError(
+                f"{path}: read_base() imports {stage.name(str(file))}; there is no such file"
+            )
         values = _inherited(self.read(file))
         if node.names[0].name == "*":
             return values
