@@ -11,6 +11,8 @@ from hrnetpose.stage import StageError, shown
 
 LARGEST_SIDE = 4096
 """Of a crop, in pixels: ten times what mmpose's own models take."""
+PADDING = 1.25
+"""How much larger than its box a person is cut out; mmpose's default."""
 LARGEST_PADDING = 100
 
 
@@ -22,15 +24,15 @@ class Crop(Part):
 
     height: int = Field(gt=0, le=LARGEST_SIDE)
     width: int = Field(gt=0, le=LARGEST_SIDE)
-    padding: float = Field(1.25, gt=0, le=LARGEST_PADDING)
+    padding: float = Field(PADDING, gt=0, le=LARGEST_PADDING)
     udp: bool = False
 
-    _NAME: ClassVar[re.Pattern[str]] = re.compile(
+    NAME: ClassVar[re.Pattern[str]] = re.compile(
         r"([0-9]{1,9})x([0-9]{1,9})(?:-pad([0-9]{1,9}(?:\.[0-9]+)?))?(-udp)?"
     )
 
     def __str__(self) -> str:
-        padding = "" if self.padding == 1.25 else f"-pad{Decimal(str(self.padding)):f}"
+        padding = "" if self.padding == PADDING else f"-pad{Decimal(str(self.padding)):f}"
         return f"{self.height}x{self.width}{padding}{'-udp' if self.udp else ''}"
 
     @classmethod
@@ -44,13 +46,16 @@ class Crop(Part):
             f"{shown(name)} is not HEIGHTxWIDTH, two numbers from 1 to {LARGEST_SIDE}, with "
             "-padFACTOR or -udp behind it"
         )
-        match = cls._NAME.fullmatch(name)
+        match = cls.NAME.fullmatch(name)
         if not match:
             raise ValueError(refusal)
         height, width, padding, udp = match.groups()
         try:
             return cls(
-                height=int(height), width=int(width), padding=float(padding or 1.25), udp=bool(udp)
+                height=int(height),
+                width=int(width),
+                padding=float(padding or PADDING),
+                udp=bool(udp),
             )
         except ValidationError as error:  # zero, for example
             raise ValueError(refusal) from error

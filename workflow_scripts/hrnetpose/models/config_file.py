@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.artifacts.model import LARGEST_PADDING, LARGEST_SIDE, Crop
+from pydantic import ValidationError
+
+from hrnetpose.artifacts.model import LARGEST_SIDE, Crop
 from hrnetpose.models import bounds, keys
 from hrnetpose.models.reading import is_own
 from hrnetpose.models.static import UNKNOWN, Reader, package_folder, parse
@@ -48,17 +50,13 @@ def check(config: Path) -> None:
     Raises:
         StageError: with what is supported; or the file is no Python.
     """
-    model = Reader().read(config).get("model")
+    values = Reader().read(config)
     try:
-        for section, place in (
-            (keys.MODEL, ()),
-            (keys.HEAD, ("head",)),
-            (keys.DECODER, ("head", "decoder")),
-        ):
-            kind = _at(model, *place, "type")
+        for section in (keys.MODEL, keys.HEAD, keys.DECODER):
+            kind = _at(values, *section.place.split("."), "type")
             if isinstance(kind, str):
                 keys.check(section, {"type": kind})
-        bounds.check(model)
+        bounds.check(values.get("model"))
     except StageError as error:
         raise StageError(f"{config}: {error}") from error
 
@@ -75,25 +73,23 @@ def crop(config: Path) -> Crop:
     pipelines = [_at(_dataset(values), "pipeline"), values.get("val_pipeline")]
     pipeline = next((found for found in pipelines if isinstance(found, list)), [])
     steps = {
-        str(step["type"]).rpartition(".")[2]: step
+        keys.short(step["type"]): step
         for step in pipeline
         if isinstance(step, dict) and "type" in step
     }
-    padding = _at(steps, "GetBBoxCenterScale", "padding")
-    udp = _at(steps, "TopdownAffine", "use_udp")
-    for size in (_at(values, "model", "head", "decoder", "input_size"), _at(codec, "input_size")):
-        match size:
+    known = {k: v for k, v in keys.crop_fields(steps).items() if v is not UNKNOWN}
+    for found in (_at(values, *keys.DECODER.place.split(".")), codec):
+        match _at(found, "input_size"):
             case [int(width), int(height)] if width > 0 and height > 0:
                 if max(width, height) > LARGEST_SIDE:
                     raise StageError(
                         f"{config}: input_size is {shown((width, height))}; expected (width, "
                         f"height) in pixels, at most {LARGEST_SIDE}"
                     )
-                # Another padding is for the export to refuse.
-                known = isinstance(padding, int | float) and 0 < padding <= LARGEST_PADDING
-                return Crop(
-                    height=height, width=width, padding=padding if known else 1.25, udp=udp is True
-                )
+                try:
+                    return Crop(height=height, width=width, **known)
+                except ValidationError:  # the stage that runs the config says what is wrong
+                    return Crop(height=height, width=width)
     raise StageError(
         f"{config}: no `codec = dict(input_size=(width, height), ...)` was found in it; "
         "give the model's input as `crop: HEIGHTxWIDTH` in the configuration"
