@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from hrnetpose.stage import Json
 from support import SCRIPTS
 
-
 HANDS_ON = {"bench_worker"}
 """Tools whose `main` hands flags on to the measurement that is asked for."""
 
