@@ -24,7 +24,7 @@ class Crop(Part):
     padding: float = Field(PADDING, gt=0)
     udp: bool = False
 
-    _NAME: ClassVar[re.Pattern[str]] = re.compile(
+    NAME: ClassVar[re.Pattern[str]] = re.compile(
         r"([0-9]+)x([0-9]+)(?:-pad([0-9]+(?:\.[0-9]+)?))?(-udp)?"
     )
 
@@ -40,7 +40,7 @@ class Crop(Part):
             ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
         """
         refusal = f"{name!r} is not HEIGHTxWIDTH, with -padFACTOR or -udp behind it"
-        match = cls._NAME.fullmatch(name)
+        match = cls.NAME.fullmatch(name)
         if not match:
             raise ValueError(refusal)
         height, width, padding, udp = match.groups()
