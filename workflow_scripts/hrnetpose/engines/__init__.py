@@ -31,19 +31,7 @@ def resolve(name: str) -> str:
 
 def rules() -> dict[str, BackendRules]:
     """Return what the configuration has to know of each backend."""
-    return {name: _rules_of(backend(name)) for name in BACKENDS}
-
-
-def _rules_of(backend: Backend[Any]) -> BackendRules:
-    def gpus(options: Mapping[str, Any]) -> int:
-        return backend.gpus(backend.options.model_validate(options))
-
-    def check(options: Mapping[str, Any], batch: int, precision: Precision) -> None:
-        backend.options.model_validate(options).check(batch, precision)
-
-    return BackendRules(
-        backend.graphs, backend.options, gpus, check, backend.packages, backend.original
-    )
+    return {name: backend(name) for name in BACKENDS}
 
 
 def read(folder: Path) -> EngineFolder[Any]:
