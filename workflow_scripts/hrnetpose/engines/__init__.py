@@ -1,7 +1,6 @@
 """The backends.  A new one is a module here and its name in `BACKENDS`."""
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
 from hrnetpose.backend_rules import BackendRules
 from hrnetpose.engines.folder import EngineFolder, suggest_rebuild
 from hrnetpose.engines.plugin import Backend
-from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 AUTO = ("tensorrt", "openvino", "onnxruntime", "pytorch")
