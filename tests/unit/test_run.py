@@ -151,8 +151,10 @@ def test_options_are_written_in_an_order_that_does_not_vary(raw: Raw) -> None:
 
     planned = resolve_run(raw)
 
-    assert planned["v0"].options == planned["v1"].options == '{"streams": 2, "threads": 1}'
-    assert planned["fp32"].options == "{}"
+    assert (
+        planned["v0"].options_json == planned["v1"].options_json == '{"streams": 2, "threads": 1}'
+    )
+    assert planned["fp32"].options_json == "{}"
 
 
 def test_planning_imports_nothing_heavy_and_executes_no_config(

@@ -150,7 +150,7 @@ def plan_it(folder: Path) -> None:
     plan.notes(run)
     plan.check_given(run, lambda path: path.startswith("resources/datasets/sample/"))
     for variant in run.variants.values():
-        assert variant.options
+        assert variant.options_json
         assert variant.crops("benchmark")
     assert json.dumps([run.limits, run.published, run.needed])
 

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.backend_rules import BackendRules
+from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
 from hrnetpose.limits import Limits, Section
 from hrnetpose.recipes import CALIBRATED, Precision
@@ -290,8 +290,13 @@ def _check_sources(key: str, sources: Iterable[str]) -> None:
 
 def check_variant(
     key: str, variant: Variant, config: Config, backends: Mapping[str, BackendRules]
-) -> None:
-    """Checks what a variant names against what there is; raises a ConfigError."""
+) -> Options:
+    """Checks what a variant names against what there is, and returns the options of its backend.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    options = Options()
     if variant.model is not None:
         _one_of(f"{key}.model", variant.model, config.models)
     _one_of(f"{key}.backend", variant.backend, ["auto", *backends])
@@ -302,7 +307,7 @@ def check_variant(
                 f"{key}.precision: backend {variant.backend} has no {variant.precision}; "
                 f"allowed: {', '.join(rules.graphs)}"
             )
-        _validated(rules.options, variant.options, f"{key}.options")
+        options = _validated(rules.options, variant.options, f"{key}.options")
     elif variant.options:
         raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
     if variant.precision in CALIBRATED and config.datasets[config.dataset].calibration is None:
@@ -311,6 +316,7 @@ def check_variant(
             f"datasets.{config.dataset} has no `calibration`; give its images and annotations, "
             f"or set {key} to null"
         )
+    return options
 
 
 def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:

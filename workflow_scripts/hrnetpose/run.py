@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose import config
-from hrnetpose.backend_rules import BackendRules
+from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.config import Config, ConfigError
 from hrnetpose.layout import DatasetPaths, Layout, ModelPaths, VariantPaths
 from hrnetpose.models import known
@@ -78,6 +78,7 @@ class Variant:
     Attributes:
         section: its section of the configuration, `auto` resolved.
         rules: what its backend accepts.
+        options: of its backend.
         paths: its files.
         model: its model.
         dataset: the dataset that it is evaluated on.
@@ -89,6 +90,7 @@ class Variant:
 
     section: config.Variant
     rules: BackendRules
+    options: Options
     paths: VariantPaths
     model: Model
     dataset: Dataset
@@ -135,7 +137,7 @@ class Variant:
     @property
     def gpus(self) -> int:
         """How many GPUs its engine needs."""
-        return self.rules.gpus(self.section.options)
+        return self.rules.gpus(self.options)
 
     @property
     def batch(self) -> int:
@@ -143,9 +145,9 @@ class Variant:
         return self.section.batch or (GPU_BATCH if self.gpus else CPU_BATCH)
 
     @property
-    def options(self) -> str:
-        """The backend's options as JSON in a fixed order."""
-        return json.dumps(self.section.options, sort_keys=True)
+    def options_json(self) -> str:
+        """The options that are given, as JSON in a fixed order."""
+        return json.dumps(self.options.model_dump(mode="json", exclude_unset=True), sort_keys=True)
 
     def crops(self, subset: str, *shard: str) -> str:
         """Return one shard of the crops that it takes, or all that are not split."""
@@ -321,8 +323,10 @@ def resolve(
         name: section.model_copy(update={"backend": auto}) if section.backend == "auto" else section
         for name, section in checked.variants.items()
     }
-    for name, section in sections.items():
-        config.check_variant(f"variants.{name}", section, checked, backends)
+    options = {
+        name: config.check_variant(f"variants.{name}", section, checked, backends)
+        for name, section in sections.items()
+    }
     if is_module:
         used = {section.model or checked.model for section in sections.values()}
         models = {name: model for name, model in checked.models.items() if name in used}
@@ -340,14 +344,17 @@ def resolve(
         {},
         notes,
     )
-    run = replace(run, variants=_describe_variants(run, sections, backends))
+    run = replace(run, variants=_describe_variants(run, sections, options, backends))
     for name in run.used_models:
         _ = run.models[name].known  # or else an error would only come with the first job
     return run
 
 
 def _describe_variants(
-    run: Run, sections: Mapping[str, config.Variant], backends: Mapping[str, BackendRules]
+    run: Run,
+    sections: Mapping[str, config.Variant],
+    options: Mapping[str, Options],
+    backends: Mapping[str, BackendRules],
 ) -> dict[str, Variant]:
     found = {}
     originals: dict[str, Variant] = {}
@@ -359,6 +366,7 @@ def _describe_variants(
         variant = found[name] = Variant(
             section,
             rules,
+            options[name],
             paths,
             model,
             run.dataset,
@@ -370,7 +378,7 @@ def _describe_variants(
             ],
         )
         try:
-            rules.check(section.options, variant.batch, section.precision)
+            variant.options.check(variant.batch, section.precision)
         except StageError as error:
             raise ConfigError(f"variants.{name}: {error}") from error
         if variant.is_original and section.precision == "fp32":
