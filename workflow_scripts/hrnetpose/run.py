@@ -132,7 +132,7 @@ class Variant:
         """The conda environment of its backend, in envs/."""
         return "mmpose" if self.is_original else "engines"
 
-    @property
+    @cached_property
     def gpus(self) -> int:
         """How many GPUs its engine needs."""
         return self.rules.gpus(self.section.options)
