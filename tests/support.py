@@ -14,6 +14,14 @@ import yaml
 from hrnetpose import engines
 from hrnetpose.run import Run, resolve
 
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(
+    path
+    for path in [*ROOT.glob("workflow_scripts/*.py"), *ROOT.glob("tools/**/*.py")]
+    if "stage.run(" in path.read_text(encoding="utf-8")
+)
+"""All stages and tools with a command line."""
+
 TINY_CONFIG = """
 codec = dict(type="MSRAHeatmap", input_size=(32, 64), heatmap_size=(8, 16), sigma=1)
 model = dict(

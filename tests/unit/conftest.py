@@ -27,7 +27,7 @@ def run_stage() -> Callable[..., None]:
 
     def run(script: str, *arguments: object) -> None:
         module = importlib.import_module(script)
-        module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+        module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
 
     return run
 

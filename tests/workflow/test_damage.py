@@ -174,7 +174,7 @@ def run(script: str, *arguments: object) -> None:
     import importlib
 
     module = importlib.import_module(script)
-    module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+    module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
 
 
 def audit(folder: Path) -> None:

@@ -260,7 +260,7 @@ class Target:
 
 def run(script: str, *arguments: object) -> None:
     module = importlib.import_module(script)
-    module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+    module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
 
 
 def audit(folder: Path) -> None:
