@@ -6,38 +6,8 @@ Makes: resources/weights/, resources/datasets/ and build/datasets/ (the crops).
 Fetching runs where Snakemake runs: the nodes of a cluster often have no way out.
 """
 
-from functools import cache
-
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.data import contents
 from hrnetpose.layout import resource
-
-
-def is_made(path):
-    """Return True if a rule makes a file."""
-    return any(known.is_producer(path) for known in workflow.rules)
-
-
-@cache
-def is_given(path):
-    """Return True if a file is the user's own: neither made by a rule nor brought from elsewhere."""
-    return not is_made(path) and not RUN.resources.brings(path)
-
-
-def images_in(path):
-    """Return images as an input.  The user's own are compared by content, not by date."""
-    return ancient(path) if is_given(path) else path
-
-
-@cache
-def contents_of(path):
-    """Return a digest of the user's own file or images, whatever their dates.
-
-    Jobs on other nodes have no use for it.
-    """
-    if not workflow.is_main_process or not is_given(path):
-        return None
-    return contents.digest_given(Path(path))
 
 
 wildcard_constraints:

@@ -9,23 +9,6 @@ import json
 from hrnetpose.config import no_such
 
 
-def all_cores(wildcards):
-    """Return all cores of this machine; on a cluster it is the profile that sets them."""
-    try:
-        return workflow.cores
-    except WorkflowError:
-        return 8
-
-
-def refuse_variant(wildcards):
-    """Say which variants there are: a figure of another one that lies there is an old one."""
-    figures = LAYOUT.variant(wildcards.name).figures(wildcards.kind)
-    # Snakemake would show a traceback of any exception.
-    sys.exit(
-        f"configuration: {figures}: {no_such('variant', wildcards.name, RUN.variants)}"
-    )
-
-
 rule predict_keypoints:
     """Run the engine over one shard of the crops, plain and mirrored."""
     input:
@@ -111,7 +94,8 @@ rule benchmark_engine:
         LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
-    threads: all_cores
+    # On a cluster it is the profile that sets them.
+    threads: lambda w: workflow.resource_settings.cores or 8
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(60),
@@ -233,9 +217,13 @@ rule check_gate:
 
 
 rule no_such_variant:
-    """Refuse the figures of a variant that the configuration does not have."""
+    """Refuse the figures of a variant that the configuration does not have: they are old ones."""
     input:
-        refuse_variant,
+        # Snakemake would show a traceback of any exception.
+        lambda w: sys.exit(
+            f"configuration: {LAYOUT.variant(w.name).figures(w.kind)}: "
+            + no_such("variant", w.name, RUN.variants)
+        ),
     output:
         LAYOUT.variant("{name}").figures("{kind}"),
     wildcard_constraints:

@@ -11,9 +11,6 @@ from typing import Any
 
 import yaml
 
-from hrnetpose import engines
-from hrnetpose.run import Run, resolve
-
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
     path
@@ -65,11 +62,6 @@ val_pipeline = [
 val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=val_pipeline))
 """
 """An HRNet of some thousand parameters; its input is 64x32 (height x width)."""
-
-
-def resolve_run(raw: Mapping[str, Any], auto: str = "openvino") -> Run:
-    """Resolve a run on a machine where `auto` stands for a given backend."""
-    return resolve(raw, engines.rules(), auto)
 
 
 class Project:

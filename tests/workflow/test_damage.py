@@ -23,11 +23,12 @@ from hrnetpose import config_text, plan, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.config import ConfigError
 from hrnetpose.models import config_file
+from hrnetpose.run import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from planner import Planner
-from support import TINY_CONFIG, Project, resolve_run
+from support import TINY_CONFIG, Project
 
 DAMAGES = int(os.environ.get("POSE_DAMAGES", "100"))
 THROUGH_SNAKEMAKE = 30
@@ -144,7 +145,7 @@ def plan_it(folder: Path) -> None:
     """What the Snakefile does before it knows its rules, and what it does then."""
     config_text.check(folder / "config.yaml")
     raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    run = resolve_run(config_text.locate(raw, folder))
+    run = resolve(config_text.locate(raw, folder), "openvino")
     run.resources.to_fetch()
     run.resources.calibration_to_fetch()
     plan.notes(run)

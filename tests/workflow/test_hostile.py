@@ -35,10 +35,11 @@ from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import config_file
+from hrnetpose.run import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
-from support import TINY_CONFIG, resolve_run
+from support import TINY_CONFIG
 
 SECONDS = 20
 """What a case may take; all are much faster."""
@@ -335,7 +336,7 @@ def crop_of_config(folder: Path) -> None:
 
 def planned(folder: Path) -> None:
     raw = yaml.safe_load((folder / "config.json").read_text())
-    resolve_run(raw)
+    resolve(raw, "openvino")
 
 
 def damaged_config(content: bytes, chance: random.Random) -> bytes:

@@ -18,15 +18,19 @@ TIMING_CACHE = "build/timing_cache"
 """Kernels that were measured for one engine, for the next one."""
 
 
+def resource(file: str) -> str:
+    """Return where a file from elsewhere lies."""
+    return f"resources/{file}"
+
+
+WRITTEN = (resource("datasets/"), resource("weights/"), "build/", "results/")
+"""Where this workflow writes: such a path is of the working directory."""
+
+
 def any_of(names: Iterable[str]) -> str:
     """Return a regular expression that matches these names and nothing else."""
     escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True)]
     return "|".join(escaped) or "(?!)"
-
-
-def resource(file: str) -> str:
-    """Return where a file from elsewhere lies."""
-    return f"resources/{file}"
 
 
 def _in_model(graph: str, dataset: str | None) -> str:

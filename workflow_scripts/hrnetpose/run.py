@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hrnetpose import config
+from hrnetpose import config, engines, environment
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.config import Config, ConfigError
 from hrnetpose.layout import DatasetPaths, Layout, ModelPaths, VariantPaths
@@ -134,7 +134,7 @@ class Variant:
         """The conda environment of its backend, in envs/."""
         return "mmpose" if self.is_original else "engines"
 
-    @property
+    @cached_property
     def gpus(self) -> int:
         """How many GPUs its engine needs."""
         return self.rules.gpus(self.options)
@@ -299,25 +299,21 @@ class Run:
         return figures
 
 
-def resolve(
-    raw: Mapping[str, Any],
-    backends: Mapping[str, BackendRules],
-    auto: str,
-    is_module: bool = False,
-) -> Run:
+def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = False) -> Run:
     """Check a configuration and look up what follows from it.
 
     Args:
         raw: as YAML gives it.
-        backends: what each backend accepts.
-        auto: the backend that `auto` stands for on this machine.
+        auto: the backend that `auto` stands for; by default it is looked up on this machine.
         is_module: other runs may be planned beside this one, as modules of one workflow: each has
             rules for what it uses and for nothing else.
 
     Raises:
         ConfigError: the configuration is wrong, or a model's config cannot be found or read.
     """
+    backends = engines.rules()
     checked, notes = _without_missing_boxes(config.load(raw, backends))
+    auto = auto or environment.decide_auto(engines.resolve)
     # A backend that `auto` stands for must have the precision, too.
     sections = {
         name: section.model_copy(update={"backend": auto}) if section.backend == "auto" else section

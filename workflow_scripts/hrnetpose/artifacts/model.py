@@ -189,7 +189,7 @@ class ModelCard(Artifact):
         {}, description="the user's own files that the config read or imported"
     )
     changes: str | None = Field(
-        None, description="which changes of such files this export was made after (plan.py)"
+        None, description="which changes of such files this export was made after (known.py)"
     )
 
     @field_validator("outputs")
