@@ -41,7 +41,9 @@ def _rules_of(backend: Backend[Any]) -> BackendRules:
     def check(options: Mapping[str, Any], batch: int, precision: Precision) -> None:
         backend.options.model_validate(options).check(batch, precision)
 
-    return BackendRules(backend.graphs, backend.options, gpus, check)
+    return BackendRules(
+        backend.graphs, backend.options, gpus, check, backend.packages, backend.original
+    )
 
 
 def read(folder: Path) -> EngineFolder[Any]:
