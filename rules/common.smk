@@ -20,7 +20,7 @@ if not (ROOT / "workflow_scripts").is_dir():
     )
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hrnetpose import config_text, engines, environment, imports, locks, plan
+from hrnetpose import config_text, disk, engines, environment, imports, locks, plan
 from hrnetpose.config import ConfigError
 from hrnetpose.layout import any_of
 from hrnetpose.run import resolve
