@@ -20,7 +20,7 @@ if not (ROOT / "workflow_scripts").is_dir():
     )
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hrnetpose import config_text, environment, imports, locks, plan
+from hrnetpose import config_text, disk, environment, imports, locks, plan
 from hrnetpose.config import ConfigError
 from hrnetpose.data import contents
 from hrnetpose.flags import option

@@ -226,8 +226,8 @@ rule make_crops:
             "gt" if w.subset == "benchmark" else w.subset
         ),
     output:
-        crops=DATASET.crops("{crop}", "{subset}", "{shard}"),
-        instances=DATASET.instances("{crop}", "{subset}", "{shard}"),
+        crops=DATASET.cut.crops("{crop}", "{subset}", "{shard}"),
+        instances=DATASET.cut.instances("{crop}", "{subset}", "{shard}"),
     log:
         LAYOUT.shared_log("make_crops", "{dataset}_{crop}_{subset}_{shard}"),
     conda:
@@ -244,6 +244,28 @@ rule make_crops:
         " --crop {wildcards.crop:q} --shard {wildcards.shard:q} {params.first:q}"
         " --threads {threads} --output {output.crops:q} --instances {output.instances:q}"
         " --log {log:q}"
+
+
+if RUN.config.crops == "temporary":
+
+    use rule make_crops as make_temporary_crops with:
+        input:
+            code=code("make_crops"),
+            images=images_in(RUN.dataset.evaluated.images),
+            persons=lambda w: LAYOUT.dataset(w.dataset).persons(w.subset),
+            # Only to wait for them; `ancient` would hide this job from Snakemake's look at its code.
+            earlier=lambda w: RUN.earlier_predictions(w.crop, w.subset, w.shard),
+        output:
+            crops=temp(
+                LAYOUT.temporary_crops("{dataset}").crops("{crop}", "{subset}", "{shard}")
+            ),
+            instances=temp(
+                LAYOUT.temporary_crops("{dataset}").instances(
+                    "{crop}", "{subset}", "{shard}"
+                )
+            ),
+        log:
+            LAYOUT.log("make_crops", "{dataset}_{crop}_{subset}_{shard}"),
 
 
 rule check_calibration:

@@ -26,6 +26,7 @@ rule predict_keypoints:
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: 2
+    priority: 1  # so that temporary crops are read before more are cut
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(120),
@@ -84,7 +85,7 @@ rule benchmark_engine:
         code=lambda w: code("benchmark_engine", RUN[w.variant].module),
         engine=VARIANT.engine,
         card=VARIANT.card,
-        crops=lambda w: RUN[w.variant].crops("benchmark"),
+        crops=lambda w: RUN[w.variant].benchmark_crops,
         persons=RUN.dataset.paths.persons("gt"),
         images=images_in(RUN.dataset.evaluated.images),
     output:
@@ -122,7 +123,7 @@ rule reference_heatmaps:
         weights=lambda w: RUN.models[w.model].weights or [],
         config=lambda w: RUN.models[w.model].known.files,
         card=MODEL.card,
-        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+        crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "benchmark"
         ),
     output:

@@ -152,7 +152,7 @@ def plan_it(folder: Path) -> None:
     plan.check_given(run, lambda path: path.startswith("resources/datasets/sample/"))
     for variant in run.variants.values():
         assert variant.options_json
-        assert variant.crops("benchmark")
+        assert variant.benchmark_crops
     assert json.dumps([run.limits, run.published, run.needed])
 
 

@@ -217,6 +217,9 @@ class Config(Section):
     """How speed is measured."""
     shards: int = Field(1, ge=1, le=10000, strict=True)
     """Into how many jobs crops and predictions are split; results do not depend on it."""
+    crops: Literal["keep", "temporary"] = "keep"
+    """`keep`: the crops that are evaluated stay in build/, for all runs. `temporary`: each shard is
+    dropped after its last reader, and no more than 8 shards are there at a time."""
 
 
 def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:

@@ -23,6 +23,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def bytes_text(count: float) -> str:
+    """Return a number of bytes for a message, in decimal units."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def is_url(source: str) -> bool:
     """Tells a URL from a path."""
     return "://" in source
@@ -58,21 +63,28 @@ def content(path: Path) -> str:
         return ""
 
 
-def is_checked(path: Path, asked: str) -> bool:
-    """Tells whether `remember_checked` was told the same of the file as it is now."""
+def recall(path: Path, asked: str) -> str | None:
+    """Return what `remember` was told of a file, if the file is still the same."""
     try:
-        return _checked(path, asked).read_text(encoding="utf-8").split() == _stamp(path)
-    except OSError:
-        return False
+        found, *stamp = _answer(path, asked).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return None
+    return found if stamp == _stamp(path) else None
 
 
-def remember_checked(path: Path, asked: str) -> None:
-    """Remembers, in build/contents/, that a file is in order in some respect."""
+def remember(path: Path, asked: str, answer: str) -> None:
+    """Remember, in build/contents/, what is known of a file as long as it stays the same.
+
+    Args:
+        path: the file.
+        asked: what it was asked.
+        answer: one word.
+    """
     with suppress(OSError):
-        write_text(_checked(path, asked), " ".join(_stamp(path)) + "\n")
+        write_text(_answer(path, asked), " ".join([answer, *_stamp(path)]) + "\n")
 
 
-def _checked(path: Path, asked: str) -> Path:
+def _answer(path: Path, asked: str) -> Path:
     name = hashlib.sha256(os.fsencode(path.absolute()) + asked.encode()).hexdigest()[:16]
     return CONTENTS / f"{name}.checked"
 

@@ -14,13 +14,15 @@ from typing import Any
 from hrnetpose import config, engines, environment
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.config import Config, ConfigError
-from hrnetpose.layout import DatasetPaths, Layout, ModelPaths, VariantPaths
+from hrnetpose.layout import CropPaths, DatasetPaths, Layout, ModelPaths, VariantPaths
 from hrnetpose.models import known
 from hrnetpose.models.known import KnownModel
 from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
 from hrnetpose.resources import WITHOUT_BOXES, Dataset, Given, Resources, describe_dataset
 from hrnetpose.stage import StageError
 
+SHARDS_AT_WORK = 8
+"""Of temporary crops, so many shards are there at a time."""
 CPU_BATCH, GPU_BATCH = 8, 32
 """Images per inference unless the variant says it."""
 
@@ -82,6 +84,7 @@ class Variant:
         paths: its files.
         model: its model.
         dataset: the dataset that it is evaluated on.
+        evaluated: the crops that it is evaluated on.
         graph: the file of the ONNX graph that its engine is built from.
         predictions: all its predictions: every box set, all shards in order.
         reference: what its accuracy is compared with: the first variant of the same model that runs
@@ -94,6 +97,7 @@ class Variant:
     paths: VariantPaths
     model: Model
     dataset: Dataset
+    evaluated: CropPaths
     graph: str
     predictions: list[str]
     reference: "Variant | None" = None
@@ -149,13 +153,18 @@ class Variant:
         """The options that are given, as JSON in a fixed order."""
         return json.dumps(self.options.model_dump(mode="json", exclude_unset=True), sort_keys=True)
 
-    def crops(self, subset: str, *shard: str) -> str:
-        """Return one shard of the crops that it takes, or all that are not split."""
-        return self.dataset.paths.crops(self.model.crop, subset, *shard)
+    @property
+    def benchmark_crops(self) -> str:
+        """The crops that its speed is measured on."""
+        return self.dataset.paths.cut.crops(self.model.crop, "benchmark")
 
-    def instances(self, subset: str, shard: str) -> str:
+    def crops(self, boxes: str, shard: str) -> str:
+        """Return one shard of the crops that it is evaluated on."""
+        return self.evaluated.crops(self.model.crop, boxes, shard)
+
+    def instances(self, boxes: str, shard: str) -> str:
         """Return the table beside a shard of these crops."""
-        return self.dataset.paths.instances(self.model.crop, subset, shard)
+        return self.evaluated.instances(self.model.crop, boxes, shard)
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,34 @@ class Run:
     def dataset(self) -> Dataset:
         """The dataset that is evaluated."""
         return self.datasets[self.config.dataset]
+
+    @property
+    def evaluated_crops(self) -> CropPaths:
+        """The crops that are evaluated."""
+        if self.config.crops == "temporary":
+            return self.layout.temporary_crops(self.config.dataset)
+        return self.dataset.paths.cut
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """The names of the shards."""
+        count = self.config.shards
+        return [f"{index}-of-{count}" for index in range(1, count + 1)]
+
+    def earlier_predictions(self, crop: str, boxes: str, shard: str) -> list[str]:
+        """Return what must be there before temporary crops are cut: they read an earlier shard.
+
+        So at most `SHARDS_AT_WORK` shards of a crop and box set are on the disk, whatever the
+        scheduler prefers.
+        """
+        place = int(shard.partition("-")[0]) - 1 - SHARDS_AT_WORK
+        if place < 0:
+            return []
+        return [
+            variant.paths.predictions(boxes, self.shards[place])
+            for variant in self.variants.values()
+            if variant.model.crop == crop
+        ]
 
     @cached_property
     def resources(self) -> Resources:
@@ -354,8 +391,6 @@ def _describe_variants(
 ) -> dict[str, Variant]:
     found = {}
     originals: dict[str, Variant] = {}
-    count = run.config.shards
-    shards = [f"{index}-of-{count}" for index in range(1, count + 1)]
     for name, section in sections.items():
         rules, paths = backends[section.backend], run.layout.variant(name)
         model = run.models[section.model or run.config.model]
@@ -366,11 +401,12 @@ def _describe_variants(
             paths,
             model,
             run.dataset,
+            run.evaluated_crops,
             graph=model.paths.graph(run.layout.name(rules.graphs[section.precision])),
             predictions=[
                 paths.predictions(boxes, shard)
                 for boxes in run.config.protocols.boxes
-                for shard in shards
+                for shard in run.shards
             ],
         )
         try:

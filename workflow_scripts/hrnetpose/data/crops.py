@@ -1,5 +1,7 @@
 """Crops and the table beside them, as files."""
 
+import math
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,9 +33,19 @@ def write(path: Path, shape: tuple[int, int, int, int], crops: Iterable[Pixels])
         path: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
         shape: of all of them.
         crops: N of uint8 [height, width, 3].
+
+    Raises:
+        StageError: the disk has no room for them.
     """
     # As a plain file: a full disk is then an error, not a SIGBUS of a memory map.
     with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+        needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise StageError(
+                f"{path}: {shape[0]} crops take {files.bytes_text(needed)}, but there "
+                f"{files.bytes_text(free)} are free; free some, or set `crops: temporary` and more "
+                "`shards`"
+            )
         header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for pixels in crops:
