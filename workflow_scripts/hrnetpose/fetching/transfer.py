@@ -53,11 +53,6 @@ class RetryPolicy:
         for one in fields(cls):
             command.add_argument(f"--{one.name}", default=one.default, **one.metadata)
 
-    @classmethod
-    def from_args(cls, args: argparse.Namespace) -> Self:
-        """Return the policy that those options give."""
-        return cls(args.attempts, args.timeout, args.backoff)
-
 
 class TransferError(StageError):
     """A source does not have the file."""

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.models import keys
 from hrnetpose.models.reading import is_own
@@ -48,13 +50,9 @@ def check_kinds(config: Path) -> None:
     Raises:
         StageError: with what is supported; or the file is no Python.
     """
-    model = Reader().read(config).get("model")
-    for section, place in (
-        (keys.MODEL, ()),
-        (keys.HEAD, ("head",)),
-        (keys.DECODER, ("head", "decoder")),
-    ):
-        kind = _at(model, *place, "type")
+    values = Reader().read(config)
+    for section in (keys.MODEL, keys.HEAD, keys.DECODER):
+        kind = _at(values, *section.place.split("."), "type")
         if isinstance(kind, str):
             try:
                 keys.check(section, {"type": kind})
@@ -74,19 +72,18 @@ def crop(config: Path) -> Crop:
     pipelines = [_at(_dataset(values), "pipeline"), values.get("val_pipeline")]
     pipeline = next((found for found in pipelines if isinstance(found, list)), [])
     steps = {
-        str(step["type"]).rpartition(".")[2]: step
+        keys.short(step["type"]): step
         for step in pipeline
         if isinstance(step, dict) and "type" in step
     }
-    padding = _at(steps, "GetBBoxCenterScale", "padding")
-    udp = _at(steps, "TopdownAffine", "use_udp")
-    for size in (_at(values, "model", "head", "decoder", "input_size"), _at(codec, "input_size")):
-        match size:
+    known = {k: v for k, v in keys.crop_fields(steps).items() if v is not UNKNOWN}
+    for found in (_at(values, *keys.DECODER.place.split(".")), codec):
+        match _at(found, "input_size"):
             case [int(width), int(height)] if width > 0 and height > 0:
-                known = isinstance(padding, int | float) and padding > 0
-                return Crop(
-                    height=height, width=width, padding=padding if known else 1.25, udp=udp is True
-                )
+                try:
+                    return Crop(height=height, width=width, **known)
+                except ValidationError:  # the stage that runs the config says what is wrong
+                    return Crop(height=height, width=width)
     raise StageError(
         f"{config}: no `codec = dict(input_size=(width, height), ...)` was found in it; "
         "give the model's input as `crop: HEIGHTxWIDTH` in the configuration"

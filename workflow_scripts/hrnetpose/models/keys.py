@@ -319,6 +319,8 @@ STEPS = {
         },
     ),
 }
+CROP = {"padding": ("GetBBoxCenterScale", "padding"), "udp": ("TopdownAffine", "use_udp")}
+"""Field of a crop -> the step and its key that give it."""
 EVALUATOR = Section(
     "test_evaluator",
     ("mmpose.evaluation.metrics.coco_metric.CocoMetric",),
@@ -361,6 +363,17 @@ def short(kind: Any) -> str:
         kind: a class, its name, `scope.Name`, or its full path, as configs give it.
     """
     return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
+
+
+def crop_fields(steps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what the steps of a pipeline say of the crops, by field.
+
+    Args:
+        steps: by their own names.
+    """
+    return {
+        field: steps[step][key] for field, (step, key) in CROP.items() if key in steps.get(step, {})
+    }
 
 
 def shown(value: object) -> str:

@@ -205,12 +205,7 @@ def crop(config: Any) -> Crop:
             f"does not divide the input {size}; padding is not supported"
         )
     try:
-        return Crop(
-            height=size[1],
-            width=size[0],
-            padding=steps.get("GetBBoxCenterScale", {}).get("padding", 1.25),
-            udp=affine.get("use_udp", False),
-        )
+        return Crop(height=size[1], width=size[0], **keys.crop_fields(steps))
     except ValidationError as error:
         raise StageError(f"{config.filename}: {place}: {_first(error)}") from error
 
