@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if answer.length != "none":
             self.send_header("Content-Length", str(answer.length or len(body)))
-        if status == 206:
+        if status == 206 and "Content-Range" not in answer.headers:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         if answer.validators:
             self.send_header("ETag", answer.etag)

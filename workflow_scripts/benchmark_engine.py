@@ -80,7 +80,7 @@ class WholeWay:
         crops = cutting.cut_all(images, self.store, self.model.crop, self.threads)
         persons = 0
         for plain, _ in predict.infer(
-            engine.stream, cutting.in_batches(crops, engine.batch), mirror=False
+            engine.stream, cutting.stack_batches(crops, engine.batch), mirror=False
         ):
             count = count_images(plain)
             rows = np.arange(persons, persons + count) % len(centers)

@@ -71,7 +71,7 @@ def main(
     if ap_drop is not None:
         if annotations is None or instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
-        truths = Annotations.read(annotations).ordered(known.keypoints.names)
+        truths = Annotations.read(annotations).reorder(known.keypoints.names)
         evaluator = Evaluator(truths, known.keypoints.oks_sigmas(), known.evaluation)
         table = crop_files.read_instances(instances, len(pixels))
         chosen, found = sensitivity.select(

@@ -83,7 +83,7 @@ def main(
     """Runs the stage."""
     card = EngineCard.read(engine / ENGINE_CARD)
     model = card.model
-    truths = Annotations.read(annotations).ordered(model.keypoints.names)
+    truths = Annotations.read(annotations).reorder(model.keypoints.names)
     listed = [finding for path in persons for finding in PersonList.read(path).findings]
     findings = [*Audit.read(audit).findings, *truths.findings, *listed]
     for finding in findings:

@@ -159,7 +159,7 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
         list(opened.stream(warm))
         with Monitor(built.card.device) as watched:
             start = time.perf_counter()
-            truths = coco.read(annotations).ordered(model.keypoints.names)
+            truths = coco.read(annotations).reorder(model.keypoints.names)
             annotated = ground_truth(truths)
             boxes, centers, scales = cutting.geometry(annotated, model.crop)
             every = cutting.cut_all(annotated, ImageStore(images), model.crop, threads)
@@ -173,7 +173,7 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
             }
             evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), model.evaluation)
             first = 0
-            cut = cutting.in_batches(every, opened.batch)
+            cut = cutting.stack_batches(every, opened.batch)
             for plain, mirrored in predict.infer(opened.stream, cut, mirror=True):
                 rows = slice(first, first + count_images(plain))
                 positions, scores = predict.keypoints(

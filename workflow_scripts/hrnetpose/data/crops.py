@@ -27,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def write(path: Path, shape: tuple[int, int, int, int], crops: Iterable[Pixels]) -> None:
-    """Writes crops one after the other; memory does not grow with their number.
+    """Write crops one after the other; memory does not grow with their number.
 
     Args:
         path: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
@@ -53,12 +53,12 @@ def write(path: Path, shape: tuple[int, int, int, int], crops: Iterable[Pixels])
 
 
 def write_instances(path: Path, table: Mapping[str, Any]) -> None:
-    """Writes the table beside crops, a .npz.
+    """Write the table beside crops, a .npz.
 
     Args:
         path: the file.
-        table: `COLUMNS`: `id` and `image_id` [N], `box` [N, 4] corners, `box_score` [N], `center`
-            and `scale` [N, 2], `boxes_from` (`gt` or `det`); in the order of the crops.
+        table: `COLUMNS`, in the order of the crops; boxes are corners, in image pixels as centres
+            and scales are; `boxes_from` is `gt` or `det`.
     """
     columns: dict[str, Any] = {
         name: np.asarray(table[name], kind.split()[0]) for name, kind in COLUMNS.items()
@@ -68,7 +68,7 @@ def write_instances(path: Path, table: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> Pixels:
-    """Memory-maps crops.
+    """Memory-map crops.
 
     Raises:
         StageError: the file is missing or is not what `write` makes.
@@ -88,7 +88,7 @@ def read(path: Path) -> Pixels:
 
 
 def read_batches(path: Path, size: int) -> Iterator[Pixels]:
-    """Reads crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
+    """Read crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
 
     The file is read and not mapped: mapped pages would count as this process's memory.
 
@@ -106,10 +106,10 @@ def read_batches(path: Path, size: int) -> Iterator[Pixels]:
 
 
 def read_instances(path: Path, count: int) -> dict[str, npt.NDArray[Any]]:
-    """Reads the table beside crops.
+    """Read the table beside crops.
 
     Args:
-        path: what `write` made.
+        path: what `write_instances` made.
         count: how many crops there are.
 
     Raises:

@@ -20,7 +20,7 @@ REDUCED = 8
 
 
 class ImageStore:
-    """Finds and decodes images by the file name that annotations give them.
+    """Images, found and decoded by the file name that annotations give them.
 
     The name may be relative to a folder further in (COCO's zips hold `val2017/NAME`, exports
     `images/NAME`) or further out (`val2017/NAME` with the images of the folder `val2017`).
@@ -45,7 +45,7 @@ class ImageStore:
         self._zip = archives.open_zip(path)
 
     def read(self, name: str) -> bytes:
-        """Returns the encoded image.
+        """Return the encoded image.
 
         Raises:
             StageError: it is not there, or its zip member is damaged.
@@ -66,7 +66,7 @@ class ImageStore:
             return self._zip.read(member)
 
     def find(self, name: str) -> str:
-        """Returns where in the folder or zip an image is.
+        """Return where in the folder or zip an image is.
 
         The name is checked, not where a link of the folder's owner leads.
 
@@ -101,7 +101,7 @@ class ImageStore:
 
     @cached_property
     def _inner(self) -> dict[str, list[str]]:
-        """What images are called from each folder on the way to them, from the second on."""
+        """Paths of the images by what they are called from a folder on the way to them."""
         found: dict[str, list[str]] = {}
         for name in self._names():
             parts = name.split("/")
@@ -119,19 +119,19 @@ class ImageStore:
         ]
 
     def check(self, name: str, width: int, height: int) -> None:
-        """Looks at an image as `decode` does, at an eighth of its size.
+        """Check an image as `decode` does, at an eighth of its size.
 
         Raises:
             StageError: it is missing, damaged, or not of the annotated size, give or take 7 pixels.
         """
         content = self.read(name)
-        image = _decoded(content, cv2.IMREAD_REDUCED_COLOR_8)
+        image = _decode(content, cv2.IMREAD_REDUCED_COLOR_8)
         expected = (-(-height // REDUCED), -(-width // REDUCED))
-        if image is None or _truncated_jpeg(content) or image.shape[:2] != expected:
+        if image is None or _is_truncated_jpeg(content) or image.shape[:2] != expected:
             self.decode(name, width, height)  # which says what is wrong
 
     def decode(self, name: str, width: int, height: int) -> npt.NDArray[np.uint8]:
-        """Decodes an image.
+        """Decode an image.
 
         Returns:
             uint8 [height, width, 3] in BGR.
@@ -140,8 +140,8 @@ class ImageStore:
             StageError: it is missing, damaged, or not of the annotated size.
         """
         content = self.read(name)
-        image = _decoded(content, cv2.IMREAD_COLOR)
-        if image is None or _truncated_jpeg(content):
+        image = _decode(content, cv2.IMREAD_COLOR)
+        if image is None or _is_truncated_jpeg(content):
             raise StageError(
                 f"{self.path}: image {stage.name(name)} is damaged: it cannot be decoded whole"
             )
@@ -153,15 +153,15 @@ class ImageStore:
         return image
 
 
-def _decoded(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:
+def _decode(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), how)
     except cv2.error:  # empty, or of an absurd size
         return None
 
 
-def _truncated_jpeg(content: bytes) -> bool:
-    """Tells whether the end of a JPEG is missing: zeros in its place are decoded as grey.
+def _is_truncated_jpeg(content: bytes) -> bool:
+    """Return True if the end of a JPEG is missing: zeros in its place are decoded as grey.
 
     Inside compressed data every 0xFF is escaped, so an end marker behind the scan header is the
     real one; that of a preview lies in a segment before it, which is skipped.

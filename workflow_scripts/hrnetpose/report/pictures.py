@@ -42,7 +42,7 @@ def draw(
     pictures = []
     for image in _spread(ground_truth(truths), PICTURES):
         pixels = store.decode(image.file_name, image.width, image.height)
-        here = truths.ordered(info.names)
+        here = truths.reorder(info.names)
         true = here.keypoints[here.image_ids[here.images] == image.id]
         panels = [("annotated", drawing.data_url(drawing.skeletons(pixels, true, info)))]
         for name, keypoints in shown.items():
