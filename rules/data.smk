@@ -257,7 +257,9 @@ if RUN.config.crops == "temporary":
             earlier=lambda w: RUN.earlier_predictions(w.crop, w.subset, w.shard),
         output:
             crops=temp(
-                LAYOUT.temporary_crops("{dataset}").crops("{crop}", "{subset}", "{shard}")
+                LAYOUT.temporary_crops("{dataset}").crops(
+                    "{crop}", "{subset}", "{shard}"
+                )
             ),
             instances=temp(
                 LAYOUT.temporary_crops("{dataset}").instances(

@@ -23,10 +23,10 @@ rule predict_keypoints:
         VARIANT.predictions("{boxes}", "{shard}"),
     log:
         LAYOUT.log("predict_keypoints", "{variant}_{boxes}_{shard}"),
+    priority: 1  # so that temporary crops are read before more are cut
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: 2
-    priority: 1  # so that temporary crops are read before more are cut
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(120),
