@@ -33,7 +33,7 @@ from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.data import cutting
 from hrnetpose.files import atomic_path
-from hrnetpose.models import mmpose, settings
+from hrnetpose.models import keypoints, mmpose, settings
 from hrnetpose.pose import decode
 from hrnetpose.sample.images import draw_image
 
@@ -107,16 +107,16 @@ class Trainee:
     """The network in training: normalised input, target heatmaps and evaluation."""
 
     def __init__(self, config: Any, seed: int) -> None:
-        self.codec = settings.codec(config)
-        self.crop = settings.crop(config)
-        self.keypoints = settings.keypoint_info(config)
+        self.codec = settings.read_codec(config)
+        self.crop = settings.read_crop(config)
+        self.keypoints = keypoints.read_keypoints(config)
         self.heatmap_size: tuple[int, int] = tuple(config.codec.heatmap_size)
         self.network = mmpose.build_model(config, weights=None, seed=seed)
         # Heatmaps start near zero, where the loss is small.
         torch.nn.init.normal_(self.network.head.final_layer.weight, std=0.001)
         torch.nn.init.zeros_(self.network.head.final_layer.bias)
         self.network.to(memory_format=torch.channels_last)
-        _, mean, std = settings.normalisation(config)
+        _, mean, std = settings.read_normalisation(config)
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
 
     def heatmaps(self, pixels: Tensor) -> Tensor:

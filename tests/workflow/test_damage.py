@@ -154,17 +154,15 @@ def plan_it(folder: Path) -> None:
 
 def look_at_config(folder: Path) -> None:
     path = folder / "model.py"
-    config_file.crop(path)
-    config_file.files(path)
-    config_file.keypoint_names(path)
+    config_file.read_crop(path)
+    config_file.list_files(path)
+    config_file.read_keypoint_names(path)
 
 
 def build(folder: Path) -> None:
-    from hrnetpose.models import mmpose, settings
+    from hrnetpose.models import mmpose
 
     config = mmpose.read_config(str(folder / "model.py"))
-    settings.crop(config)
-    settings.keypoint_info(config)
     mmpose.build_model(config, folder / "model.pth")
 
 

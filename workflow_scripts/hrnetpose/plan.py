@@ -381,9 +381,9 @@ def _look_at(name: str, model: Model) -> _Known:
         path = config_file.find(model.config)
         config_file.check_kinds(path)
         return _Known(
-            crop=model.crop or str(config_file.crop(path)),
-            files=[str(file) for file in config_file.files(path)],
-            keypoints=config_file.keypoint_names(path) if config_file.is_whole_set(path) else None,
+            crop=model.crop or str(config_file.read_crop(path)),
+            files=[str(file) for file in config_file.list_files(path)],
+            keypoints=config_file.read_keypoint_names(path),
         )
     except StageError as error:
         raise ConfigError(f"{key}: {error}") from error
