@@ -142,7 +142,7 @@ def test_tensors_are_those_that_pytorch_reads(file: Path, zipped: bool) -> None:
     torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
 
     with open_checkpoint(file) as opened:
-        read = {name: opened.tensor(value) for name, value in opened.content.items()}
+        read = {name: opened.read_tensor(value) for name, value in opened.content.items()}
 
     expected = torch.load(file, weights_only=True)
     assert read.keys() == expected.keys()

@@ -95,7 +95,7 @@ def test_the_page_is_in_step_with_the_table(repository: Path) -> None:
         pytest.fail("docs/model_keys.md is out of sync with the code. Run `make docs`.")
 
 
-# --- honoured -------------------------------------------------------------------------------------
+# --- applied ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def load(model: torch.nn.Module, path: Path, config: str) -> list[str]:
         values, others = _split(chosen, copies)
         with refuse_damage(path):
             state = {
-                name: checkpoint.tensor(value) if isinstance(value, LazyTensor) else value
+                name: checkpoint.read_tensor(value) if isinstance(value, LazyTensor) else value
                 for name, value in values.items()
                 if isinstance(value, LazyTensor | torch.Tensor)
             }

@@ -1,4 +1,4 @@
-"""The keys of a model's mmpose config: which of them this project honours, and how.
+"""The keys of a model's mmpose config: which of them this project applies, and how.
 
 One table holds what mmpose's top-down test reads (mmpose 1.3.2, mmengine 0.10.7).
 `python -m hrnetpose.models.keys` prints docs/model_keys.md from it; tests compare the table with
@@ -18,13 +18,13 @@ class Key:
     """How a key is treated.
 
     Attributes:
-        use: `honoured`; `limited` to some values, others are refused; `no effect` on the figures;
+        use: `applied`; `limited` to some values, others are refused; `no effect` on the figures;
             `ignored`, though it has an effect in mmpose: the log, the card and the report say so.
         note: for the documents, and for the message that refuses or ignores it.
         values: those that a limited key may have; a value of None is like no key.
     """
 
-    use: Literal["honoured", "limited", "no effect", "ignored"]
+    use: Literal["applied", "limited", "no effect", "ignored"]
     note: str
     values: tuple[object, ...] = ()
 
@@ -45,13 +45,13 @@ class Section:
     keys: Mapping[str, Key]
     others: Literal["refused", "ignored", "built", "variables"] = "refused"
 
-    def honoured(self) -> list[str]:
+    def list_applied(self) -> list[str]:
         """Return the keys that have an effect."""
-        return [name for name, key in self.keys.items() if key.use in ("honoured", "limited")]
+        return [name for name, key in self.keys.items() if key.use in ("applied", "limited")]
 
 
-def _honoured(note: str) -> Key:
-    return Key("honoured", note)
+def _applied(note: str) -> Key:
+    return Key("applied", note)
 
 
 def _limited(note: str, *values: object) -> Key:
@@ -66,7 +66,7 @@ def _ignored(note: str) -> Key:
     return Key("ignored", note)
 
 
-_BUILT = _honoured("built by mmpose")
+_BUILT = _applied("built by mmpose")
 _TRAINING = _unused("for training")
 _RUNTIME = _unused("for mmpose's runner, which is not used")
 _DATA = _unused("the configuration's `datasets` say which data are evaluated")
@@ -81,13 +81,13 @@ TOP = Section(
     "top level",
     ("mmengine.runner.Runner",),
     {
-        "model": _honoured("the model"),
-        "data_preprocessor": _honoured("if `model` has none, as in mmengine's runner"),
-        "test_dataloader": _honoured("pipeline and keypoint set, as in mmpose's `tools/test.py`"),
-        "val_dataloader": _honoured("if there is no `test_dataloader`"),
-        "test_evaluator": _honoured("how AP is computed, as in mmpose's `tools/test.py`"),
-        "val_evaluator": _honoured("if there is no `test_evaluator`"),
-        "custom_imports": _honoured("modules that are imported when the config is read"),
+        "model": _applied("the model"),
+        "data_preprocessor": _applied("if `model` has none, as in mmengine's runner"),
+        "test_dataloader": _applied("pipeline and keypoint set, as in mmpose's `tools/test.py`"),
+        "val_dataloader": _applied("if there is no `test_dataloader`"),
+        "test_evaluator": _applied("how AP is computed, as in mmpose's `tools/test.py`"),
+        "val_evaluator": _applied("if there is no `test_evaluator`"),
+        "custom_imports": _applied("modules that are imported when the config is read"),
         "default_scope": _limited("types without a scope are mmpose's", "mmpose"),
         "train_dataloader": _TRAINING,
         "train_cfg": _TRAINING,
@@ -117,12 +117,12 @@ MODEL = Section(
     ("mmpose.models.TopdownPoseEstimator",),
     {
         "type": _limited("top-down heatmap models", "TopdownPoseEstimator"),
-        "data_preprocessor": _honoured("how pixels are normalised"),
+        "data_preprocessor": _applied("how pixels are normalised"),
         "backbone": _BUILT,
         "neck": _BUILT,
         "head": _BUILT,
-        "test_cfg": _honoured("below"),
-        "metainfo": _honoured("its mirror pairs, which override those of the dataset in mmpose"),
+        "test_cfg": _applied("below"),
+        "metainfo": _applied("its mirror pairs, which override those of the dataset in mmpose"),
         "train_cfg": _TRAINING,
         "init_cfg": _CHECKPOINT,
     },
@@ -130,7 +130,7 @@ MODEL = Section(
 BACKBONE = Section(
     "model.backbone",
     (),
-    {"type": _honoured("any backbone of mmpose or mmpretrain"), "init_cfg": _CHECKPOINT},
+    {"type": _applied("any backbone of mmpose or mmpretrain"), "init_cfg": _CHECKPOINT},
     others="built",
 )
 PREPROCESSOR = Section(
@@ -138,11 +138,11 @@ PREPROCESSOR = Section(
     ("mmpose.models.PoseDataPreprocessor",),
     {
         "type": _limited("mmpose's preprocessor", "PoseDataPreprocessor"),
-        "mean": _honoured("one number or three; without it pixels are not normalised"),
-        "std": _honoured("as many numbers as `mean`"),
-        "bgr_to_rgb": _honoured("swaps the channels; images are read as BGR"),
-        "rgb_to_bgr": _honoured("swaps the channels, too: mmengine ignores their order"),
-        "pad_size_divisor": _honoured("the input must be divisible by it: nothing is padded"),
+        "mean": _applied("one number or three; without it pixels are not normalised"),
+        "std": _applied("as many numbers as `mean`"),
+        "bgr_to_rgb": _applied("swaps the channels; images are read as BGR"),
+        "rgb_to_bgr": _applied("swaps the channels, too: mmengine ignores their order"),
+        "pad_size_divisor": _applied("the input must be divisible by it: nothing is padded"),
         "pad_value": _unused("nothing is padded"),
         "non_blocking": _RUNTIME,
         "batch_augments": _TRAINING,
@@ -158,8 +158,8 @@ TEST_CFG = Section(
             "heatmap",
             "udp_combined",
         ),
-        "shift_heatmap": _honoured("whether mirrored heatmaps are shifted by a pixel"),
-        "output_keypoint_indices": _honoured(
+        "shift_heatmap": _applied("whether mirrored heatmaps are shifted by a pixel"),
+        "output_keypoint_indices": _applied(
             "the keypoints of the output; the mirror partner of each must be among them"
         ),
         "output_heatmaps": _unused("heatmaps are not saved"),
@@ -170,7 +170,7 @@ HEAD = Section(
     tuple(f"mmpose.models.{name}" for name in _HEADS),
     {
         "type": _limited("top-down heatmap models", *_HEADS),
-        "decoder": _honoured("below"),
+        "decoder": _applied("below"),
         **dict.fromkeys((
             "in_channels", "out_channels", "deconv_out_channels", "deconv_kernel_sizes",
             "deconv_num_groups", "conv_out_channels", "conv_kernel_sizes", "final_layer",
@@ -188,21 +188,21 @@ DECODER = Section(
     tuple(f"mmpose.codecs.{name}" for name in _CODECS),
     {
         "type": _limited("top-down heatmap models", *_CODECS),
-        "input_size": _honoured("width and height; TopdownAffine's must be the same"),
-        "heatmap_size": _honoured("width and height; must be those of the model's output"),
-        "sigma": _honoured("of the heatmaps' Gaussians"),
-        "unbiased": _honoured("DARK's decoding"),
-        "blur_kernel_size": _honoured("of DARK's decoding"),
-        "kernel_size": _honoured("of Megvii's decoding"),
+        "input_size": _applied("width and height; TopdownAffine's must be the same"),
+        "heatmap_size": _applied("width and height; must be those of the model's output"),
+        "sigma": _applied("of the heatmaps' Gaussians"),
+        "unbiased": _applied("DARK's decoding"),
+        "blur_kernel_size": _applied("of DARK's decoding"),
+        "kernel_size": _applied("of Megvii's decoding"),
         "heatmap_type": _limited("UDP's forms", "gaussian", "combined"),
-        "radius_factor": _honoured("of UDP's combined form"),
+        "radius_factor": _applied("of UDP's combined form"),
     },
 )
 LOADER = Section(
     "test_dataloader",
     ("torch.utils.data.DataLoader",),
     {
-        "dataset": _honoured("below"),
+        "dataset": _applied("below"),
         **dict.fromkeys((
             "batch_size", "num_workers", "persistent_workers", "drop_last", "sampler",
             "batch_sampler", "shuffle", "collate_fn", "pin_memory", "pin_memory_device",
@@ -220,10 +220,10 @@ DATASET = Section(
         "mmpose.datasets.DeepFashionDataset",
     ),
     {
-        "type": _honoured("the keypoint set of that dataset, unless `metainfo` is given"),
-        "metainfo": _honoured("the keypoint set: names, mirror pairs, skeleton, OKS constants"),
-        "subset": _honoured("of DeepFashion: which keypoints"),
-        "pipeline": _honoured("below"),
+        "type": _applied("the keypoint set of that dataset, unless `metainfo` is given"),
+        "metainfo": _applied("the keypoint set: names, mirror pairs, skeleton, OKS constants"),
+        "subset": _applied("of DeepFashion: which keypoints"),
+        "pipeline": _applied("below"),
         "data_mode": _limited("one person per crop", "topdown"),
         "datasets": _limited("several datasets in one; name one of them"),
         "dataset": _limited("a wrapped dataset; name the dataset itself"),
@@ -250,7 +250,7 @@ def _step(name: str, keys: Mapping[str, Key]) -> Section:
 
 _STEPS = (
     _step("LoadImage", {
-        "type": _honoured("the first step"),
+        "type": _applied("the first step"),
         "to_float32": _limited("crops are made from 8 bits", False),
         "color_type": _limited("images are read in colour and rotated as EXIF says", "color"),
         "imdecode_backend": _limited("OpenCV decodes the images", "cv2"),
@@ -259,16 +259,16 @@ _STEPS = (
         "backend_args": _DATA,
     }),
     _step("GetBBoxCenterScale", {
-        "type": _honoured("the second step"),
-        "padding": _honoured("the factor by which a person's box is enlarged"),
+        "type": _applied("the second step"),
+        "padding": _applied("the factor by which a person's box is enlarged"),
     }),
     _step("TopdownAffine", {
-        "type": _honoured("the third step"),
-        "input_size": _honoured("width and height; the decoder's must be the same"),
-        "use_udp": _honoured("UDP's geometry"),
+        "type": _applied("the third step"),
+        "input_size": _applied("width and height; the decoder's must be the same"),
+        "use_udp": _applied("UDP's geometry"),
     }),
     _step("PackPoseInputs", {
-        "type": _honoured("the last step"),
+        "type": _applied("the last step"),
         "meta_keys": _RUNTIME,
         "pack_transformed": _RUNTIME,
     }),
@@ -279,12 +279,12 @@ EVALUATOR = Section(
     "test_evaluator",
     ("mmpose.evaluation.metrics.coco_metric.CocoMetric",),
     {
-        "type": _honoured("metrics other than CocoMetric are ignored, which is reported"),
+        "type": _applied("metrics other than CocoMetric are ignored, which is reported"),
         "score_mode": _limited("what a person's score is", "bbox_keypoint", "bbox"),
-        "keypoint_score_thr": _honoured("the score above which keypoints count for the person's"),
+        "keypoint_score_thr": _applied("the score above which keypoints count for the person's"),
         "nms_mode": _limited("how duplicates are removed", "oks_nms", "soft_oks_nms", "none"),
-        "nms_thr": _honoured("the OKS above which persons are duplicates"),
-        "use_area": _honoured("false: an object's area is 0.53 of its box"),
+        "nms_thr": _applied("the OKS above which persons are duplicates"),
+        "use_area": _applied("false: an object's area is 0.53 of its box"),
         "iou_type": _limited("the figures are COCO's", "keypoints"),
         "pred_converter": _limited(_CONVERTER),
         "gt_converter": _limited(_CONVERTER),
@@ -360,7 +360,7 @@ INTRODUCTION = """\
 <!-- Made by `make docs` from workflow_scripts/hrnetpose/models/keys.py; edits here are lost. -->
 
 What this project reads of a model's [mmpose config](models.md), section by section: all keys that
-mmpose's top-down test takes. **honoured**: as in mmpose. **limited** to the values given; others
+mmpose's top-down test takes. **applied**: as in mmpose. **limited**: to the values given; others
 are refused when the config is read. **no effect**: the figures do not depend on it. **ignored**: it
 has an effect in mmpose's test, but none here; the log, the model card and the report say so.
 
@@ -370,7 +370,7 @@ if there are none. If `val` differs from `test`, the log, the model card and the
 _OTHERS = {
     "refused": "Other keys are refused.",
     "ignored": "Other keys are ignored.",
-    "built": "Other keys are honoured: mmpose builds it, and refuses those it does not know.",
+    "built": "Other keys are applied: mmpose builds it, and refuses those it does not know.",
     "variables": "Other names are the config's own variables.",
 }
 
@@ -380,16 +380,13 @@ def make_page() -> str:
     parts = [INTRODUCTION]
     for section in SECTIONS:
         step = "A step of `test_dataloader.dataset.pipeline`. " if section in _STEPS else ""
-        parts.append(f"## `{section.place}`\n\n{step}{_OTHERS[section.others]}\n")
         rows = ["| key | | what it is |", "| --- | --- | --- |"]
         for name, key in section.keys.items():
             values = f": {', '.join(f'`{value}`' for value in key.values)}" if key.values else ""
             use = "refused" if key.use == "limited" and not key.values else key.use
             rows.append(f"| `{name}` | {use} | {key.note}{values} |")
-        parts += [
-            f"## `{section.place}`\n\n{step}{_OTHERS[section.others]}\n",
-            "\n".join(rows) + "\n",
-        ]
+        parts.append(f"## `{section.place}`\n\n{step}{_OTHERS[section.others]}\n")
+        parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 
 

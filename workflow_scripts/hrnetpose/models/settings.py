@@ -98,7 +98,7 @@ def _list_differences(config: Any) -> list[str]:
     return [
         f"val_{place}.{key} differs from test_{place}.{key}, which counts in mmpose's test"
         for place, section, (tested, validated) in pairs
-        for key in section.honoured()
+        for key in section.list_applied()
         if tested.get(key) != validated.get(key)
     ]
 

@@ -86,31 +86,31 @@ class Checkpoint:
 
     Args:
         content: what was saved, with `LazyTensor` for its tensors.
-        record: returns the bytes of a record.
+        read_record: returns the bytes of a record.
     """
 
-    def __init__(self, content: Any, record: Callable[[str], bytes]) -> None:
+    def __init__(self, content: Any, read_record: Callable[[str], bytes]) -> None:
         self.content = content
-        self._record = record
+        self._read_record = read_record
         self._records: dict[str, bytearray] = {}
 
-    def tensor(self, values: LazyTensor) -> torch.Tensor:
+    def read_tensor(self, tensor: LazyTensor) -> torch.Tensor:
         """Read a tensor; tensors that share a storage in the file share it here.
 
         Raises:
             Exception: the file is damaged.
         """
-        storage = values.storage
+        storage = tensor.storage
         if storage.key not in self._records:
-            self._records[storage.key] = bytearray(self._record(storage.key))
+            self._records[storage.key] = bytearray(self._read_record(storage.key))
         content = memoryview(self._records[storage.key])[storage.start :][: storage.size]
         if len(content) != storage.size:
             raise ValueError(f"storage {storage.key} has {len(content)} bytes, not {storage.size}")
         if content:
-            flat = torch.frombuffer(content, dtype=values.dtype)
+            flat = torch.frombuffer(content, dtype=tensor.dtype)
         else:
-            flat = torch.empty(0, dtype=values.dtype)
-        return flat.as_strided(values.shape, values.strides, values.offset)
+            flat = torch.empty(0, dtype=tensor.dtype)
+        return flat.as_strided(tensor.shape, tensor.strides, tensor.offset)
 
 
 def read_zip(archive: zipfile.ZipFile, folder: str) -> Checkpoint:
@@ -124,7 +124,7 @@ def read_zip(archive: zipfile.ZipFile, folder: str) -> Checkpoint:
         Exception: the file is damaged.
     """
 
-    def record(name: str) -> bytes:
+    def read_record(name: str) -> bytes:
         info = archive.getinfo(folder + name)
         if info.compress_size < info.file_size:
             raise ValueError(f"{name} is compressed")
@@ -133,12 +133,12 @@ def read_zip(archive: zipfile.ZipFile, folder: str) -> Checkpoint:
         return archive.read(info)
 
     names = set(archive.namelist())
-    if f"{folder}byteorder" in names and record("byteorder") != b"little":
+    if f"{folder}byteorder" in names and read_record("byteorder") != b"little":
         raise ValueError("the byte order is not little-endian")
     if archive.getinfo(f"{folder}data.pkl").file_size > _LARGEST_PICKLE:
         raise ValueError("data.pkl is larger than 1 GiB")
-    content = _Interpreter().run(io.BytesIO(record("data.pkl")))
-    return Checkpoint(content, lambda key: record(f"data/{key}"))
+    content = _Interpreter().run(io.BytesIO(read_record("data.pkl")))
+    return Checkpoint(content, lambda key: read_record(f"data/{key}"))
 
 
 def read_legacy(file: IO[bytes]) -> Checkpoint | None:
@@ -162,12 +162,12 @@ def read_legacy(file: IO[bytes]) -> Checkpoint | None:
         places[key] = (file.tell(), count * interpreter.item_sizes[key])
         file.seek(places[key][1], 1)
 
-    def record(key: str) -> bytes:
+    def read_record(key: str) -> bytes:
         start, size = places[key]
         file.seek(start)
         return file.read(size)
 
-    return Checkpoint(content, record)
+    return Checkpoint(content, read_record)
 
 
 class _Interpreter:
