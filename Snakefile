@@ -20,37 +20,29 @@ include: "rules/failures.smk"
 
 
 rule report:
-    """Everything: the report, and the figures that it is made from."""
+    """Make everything: the report, and the figures that it is made from."""
     default_target: True
     input:
-        f"{LAYOUT.results}/report.html",
-        collect(f"{LAYOUT.results}/{{variant}}_perf.json", variant=VARIANTS),
-        collect(f"{LAYOUT.results}/{{variant}}_parity.json", variant=VARIANTS),
-        collect(f"{LAYOUT.results}/{{variant}}_accuracy.json", variant=SCORED),
+        LAYOUT.report,
+        collect(VARIANT.perf, variant=RUN.variants),
+        collect(VARIANT.parity, variant=RUN.variants),
+        collect(VARIANT.accuracy, variant=RUN.scored),
 
 
 rule fetch:
-    """All that comes from elsewhere, before a machine is without internet."""
+    """Fetch all that comes from elsewhere, before a machine is without internet."""
     input:
-        PLAN.needed(),
+        RUN.needed,
 
 
 rule gate:
-    """Fails when a variant is outside the limits of the configuration."""
+    """Fail when a variant is outside the limits of the configuration."""
     input:
-        f"{LAYOUT.results}/gate.txt",
-
-
-rule no_such_variant:
-    """Refuses the figures of a variant that the configuration does not have."""
-    input:
-        other_variant,
-    output:
-        f"{LAYOUT.results}/{{name}}_{{figure}}.json",
-    wildcard_constraints:
-        name=rf"(?!({plan.any_of(VARIANTS)})_(accuracy|perf|perf_samples|parity)\.json).+",
-        figure="accuracy|perf|parity",
+        LAYOUT.gate,
 
 
 if workflow.is_main_process:
-    check_plan()
+    try:
+        plan.check(RUN, is_made)  # all rules are known
+    except ConfigError as error:
+        raise WorkflowError(f"configuration: {error}")

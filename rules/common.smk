@@ -1,11 +1,11 @@
-"""Helpers only: the checked configuration, and the files that rules take.
+"""The run that rules ask, and what rules of several phases have in common.
 
 Takes: config.yaml and overlays.  Makes: nothing.
 """
 
 import os
 import sys
-from functools import cache
+from functools import partial
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
@@ -20,317 +20,67 @@ if not (ROOT / "workflow_scripts").is_dir():
     )
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hrnetpose import config_text, engines, files, locks, plan
-from hrnetpose.config import ConfigError, no_such
-from hrnetpose.data import contents
-from hrnetpose.recipes import made_by
+from hrnetpose import config_text, engines, environment, imports, locks, plan
+from hrnetpose.config import ConfigError
+from hrnetpose.layout import any_of
+from hrnetpose.run import resolve
 from hrnetpose.stage import StageError
 
-# The workflow's own config.yaml is the base; over it comes the working directory's, then what is
-# given: on the command line, or by the workflow that has this one as a module.
-ALONE = workflow.modifier.is_main_snakefile()
-BASE = [ROOT / "config.yaml"]
-if workflow.config_settings.replace_workflow_config:
-    BASE = []
-elif ALONE and Path("config.yaml").is_file() and not BASE[0].samefile("config.yaml"):
-    BASE.append(Path("config.yaml"))
-CONFIG = {}
-try:
-    if workflow.is_main_process:
-        for file in [*BASE, *(workflow.overwrite_configfiles if ALONE else [])]:
-            config_text.check(Path(file))
-    for file in BASE:
-        update_config(CONFIG, load_configfile(str(file)))
-    update_config(CONFIG, config)
-except ConfigError as error:
-    raise WorkflowError(f"configuration: {error}")
-
-plan.prefer_own_python()
-if workflow.is_main_process:
-    locks.drop_stale(Path(".snakemake"))
-try:
-    resolve = plan.decided_once(engines.resolve)
-    PLAN = plan.make(plan.located(CONFIG, ROOT), engines.rules(), resolve, alone=ALONE)
-    TO_FETCH = [path.removeprefix("resources/") for path in PLAN.to_fetch()]
-except (ConfigError, StageError) as error:
-    raise WorkflowError(f"configuration: {error}")
-
-
-if workflow.is_main_process:
-    for note in PLAN.notes:
-        logger.warning(note)
-
-TO_EXTRACT = [path.removeprefix("resources/") for path in PLAN.archives]
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+HAS_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
 # Between workflows, with `--cache`; without it Snakemake would warn of each rule that can.
-SHARED = (
+IS_CACHED = (
     workflow.workflow_settings.cache is not None
     and "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 )
-LAYOUT = PLAN.layout
-VARIANTS = list(PLAN.config.variants)
-SCORED = [variant for variant in VARIANTS if PLAN.trained(variant)]
-PERSON_LISTS = [
-    f"{LAYOUT.data}/persons_{boxes}.json" for boxes in PLAN.config.protocols.boxes
-]
-AUDITS = [f"{LAYOUT.data}/{audited}.json" for audited in PLAN.audits()]
-SHARDS = [
-    f"{index}-of-{PLAN.config.shards}" for index in range(1, PLAN.config.shards + 1)
-]
+# `code(script)`: the script, and the library files that it imports; a stage is made from them too.
 SCRIPTS = Path(os.path.relpath(ROOT / "workflow_scripts"))
+code = partial(imports.imported_files, SCRIPTS)
 
-
-def library(path):
-    """Returns a file of the library."""
-    return str(SCRIPTS / path)
-
-
-def code(script, *modules):
-    """Returns a script, then the library files that it imports: a stage is made from them too."""
-    return plan.imported_files(SCRIPTS, script, modules)
-
-
-def engine_code(script):
-    """Returns the same for a script that opens the engine of a variant."""
-    return lambda wildcards: code(
-        script, f"hrnetpose.engines.{PLAN.backends[wildcards.variant]}"
+# What is given on the command line, or by the workflow that has this one as a module, goes over the
+# files that the configuration is based on.
+CONFIG, BASE = {}, config_text.base_files(ROOT, IS_MODULE)
+if workflow.config_settings.replace_workflow_config:
+    BASE = []
+try:
+    if workflow.is_main_process:
+        overlays = [] if IS_MODULE else workflow.overwrite_configfiles
+        config_text.check(*BASE, *overlays)
+    for section in [*map(load_configfile, BASE), config]:
+        update_config(CONFIG, section)
+    RUN = resolve(
+        config_text.locate(CONFIG, ROOT),
+        engines.rules(),
+        environment.decide_auto(engines.resolve),
+        is_module=IS_MODULE,
     )
+    TO_FETCH = RUN.resources.to_fetch()
+except (ConfigError, StageError) as error:
+    raise WorkflowError(f"configuration: {error}")
+environment.prefer_own_python()
+if workflow.is_main_process:
+    locks.drop_stale(Path(".snakemake"))
+    for note in plan.notes(RUN):
+        logger.warning(note)
 
-
-def engine_environment(wildcards):
-    """Returns the conda environment of a variant's backend."""
-    name = "mmpose" if PLAN.backends[wildcards.variant] == "pytorch" else "engines"
-    return f"../envs/{name}.yaml"
-
-
-def more(amount):
-    """Returns a resource that grows with each attempt: a job that ran out of it gets more."""
-    return lambda wildcards, attempt: amount * attempt
-
-
-def memory_of_json(wildcards, input, attempt):
-    """Returns the memory (MB) of a stage that parses COCO's JSON, which takes 15 times its size."""
-    return attempt * (1500 + 15 * os.path.getsize(input.annotations) // 1_000_000)
-
-
-def all_cores(wildcards):
-    """Returns all cores of this machine; on a cluster it is the profile that sets them."""
-    try:
-        return workflow.cores
-    except WorkflowError:
-        return 8
-
-
-def gpus(wildcards):
-    """Returns how many GPUs a variant's jobs need."""
-    return PLAN.gpus[wildcards.variant]
-
-
-def backend_versions(wildcards):
-    """Returns the installed versions of a variant's backend: other ones make another engine."""
-    return versions(*engines.backend(PLAN.backends[wildcards.variant]).packages)
+LAYOUT = RUN.layout
+# Where the files of any model, dataset and variant lie.
+MODEL = LAYOUT.model("{model}")
+DATASET = LAYOUT.dataset("{dataset}")
+VARIANT = LAYOUT.variant("{variant}")
 
 
 def versions(*packages):
-    """Returns versions of packages.  With conda it is the environment's file that says them."""
-    if "conda" in map(str, workflow.deployment_settings.deployment_method):
-        return None
-    return {package: plan.version(package) for package in packages}
+    """Return versions of packages.  With conda it is the environment's file that says them."""
+    return None if HAS_CONDA else environment.installed_versions(packages)
 
 
-def is_made(path):
-    """Tells whether a rule makes a file."""
-    return any(known.is_producer(path) for known in workflow.rules)
-
-
-@cache
-def given(path):
-    """Tells whether a file is the user's own: neither made by a rule nor brought from elsewhere."""
-    return not is_made(path) and not PLAN.brings(path)
-
-
-def check_plan():
-    """Refuses what cannot come to anything, before anything runs; all rules must be known."""
-    try:
-        PLAN.check_given(PLAN.crops, is_made)
-        PLAN.check_annotations(is_made)
-    except ConfigError as error:
-        raise WorkflowError(f"configuration: {error}")
-
-
-def other_variant(wildcards):
-    """Says which variants there are: a figure of another one that lies there is an old one."""
-    said = no_such("variant", wildcards.name, VARIANTS)
-    # Snakemake would show a traceback of any other exception.
-    sys.exit(
-        f"configuration: {LAYOUT.results}/{wildcards.name}_{wildcards.figure}.json: {said}"
-    )
-
-
-def images_in(path):
-    """Returns images as an input.  The user's own are compared by content, not by date."""
-    return ancient(path) if given(path) else path
-
-
-@cache
-def contents_of(path):
-    """Returns a digest of the user's own file or images, whatever their dates.
-
-    Jobs on other nodes have no use for it.
-    """
-    if not workflow.is_main_process or not given(path):
-        return None
-    return contents.digest(Path(path), files.CONTENTS) or files.content(Path(path))
+def scale_with_attempt(amount):
+    """Return a resource of which a job that ran out of it gets more."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 def option(flag, value):
-    """Returns a flag and its value or values for a command line; nothing if there is none."""
+    """Return a flag and its value or values for a command line; nothing if there is none."""
     values = value if isinstance(value, list | tuple) else [value]
     return [flag, *map(str, values)] if value or value == 0 else []
-
-
-def calibration_crops(kind, suffix):
-    """Returns the crops, or the table beside them, that int8 and fp8 are calibrated on."""
-
-    def path(wildcards):
-        folder = f"build/datasets/{wildcards.dataset}/{PLAN.crops[wildcards.model]}"
-        return f"{folder}/calibration/{kind}_1-of-1.{suffix}"
-
-    return path
-
-
-def benchmark_crops(wildcards):
-    """Returns the crops that a variant is timed on."""
-    folder = f"{LAYOUT.data}/{PLAN.crop(wildcards.variant)}"
-    return f"{folder}/benchmark/crops_1-of-1.npy"
-
-
-def model_benchmark_crops(wildcards):
-    """Returns the crops that a model's stages are compared on."""
-    folder = f"build/datasets/{wildcards.dataset}/{PLAN.crops[wildcards.model]}"
-    return f"{folder}/benchmark/crops_1-of-1.npy"
-
-
-def parity_graphs(wildcards):
-    """Returns the graphs on the way to a variant's engine; PyTorch has none."""
-    folder = f"build/models/{PLAN.model(wildcards.variant)}"
-    files = {
-        "reference": f"{folder}/{LAYOUT.dataset}/reference_heatmaps.npz",
-        "card": f"{folder}/model.json",
-    }
-    if PLAN.backends[wildcards.variant] != "pytorch":
-        files["onnx"] = f"{folder}/model.onnx"
-        files["simplified"] = f"{folder}/simplified.onnx"
-        # ONNX Runtime, which runs the graphs here, has no bfloat16 on the CPU.
-        if PLAN.graphs[wildcards.variant] != "bf16":
-            files["precision"] = PLAN.graph(wildcards.variant)
-    return files
-
-
-def parity_flags(wildcards, input):
-    """Returns the flags that name those graphs."""
-    graphs = ("onnx", "simplified", "precision")
-    return [part for name in graphs for part in option(f"--{name}", input.get(name))]
-
-
-def subset_images(wildcards):
-    """Returns the images of a subset: those for calibration are others."""
-    if wildcards.subset == "calibration":
-        return PLAN.calibration(wildcards.dataset).images
-    return PLAN.images(wildcards.dataset)
-
-
-def subset_persons(wildcards):
-    """Returns the persons of a subset; the benchmark takes the first of the annotated ones."""
-    boxes = "gt" if wildcards.subset == "benchmark" else wildcards.subset
-    return f"build/datasets/{wildcards.dataset}/persons_{boxes}.npz"
-
-
-def audited_annotations(wildcards):
-    """Returns the annotations that an audit reads."""
-    if wildcards.audited == "calibration_audit":
-        return PLAN.calibration(wildcards.dataset).annotations
-    return PLAN.annotations(wildcards.dataset)
-
-
-def audited_images(wildcards):
-    """Returns their images."""
-    if wildcards.audited == "calibration_audit":
-        return PLAN.calibration(wildcards.dataset).images
-    return PLAN.images(wildcards.dataset)
-
-
-def listed_annotations(wildcards):
-    """Returns the audited annotations that persons are listed from."""
-    audited = "calibration_audit" if wildcards.listed == "calibration" else "audit"
-    return f"build/datasets/{wildcards.dataset}/{audited}.npz"
-
-
-def listed_detections(wildcards):
-    """Returns the file of detected boxes; only `det` has one."""
-    return PLAN.detections(wildcards.dataset) if wildcards.listed == "det" else []
-
-
-def listed_detection_flags(wildcards, input):
-    """Returns the flags that go with detected boxes."""
-    if wildcards.listed != "det":
-        return []
-    minimum = PLAN.config.datasets[wildcards.dataset].detection_score
-    return ["--detections", input.detections, "--minimum-score", str(minimum)]
-
-
-def engine_graph(wildcards):
-    """Returns a variant's graph; of an engine in PyTorch it is no part, so it may be newer."""
-    variant = wildcards.variant
-    path = PLAN.graph(variant)
-    return ancient(path) if PLAN.backends[variant] == "pytorch" else path
-
-
-def original_weights(wildcards):
-    """Returns the checkpoint for PyTorch, the one backend that runs the original model."""
-    if PLAN.backends[wildcards.variant] != "pytorch":
-        return []
-    return PLAN.weights(PLAN.model(wildcards.variant)) or []
-
-
-def evaluated_crops(kind, suffix):
-    """Returns one shard of the crops, or of the table beside them, that a variant takes."""
-
-    def path(wildcards):
-        folder = f"{LAYOUT.data}/{PLAN.crop(wildcards.variant)}"
-        return f"{folder}/{wildcards.boxes}/{kind}_{wildcards.shard}.{suffix}"
-
-    return path
-
-
-def predictions(variant):
-    """Returns all predictions of a variant: every box set, all shards in order."""
-    return [
-        f"{LAYOUT.predictions}/{variant}/{boxes}_{shard}.npz"
-        for boxes in PLAN.config.protocols.boxes
-        for shard in SHARDS
-    ]
-
-
-def reference_predictions(wildcards):
-    """Returns the predictions that a variant's are compared with; the reference has none."""
-    reference = PLAN.reference(wildcards.variant)
-    return predictions(reference) if reference else []
-
-
-wildcard_constraints:
-    model=plan.any_of(PLAN.config.models),
-    dataset=plan.any_of(PLAN.config.datasets),
-    variant=plan.any_of(PLAN.config.variants),
-    split=plan.any_of(
-        split
-        for split in ("train", "val")
-        if ALONE or f"resources/datasets/sample/{split}.zip" in PLAN.needed()
-    ),
-    crop=r"\d+x\d+(-pad[0-9.]+)?(-udp)?",
-    subset="gt|det|calibration|benchmark",
-    audited="audit|calibration_audit",
-    listed="gt|det|calibration",
-    boxes="gt|det",
-    graph=plan.any_of(LAYOUT.name(graph) for graph in made_by("convert_precision")),
-    int8=plan.any_of(made_by("quantize_int8")),
-    shard=r"\d+-of-\d+",

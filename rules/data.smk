@@ -6,6 +6,47 @@ Makes: resources/weights/, resources/datasets/ and build/datasets/ (the crops).
 Fetching runs where Snakemake runs: the nodes of a cluster often have no way out.
 """
 
+from functools import cache
+
+from hrnetpose.artifacts.model import Crop
+from hrnetpose.data import contents
+from hrnetpose.layout import resource
+
+
+def is_made(path):
+    """Return True if a rule makes a file."""
+    return any(known.is_producer(path) for known in workflow.rules)
+
+
+@cache
+def is_given(path):
+    """Return True if a file is the user's own: neither made by a rule nor brought from elsewhere."""
+    return not is_made(path) and not RUN.resources.brings(path)
+
+
+def images_in(path):
+    """Return images as an input.  The user's own are compared by content, not by date."""
+    return ancient(path) if is_given(path) else path
+
+
+@cache
+def contents_of(path):
+    """Return a digest of the user's own file or images, whatever their dates.
+
+    Jobs on other nodes have no use for it.
+    """
+    if not workflow.is_main_process or not is_given(path):
+        return None
+    return contents.digest_given(Path(path))
+
+
+wildcard_constraints:
+    dataset=any_of(RUN.datasets),
+    crop=Crop.NAME.pattern,
+    subset="gt|det|calibration|benchmark",
+    boxes="gt|det",
+    shard=r"\d+-of-\d+",
+
 
 localrules:
     fetch_file,
@@ -13,110 +54,112 @@ localrules:
 
 
 rule draw_sample:
-    """Draws the embedded sample's people."""
+    """Draw the embedded sample's people."""
     input:
         code=code("draw_sample"),
     output:
-        archive="resources/datasets/sample/{split}.zip",
-        annotations="resources/datasets/sample/{split}.json",
+        archive=resource("datasets/sample/{split}.zip"),
+        annotations=resource("datasets/sample/{split}.json"),
     log:
-        "logs/draw_sample/{split}.log",
+        LAYOUT.shared_log("draw_sample", "{split}"),
+    wildcard_constraints:
+        split=any_of(
+            split
+            for split in ("train", "val")
+            # Of two modules, the one that uses them draws them.
+            if not IS_MODULE or resource(f"datasets/sample/{split}.zip") in RUN.needed
+        ),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(30),
-        gpu=0,
+        mem_mb=scale_with_attempt(2000),
+        runtime=scale_with_attempt(30),
     params:
-        images=lambda wildcards: {"train": 60, "val": 100}[wildcards.split],
+        images=lambda w: {"train": 60, "val": 100}[w.split],
     shell:
         "python {input.code[0]:q} --split {wildcards.split:q} --images {params.images:q}"
         " --archive {output.archive:q} --annotations {output.annotations:q} --log {log:q}"
 
 
 rule fetch_file:
-    """Brings a file here, from the first of its sources that has it, and checks it.
+    """Fetch a file from the first mirror that works, and check it.
 
     A file from elsewhere does not depend on the script that fetches it, nor on which mirror had
     it: the script is no input, and files with a known hash that are there have no rule at all.
     """
     input:
-        lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].input,
+        lambda w: RUN.resources.downloads[resource(w.file)].input,
     output:
-        "resources/{file}",
+        resource("{file}"),
     log:
-        "logs/fetch_file/{file}.log",
+        LAYOUT.shared_log("fetch_file", "{file}"),
     wildcard_constraints:
-        file=plan.any_of(TO_FETCH),
-    cache: SHARED
+        file=any_of(path.removeprefix(resource("")) for path in TO_FETCH),
+    cache: IS_CACHED
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(1000),
-        runtime=more(60),
-        gpu=0,
+        mem_mb=scale_with_attempt(1000),
+        runtime=scale_with_attempt(60),
     params:
-        script=lambda wildcards, output: library("fetch_file.py"),
-        download=lambda wildcards: PLAN.downloads[f"resources/{wildcards.file}"].flags,
-        contents=lambda wildcards: [
-            contents_of(path)
-            for path in PLAN.downloads[f"resources/{wildcards.file}"].own
+        script=lambda w, output: str(SCRIPTS / "fetch_file.py"),
+        download=lambda w: RUN.resources.downloads[resource(w.file)].flags,
+        contents=lambda w: [
+            contents_of(path) for path in RUN.resources.downloads[resource(w.file)].own
         ],
     shell:
         "python {params.script:q} {params.download:q} --output {output:q} --log {log:q}"
 
 
 rule extract_annotations:
-    """Takes annotations out of their zip.  Unpacked by hand, they stay: the script is ancient."""
+    """Take annotations out of their zip.  Unpacked by hand, they stay: the script is ancient."""
     input:
         code=ancient(code("extract_annotations")),
-        archive=lambda wildcards: PLAN.archives[f"resources/{wildcards.file}"][0],
+        archive=lambda w: RUN.resources.archives[resource(w.file)][0],
     output:
-        "resources/{file}",
+        resource("{file}"),
     log:
-        "logs/extract_annotations/{file}.log",
+        LAYOUT.shared_log("extract_annotations", "{file}"),
     wildcard_constraints:
-        file=plan.any_of(TO_EXTRACT),
+        file=any_of(path.removeprefix(resource("")) for path in RUN.resources.archives),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(60),
-        gpu=0,
+        mem_mb=scale_with_attempt(2000),
+        runtime=scale_with_attempt(60),
     params:
-        member=lambda wildcards: PLAN.archives[f"resources/{wildcards.file}"][1],
+        member=lambda w: RUN.resources.archives[resource(w.file)][1],
     shell:
         "python {input.code[0]:q} --archive {input.archive:q} --member {params.member:q}"
         " --output {output:q} --log {log:q}"
 
 
 rule fetch_calibration:
-    """Fetches calibration images one by one, and lists them with their hashes."""
+    """Fetch calibration images one by one, and list them with their hashes."""
     input:
         code=ancient(code("fetch_calibration")),
-        pool=lambda wildcards: PLAN.calibration_pool(wildcards.dataset),
+        pool=lambda w: RUN.datasets[w.dataset].calibration.pool.place,
     output:
-        archive="resources/datasets/{dataset}/calibration/images.zip",
-        annotations="resources/datasets/{dataset}/calibration/annotations.json",
-        manifest="resources/datasets/{dataset}/calibration/manifest.json",
+        archive=DATASET.calibrated_on.images,
+        annotations=DATASET.calibrated_on.annotations,
+        manifest=DATASET.calibrated_on.manifest,
     log:
-        "logs/fetch_calibration/{dataset}.log",
+        LAYOUT.shared_log("fetch_calibration", "{dataset}"),
     wildcard_constraints:
-        dataset=plan.any_of(PLAN.calibration_to_fetch()),
-    cache: SHARED
+        dataset=any_of(RUN.resources.calibration_to_fetch()),
+    cache: IS_CACHED
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(1000),
-        runtime=more(240),
-        gpu=0,
+        mem_mb=scale_with_attempt(1000),
+        runtime=scale_with_attempt(240),
     params:
-        images=lambda wildcards: PLAN.calibration_count(wildcards.dataset),
-        identity=lambda wildcards: PLAN.calibration_identity(wildcards.dataset),
+        images=lambda w: RUN.datasets[w.dataset].calibration.count,
+        identity=lambda w: RUN.datasets[w.dataset].calibration.identity,
     shell:
         "python {input.code[0]:q} --pool {input.pool:q} --count {params.images}"
         " --identity {params.identity:q} --archive {output.archive:q}"
@@ -124,29 +167,35 @@ rule fetch_calibration:
 
 
 rule audit_dataset:
-    """Reads annotations once, checks their images, and says what was found."""
+    """Read annotations once, check their images, and say what was found."""
     input:
         code=code("audit_dataset"),
-        annotations=audited_annotations,
-        images=lambda wildcards: images_in(audited_images(wildcards)),
+        annotations=lambda w: RUN.datasets[w.dataset].subset(w.audited).annotations,
+        images=lambda w: images_in(RUN.datasets[w.dataset].subset(w.audited).images),
     output:
-        table="build/datasets/{dataset}/{audited}.npz",
-        audit="build/datasets/{dataset}/{audited}.json",
+        table=DATASET.annotations("{audited}"),
+        audit=DATASET.audit("{audited}"),
     log:
-        "logs/audit_dataset/{dataset}_{audited}.log",
+        LAYOUT.shared_log("audit_dataset", "{dataset}_{audited}"),
+    wildcard_constraints:
+        audited="audit|calibration_audit",
     conda:
         "../envs/engines.yaml"
     threads: 2
     resources:
-        mem_mb=memory_of_json,
-        runtime=more(60),
-        gpu=0,
+        # COCO's JSON takes 15 times its size.
+        mem_mb=lambda w, input, attempt: (
+            attempt * (1500 + 15 * os.path.getsize(input.annotations) // 1_000_000)
+        ),
+        runtime=scale_with_attempt(60),
     params:
-        contents=lambda wildcards: contents_of(audited_images(wildcards)),
-        annotations=lambda wildcards: contents_of(audited_annotations(wildcards)),
-        keypoints=option("--keypoints", PLAN.evaluated_keypoints()),
-        category=lambda wildcards: option(
-            "--category", PLAN.config.datasets[wildcards.dataset].category
+        contents=lambda w: contents_of(RUN.datasets[w.dataset].subset(w.audited).images),
+        annotations=lambda w: contents_of(
+            RUN.datasets[w.dataset].subset(w.audited).annotations
+        ),
+        keypoints=option("--keypoints", RUN.evaluated_keypoints),
+        category=lambda w: option(
+            "--category", RUN.datasets[w.dataset].section.category
         ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
@@ -155,66 +204,71 @@ rule audit_dataset:
 
 
 rule list_persons:
-    """Lists the persons of a dataset: the annotated boxes, or a detector's."""
+    """List the persons of a dataset: the annotated boxes, or a detector's."""
     input:
         code=code("list_persons"),
-        annotations=listed_annotations,
-        detections=listed_detections,
+        annotations=lambda w: LAYOUT.dataset(w.dataset).annotations(
+            "calibration_audit" if w.listed == "calibration" else "audit"
+        ),
+        detections=lambda w: (
+            RUN.datasets[w.dataset].detections.place if w.listed == "det" else []
+        ),
     output:
-        table="build/datasets/{dataset}/persons_{listed}.npz",
-        summary="build/datasets/{dataset}/persons_{listed}.json",
+        table=DATASET.persons("{listed}"),
+        summary=DATASET.person_summary("{listed}"),
     log:
-        "logs/list_persons/{dataset}_{listed}.log",
+        LAYOUT.shared_log("list_persons", "{dataset}_{listed}"),
+    wildcard_constraints:
+        listed="gt|det|calibration",
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
     params:
-        detections=listed_detection_flags,
-        contents=lambda wildcards: [
-            contents_of(path) for path in [listed_detections(wildcards)] if path
-        ],
-        # Snakemake does not compare parameters that are made from inputs.
-        minimum=lambda wildcards: (
-            PLAN.config.datasets[wildcards.dataset].detection_score
-            if wildcards.listed == "det"
+        detections=lambda w, input: option("--detections", input.detections),
+        contents=lambda w: (
+            contents_of(RUN.datasets[w.dataset].detections.place)
+            if w.listed == "det"
             else None
+        ),
+        minimum=lambda w: (
+            option("--minimum-score", RUN.datasets[w.dataset].section.detection_score)
+            if w.listed == "det"
+            else []
         ),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} {params.detections:q}"
-        " --output {output.table:q} --summary {output.summary:q} --log {log:q}"
+        " {params.minimum:q} --output {output.table:q} --summary {output.summary:q} --log {log:q}"
 
 
 rule make_crops:
-    """Cuts persons out of images, once for all variants of an input size.
+    """Cut persons out of images, once for all variants of an input size.
 
     `gt` and `det` are what is evaluated, `calibration` is what int8 is calibrated on, and
     `benchmark` the first persons of `gt`, so that speed does not depend on the number of shards.
     """
     input:
         code=code("make_crops"),
-        images=lambda wildcards: images_in(subset_images(wildcards)),
-        persons=subset_persons,
+        images=lambda w: images_in(RUN.datasets[w.dataset].subset(w.subset).images),
+        persons=lambda w: LAYOUT.dataset(w.dataset).persons(
+            "gt" if w.subset == "benchmark" else w.subset
+        ),
     output:
-        crops="build/datasets/{dataset}/{crop}/{subset}/crops_{shard}.npy",
-        instances="build/datasets/{dataset}/{crop}/{subset}/instances_{shard}.npz",
+        crops=DATASET.crops("{crop}", "{subset}", "{shard}"),
+        instances=DATASET.instances("{crop}", "{subset}", "{shard}"),
     log:
-        "logs/make_crops/{dataset}_{crop}_{subset}_{shard}.log",
+        LAYOUT.shared_log("make_crops", "{dataset}_{crop}_{subset}_{shard}"),
     conda:
         "../envs/engines.yaml"
     threads: 2
     resources:
-        mem_mb=more(2000),
-        runtime=more(60),
-        gpu=0,
+        mem_mb=scale_with_attempt(2000),
+        runtime=scale_with_attempt(60),
     params:
-        contents=lambda wildcards: contents_of(subset_images(wildcards)),
-        first=lambda wildcards: option(
-            "--first", 128 if wildcards.subset == "benchmark" else None
-        ),
+        contents=lambda w: contents_of(RUN.datasets[w.dataset].subset(w.subset).images),
+        first=lambda w: option("--first", 128 if w.subset == "benchmark" else None),
     shell:
         "python {input.code[0]:q} --persons {input.persons:q} --images {input.images:q}"
         " --crop {wildcards.crop:q} --shard {wildcards.shard:q} {params.first:q}"
@@ -223,29 +277,28 @@ rule make_crops:
 
 
 rule check_calibration:
-    """Lists what int8 and fp8 are calibrated on; stops where it is also evaluated."""
+    """List what int8 and fp8 are calibrated on; stop where it is also evaluated."""
     input:
         code=code("check_calibration"),
-        annotations="build/datasets/{dataset}/calibration_audit.npz",
-        images=lambda wildcards: images_in(PLAN.calibration(wildcards.dataset).images),
-        evaluated_annotations="build/datasets/{dataset}/audit.npz",
-        evaluated_images=lambda wildcards: images_in(PLAN.images(wildcards.dataset)),
+        annotations=DATASET.annotations("calibration_audit"),
+        images=lambda w: images_in(RUN.datasets[w.dataset].subset("calibration").images),
+        evaluated_annotations=DATASET.annotations("audit"),
+        evaluated_images=lambda w: images_in(RUN.datasets[w.dataset].evaluated.images),
     output:
-        "build/datasets/{dataset}/calibration.json",
+        DATASET.calibration,
     log:
-        "logs/check_calibration/{dataset}.log",
+        LAYOUT.shared_log("check_calibration", "{dataset}"),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(60),
-        gpu=0,
+        mem_mb=scale_with_attempt(2000),
+        runtime=scale_with_attempt(60),
     params:
-        contents=lambda wildcards: contents_of(
-            PLAN.calibration(wildcards.dataset).images
+        contents=lambda w: contents_of(
+            RUN.datasets[w.dataset].subset("calibration").images
         ),
-        evaluated=lambda wildcards: contents_of(PLAN.images(wildcards.dataset)),
+        evaluated=lambda w: contents_of(RUN.datasets[w.dataset].evaluated.images),
     shell:
         "python {input.code[0]:q} --annotations {input.annotations:q} --images {input.images:q}"
         " --evaluated-annotations {input.evaluated_annotations:q}"

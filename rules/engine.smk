@@ -3,35 +3,46 @@
 Takes: build/models/{model}/.  Makes: build/engines/{variant}/.
 """
 
+from hrnetpose.layout import TIMING_CACHE
+
+
+wildcard_constraints:
+    variant=any_of(RUN.variants),
+
 
 rule build_engine:
-    """Builds an engine and its card."""
+    """Build an engine and its card."""
     input:
-        code=engine_code("build_engine"),
-        graph=engine_graph,
-        card=lambda wildcards: f"build/models/{PLAN.model(wildcards.variant)}/model.json",
-        weights=original_weights,
+        code=lambda w: code("build_engine", RUN[w.variant].module),
+        # An engine in PyTorch is not made from the graph, which may be newer.
+        graph=lambda w: (
+            ancient(RUN[w.variant].graph)
+            if RUN[w.variant].is_original
+            else RUN[w.variant].graph
+        ),
+        card=lambda w: RUN[w.variant].model.paths.card,
+        weights=lambda w: RUN[w.variant].weights or [],
     output:
-        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
-        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
+        engine=VARIANT.engine,
+        card=VARIANT.card,
     log:
         LAYOUT.log("build_engine", "{variant}"),
     conda:
-        engine_environment
+        lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: 2
     resources:
-        mem_mb=more(8000),
-        runtime=more(120),
-        gpu=gpus,
+        mem_mb=scale_with_attempt(8000),
+        runtime=scale_with_attempt(120),
+        gpu=lambda w: RUN[w.variant].gpus,
     params:
         folder=subpath(output.engine, parent=True),
-        backend=lambda wildcards: PLAN.backends[wildcards.variant],
-        precision=lambda wildcards: PLAN.variant(wildcards.variant).precision,
-        batch=lambda wildcards: PLAN.batch(wildcards.variant),
-        options=lambda wildcards: PLAN.options(wildcards.variant),
-        versions=backend_versions,
-        weights=lambda wildcards, input: option("--weights", input.weights),
-        cache="build/timing_cache",
+        backend=lambda w: RUN[w.variant].backend,
+        precision=lambda w: RUN[w.variant].precision,
+        batch=lambda w: RUN[w.variant].batch,
+        options=lambda w: RUN[w.variant].options,
+        versions=lambda w: versions(*RUN[w.variant].rules.packages),
+        weights=lambda w, input: option("--weights", input.weights),
+        cache=TIMING_CACHE,
     shell:
         "python {input.code[0]:q} --variant {wildcards.variant:q} --backend {params.backend}"
         " --precision {params.precision} --graph {input.graph:q} {params.weights:q}"

@@ -4,31 +4,52 @@ Takes: build/engines/{variant}/ and crops.
 Makes: build/predictions/, results/{variant}_accuracy.json and results/{variant}_perf.json.
 """
 
+import json
+
+from hrnetpose.config import no_such
+
+
+def all_cores(wildcards):
+    """Return all cores of this machine; on a cluster it is the profile that sets them."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return 8
+
+
+def refuse_variant(wildcards):
+    """Say which variants there are: a figure of another one that lies there is an old one."""
+    figures = LAYOUT.variant(wildcards.name).figures(wildcards.kind)
+    # Snakemake would show a traceback of any exception.
+    sys.exit(
+        f"configuration: {figures}: {no_such('variant', wildcards.name, RUN.variants)}"
+    )
+
 
 rule predict_keypoints:
-    """Runs the engine over one shard of the crops, plain and mirrored."""
+    """Run the engine over one shard of the crops, plain and mirrored."""
     input:
-        code=engine_code("predict_keypoints"),
-        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
-        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
+        code=lambda w: code("predict_keypoints", RUN[w.variant].module),
+        engine=VARIANT.engine,
+        card=VARIANT.card,
         # To stop before hours are spent; predictions do not depend on it.
-        audit=ancient(f"{LAYOUT.data}/audit.json"),
-        crops=evaluated_crops("crops", "npy"),
-        instances=evaluated_crops("instances", "npz"),
+        audit=ancient(RUN.dataset.paths.audit()),
+        crops=lambda w: RUN[w.variant].crops(w.boxes, w.shard),
+        instances=lambda w: RUN[w.variant].instances(w.boxes, w.shard),
     output:
-        f"{LAYOUT.predictions}/{{variant}}/{{boxes}}_{{shard}}.npz",
+        VARIANT.predictions("{boxes}", "{shard}"),
     log:
         LAYOUT.log("predict_keypoints", "{variant}_{boxes}_{shard}"),
     conda:
-        engine_environment
+        lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: 2
     resources:
-        mem_mb=more(4000),
-        runtime=more(120),
-        gpu=gpus,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(120),
+        gpu=lambda w: RUN[w.variant].gpus,
     params:
         folder=subpath(input.engine, parent=True),
-        flip=[int(flip) for flip in PLAN.config.protocols.flip],
+        flip=[int(flip) for flip in RUN.config.protocols.flip],
     shell:
         "python {input.code[0]:q} --engine {params.folder:q} --audit {input.audit:q}"
         " --crops {input.crops:q} --instances {input.instances:q} --flip {params.flip} --threads {threads}"
@@ -36,33 +57,34 @@ rule predict_keypoints:
 
 
 rule score_accuracy:
-    """Gathers the shards, scores them with COCO's evaluation and compares with the reference."""
+    """Gather the shards, score them with COCO's evaluation and compare with the reference."""
     input:
         code=code("score_accuracy"),
-        annotations=f"{LAYOUT.data}/audit.npz",
-        audit=f"{LAYOUT.data}/audit.json",
-        persons=PERSON_LISTS,
-        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
-        predictions=lambda wildcards: predictions(wildcards.variant),
-        reference=reference_predictions,
+        annotations=RUN.dataset.paths.annotations(),
+        audit=RUN.dataset.paths.audit(),
+        persons=RUN.person_summaries,
+        card=VARIANT.card,
+        predictions=lambda w: RUN[w.variant].predictions,
+        reference=lambda w: (
+            RUN[w.variant].reference.predictions if RUN[w.variant].reference else []
+        ),
     output:
-        f"{LAYOUT.results}/{{variant}}_accuracy.json",
+        VARIANT.accuracy,
     log:
         LAYOUT.log("score_accuracy", "{variant}"),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(4000),
-        runtime=more(120),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(120),
     params:
         folder=subpath(input.card, parent=True),
-        dataset=PLAN.config.dataset,
-        boxes=PLAN.config.protocols.boxes,
-        nms=option("--nms", PLAN.config.protocols.nms),
-        reference=lambda wildcards, input: (
-            ["--reference", PLAN.reference(wildcards.variant), *input.reference]
+        dataset=RUN.config.dataset,
+        boxes=RUN.config.protocols.boxes,
+        nms=option("--nms", RUN.config.protocols.nms),
+        reference=lambda w, input: (
+            ["--reference", RUN[w.variant].reference.name, *input.reference]
             if input.reference
             else []
         ),
@@ -74,33 +96,33 @@ rule score_accuracy:
 
 
 rule benchmark_engine:
-    """Measures and judges the speed.  It takes all cores, so that nothing else runs."""
+    """Measure and judge the speed.  It takes all cores, so that nothing else runs."""
     input:
-        code=engine_code("benchmark_engine"),
-        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
-        card=f"{LAYOUT.engines}/{{variant}}/engine.json",
-        crops=benchmark_crops,
-        persons=f"{LAYOUT.data}/persons_gt.npz",
-        images=images_in(PLAN.images(PLAN.config.dataset)),
+        code=lambda w: code("benchmark_engine", RUN[w.variant].module),
+        engine=VARIANT.engine,
+        card=VARIANT.card,
+        crops=lambda w: RUN[w.variant].crops("benchmark"),
+        persons=RUN.dataset.paths.persons("gt"),
+        images=images_in(RUN.dataset.evaluated.images),
     output:
-        perf=f"{LAYOUT.results}/{{variant}}_perf.json",
-        samples=f"{LAYOUT.results}/{{variant}}_perf_samples.json",
+        perf=VARIANT.perf,
+        samples=VARIANT.perf_samples,
     log:
         LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
-        engine_environment
+        lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: all_cores
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
-        gpu=gpus,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(60),
+        gpu=lambda w: RUN[w.variant].gpus,
     params:
         folder=subpath(input.engine, parent=True),
-        min_seconds=PLAN.config.benchmark.min_seconds,
-        min_samples=PLAN.config.benchmark.min_samples,
-        contents=lambda wildcards: contents_of(PLAN.images(PLAN.config.dataset)),
-        batches=PLAN.config.benchmark.batches,
-        streams=PLAN.config.benchmark.streams,
+        min_seconds=RUN.config.benchmark.min_seconds,
+        min_samples=RUN.config.benchmark.min_samples,
+        contents=lambda w: contents_of(RUN.dataset.evaluated.images),
+        batches=RUN.config.benchmark.batches,
+        streams=RUN.config.benchmark.streams,
     shell:
         "python {input.code[0]:q} --engine {params.folder:q} --crops {input.crops:q}"
         " --persons {input.persons:q} --images {input.images:q}"
@@ -110,28 +132,29 @@ rule benchmark_engine:
 
 
 rule reference_heatmaps:
-    """Runs the original model on some crops, for all comparisons with it."""
+    """Run the original model on some crops, for all comparisons with it."""
     input:
         code=code("reference_heatmaps"),
-        weights=lambda wildcards: PLAN.weights(wildcards.model) or [],
-        config=lambda wildcards: PLAN.configs[wildcards.model],
-        card="build/models/{model}/model.json",
-        crops=model_benchmark_crops,
+        weights=lambda w: RUN.models[w.model].weights or [],
+        config=lambda w: RUN.models[w.model].known.files,
+        card=MODEL.card,
+        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+            RUN.models[w.model].crop, "benchmark"
+        ),
     output:
-        "build/models/{model}/{dataset}/reference_heatmaps.npz",
+        MODEL.reference_heatmaps("{dataset}"),
     log:
-        "logs/reference_heatmaps/{model}_{dataset}.log",
+        LAYOUT.shared_log("reference_heatmaps", "{model}_{dataset}"),
     conda:
         "../envs/mmpose.yaml"
     threads: 2
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(60),
     params:
-        config=lambda wildcards: PLAN.config.models[wildcards.model].config,
+        config=lambda w: RUN.models[w.model].section.config,
         versions=versions("torch", "mmpose", "mmengine"),
-        weights=lambda wildcards, input: option("--weights", input.weights),
+        weights=lambda w, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --config {params.config:q} {params.weights:q}"
         " --card {input.card:q} --crops {input.crops:q} --threads {threads} --output {output:q}"
@@ -139,26 +162,46 @@ rule reference_heatmaps:
 
 
 rule measure_parity:
-    """Measures at which stage how much of the error comes in."""
+    """Measure at which stage how much of the error comes in."""
     input:
-        unpack(parity_graphs),
-        code=engine_code("measure_parity"),
-        engine=f"{LAYOUT.engines}/{{variant}}/engine.bin",
-        engine_card=f"{LAYOUT.engines}/{{variant}}/engine.json",
+        code=lambda w: code("measure_parity", RUN[w.variant].module),
+        # The graphs on the way to the engine; PyTorch has none.
+        onnx=lambda w: (
+            [] if RUN[w.variant].is_original else RUN[w.variant].model.paths.onnx
+        ),
+        simplified=lambda w: (
+            [] if RUN[w.variant].is_original else RUN[w.variant].model.paths.simplified
+        ),
+        # ONNX Runtime, which runs the graphs here, has no bfloat16 on the CPU.
+        precision=lambda w: (
+            []
+            if RUN[w.variant].is_original or RUN[w.variant].graph_kind == "bf16"
+            else RUN[w.variant].graph
+        ),
+        reference=lambda w: RUN[w.variant].model.paths.reference_heatmaps(
+            RUN.config.dataset
+        ),
+        card=lambda w: RUN[w.variant].model.paths.card,
+        engine=VARIANT.engine,
+        engine_card=VARIANT.card,
     output:
-        f"{LAYOUT.results}/{{variant}}_parity.json",
+        VARIANT.parity,
     log:
         LAYOUT.log("measure_parity", "{variant}"),
     conda:
-        engine_environment
+        lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: 2
     resources:
-        mem_mb=more(6000),
-        runtime=more(60),
-        gpu=gpus,
+        mem_mb=scale_with_attempt(6000),
+        runtime=scale_with_attempt(60),
+        gpu=lambda w: RUN[w.variant].gpus,
     params:
         folder=subpath(input.engine, parent=True),
-        graphs=parity_flags,
+        graphs=lambda w, input: [
+            *option("--onnx", input.onnx),
+            *option("--simplified", input.simplified),
+            *option("--precision", input.precision),
+        ],
     shell:
         "python {input.code[0]:q} --reference {input.reference:q} --card {input.card:q}"
         " {params.graphs:q} --engine {params.folder:q} --threads {threads} --output {output:q}"
@@ -166,25 +209,35 @@ rule measure_parity:
 
 
 rule check_gate:
-    """Fails, with a list, when a variant is outside the limits of the configuration."""
+    """Fail, with a list, when a variant is outside the limits of the configuration."""
     input:
         code=code("check_gate"),
-        accuracy=collect(f"{LAYOUT.results}/{{variant}}_accuracy.json", variant=SCORED),
-        perf=collect(f"{LAYOUT.results}/{{variant}}_perf.json", variant=VARIANTS),
-        parity=collect(f"{LAYOUT.results}/{{variant}}_parity.json", variant=VARIANTS),
+        accuracy=collect(VARIANT.accuracy, variant=RUN.scored),
+        perf=collect(VARIANT.perf, variant=RUN.variants),
+        parity=collect(VARIANT.parity, variant=RUN.variants),
     output:
-        f"{LAYOUT.results}/gate.txt",
+        LAYOUT.gate,
     log:
         LAYOUT.log("check_gate", "gate"),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(1000),
-        runtime=more(10),
-        gpu=0,
+        mem_mb=scale_with_attempt(1000),
+        runtime=scale_with_attempt(10),
     params:
-        limits=PLAN.limits(),
+        limits=json.dumps(RUN.limits, sort_keys=True),
     shell:
         "python {input.code[0]:q} --limits {params.limits:q} --accuracy {input.accuracy:q}"
         " --perf {input.perf:q} --parity {input.parity:q} --output {output:q} --log {log:q}"
+
+
+rule no_such_variant:
+    """Refuse the figures of a variant that the configuration does not have."""
+    input:
+        refuse_variant,
+    output:
+        LAYOUT.variant("{name}").figures("{kind}"),
+    wildcard_constraints:
+        name=rf"(?!({any_of(RUN.variants)})_(accuracy|perf|perf_samples|parity)\.json).+",
+        kind="accuracy|perf|parity",

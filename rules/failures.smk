@@ -19,14 +19,14 @@ FLAGS = [*PARTS, *"models annotations audits persons images predictions".split()
 
 
 def is_there(file, made_by):
-    """Returns True if a file is up to date: old figures are no figures."""
+    """Return True if a file is up to date: old figures are no figures."""
     if file in made_by:
         return workflow.dag.noneedrun_finished(made_by[file])
     return os.path.exists(file)
 
 
 def find_failed(job, failed):
-    """Returns the job that failed, of one that was not run and all that it waits for."""
+    """Return the job that failed, of one that was not run and all that it waits for."""
     waiting, seen = [job], set()
     while waiting:
         job = waiting.pop(0)
@@ -39,7 +39,7 @@ def find_failed(job, failed):
 
 
 def describe_failure(part, job, failed):
-    """Returns a part of a variant that is missing, and the stage that failed, for the report."""
+    """Return a part of a variant that is missing, and the stage that failed, for the report."""
     found = find_failed(job, failed)
     if found is None:
         return {"part": part}
@@ -47,8 +47,8 @@ def describe_failure(part, job, failed):
 
 
 def rows_asked_for(made_by, job, failed):
-    """Returns all variants, and what failed of them, for the report."""
-    failures = {variant: [] for variant in VARIANTS}
+    """Return all variants, and what failed of them, for the report."""
+    failures = {name: [] for name in RUN.variants}
     for name, part in PARTS.items():
         for file in job.input[name]:
             if not is_there(file, made_by):
@@ -56,25 +56,25 @@ def rows_asked_for(made_by, job, failed):
                 failures[made_by[file].wildcards.variant].append(failure)
     return [
         {
-            "name": variant,
-            "model": PLAN.model(variant),
-            "backend": PLAN.backends[variant],
-            "precision": PLAN.variant(variant).precision,
-            "failures": failures[variant],
+            "name": name,
+            "model": variant.model.name,
+            "backend": variant.backend,
+            "precision": variant.precision,
+            "failures": failures[name],
         }
-        for variant in VARIANTS
+        for name, variant in RUN.variants.items()
     ]
 
 
 def report_what_is_there(job, failed):
-    """Makes the report of a job that was not run, as its rule does, from the inputs that exist."""
+    """Make the report of a job that was not run, as its rule does, from the inputs that exist."""
     made_by = {
         file: producer
         for producer, made in workflow.dag.dependencies[job].items()
         for file in made
     }
     python = sys.executable
-    if "conda" in map(str, workflow.deployment_settings.deployment_method):
+    if HAS_CONDA:
         python = Path(job.conda_env.address, "bin/python")
     command = [python, job.input.code[0]]
     command += ["--variants", json.dumps(rows_asked_for(made_by, job, failed))]

@@ -3,33 +3,38 @@
 Takes: a checkpoint and an mmpose config.  Makes: build/models/{model}/.
 """
 
+from hrnetpose.recipes import made_by
+
+
+wildcard_constraints:
+    model=any_of(RUN.models),
+
 
 rule export_onnx:
-    """Exports the model and writes its card."""
+    """Export the model and write its card."""
     input:
         code=code("export_onnx"),
-        weights=lambda wildcards: PLAN.weights(wildcards.model) or [],
-        config=lambda wildcards: PLAN.configs[wildcards.model],
+        weights=lambda w: RUN.models[w.model].weights or [],
+        config=lambda w: RUN.models[w.model].known.files,
     output:
-        onnx="build/models/{model}/model.onnx",
-        card="build/models/{model}/model.json",
+        onnx=MODEL.onnx,
+        card=MODEL.card,
     log:
-        "logs/export_onnx/{model}.log",
-    cache: SHARED
+        LAYOUT.shared_log("export_onnx", "{model}"),
+    cache: IS_CACHED
     conda:
         "../envs/mmpose.yaml"
     threads: 1
     resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
     params:
         name="{model}",  # Snakemake's cache does not look at wildcards
-        config=lambda wildcards: PLAN.config.models[wildcards.model].config,
-        crop=lambda wildcards: PLAN.crops[wildcards.model],
-        changes=lambda wildcards: option("--changes", PLAN.changes[wildcards.model]),
+        config=lambda w: RUN.models[w.model].section.config,
+        crop=lambda w: RUN.models[w.model].crop,
+        changes=lambda w: option("--changes", RUN.models[w.model].changes),
         versions=versions("torch", "mmpose", "mmengine", "onnx"),
-        weights=lambda wildcards, input: option("--weights", input.weights),
+        weights=lambda w, input: option("--weights", input.weights),
     shell:
         "python {input.code[0]:q} --name {params.name:q} --config {params.config:q}"
         " {params.weights:q} --crop {params.crop:q} {params.changes:q} --output {output.onnx:q}"
@@ -37,23 +42,22 @@ rule export_onnx:
 
 
 rule simplify_onnx:
-    """Simplifies the graph, or keeps it if the simplified one does not compute the same."""
+    """Simplify the graph, or keep it if the simplified one does not compute the same."""
     input:
         code=code("simplify_onnx"),
-        model="build/models/{model}/model.onnx",
-        card="build/models/{model}/model.json",
+        model=MODEL.onnx,
+        card=MODEL.card,
     output:
-        graph="build/models/{model}/simplified.onnx",
-        summary="build/models/{model}/simplified.json",
+        graph=MODEL.simplified,
+        summary=MODEL.summary("simplified"),
     log:
-        "logs/simplify_onnx/{model}.log",
+        LAYOUT.shared_log("simplify_onnx", "{model}"),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
     params:
         versions=versions("onnx", "onnxsim"),
     shell:
@@ -62,63 +66,65 @@ rule simplify_onnx:
 
 
 rule convert_precision:
-    """Writes the graph in the floating-point precision that a backend takes from it."""
+    """Write the graph in the floating-point precision that a backend takes from it."""
     input:
         code=code("convert_precision"),
-        model=lambda wildcards: LAYOUT.source(
-            wildcards.model, Path(wildcards.graph).name
-        ),
+        model=lambda w: LAYOUT.model(w.model).graph(LAYOUT.source(Path(w.graph).name)),
     output:
-        "build/models/{model}/{graph}.onnx",
+        MODEL.graph("{graph}"),
     log:
-        "logs/convert_precision/{model}/{graph}.log",
+        LAYOUT.shared_log("convert_precision", "{model}/{graph}"),
+    wildcard_constraints:
+        graph=any_of(LAYOUT.name(graph) for graph in made_by("convert_precision")),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
     params:
         versions=versions("onnx"),
-        precision=lambda wildcards: Path(wildcards.graph).name,
+        precision=lambda w: Path(w.graph).name,
     shell:
         "python {input.code[0]:q} --precision {params.precision} --model {input.model:q}"
         " --output {output:q} --log {log:q}"
 
 
 rule quantize_int8:
-    """Writes the graph in int8, within the loss of AP that is allowed."""
+    """Write the graph in int8, within the loss of AP that is allowed."""
     input:
         code=code("quantize_int8"),
-        model="build/models/{model}/simplified.onnx",
-        card="build/models/{model}/model.json",
-        calibration="build/datasets/{dataset}/calibration.json",
-        crops=calibration_crops("crops", "npy"),
-        instances=calibration_crops("instances", "npz"),
-        annotations="build/datasets/{dataset}/calibration_audit.npz",
+        model=MODEL.simplified,
+        card=MODEL.card,
+        calibration=DATASET.calibration,
+        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+            RUN.models[w.model].crop, "calibration"
+        ),
+        instances=lambda w: LAYOUT.dataset(w.dataset).instances(
+            RUN.models[w.model].crop, "calibration"
+        ),
+        annotations=DATASET.annotations("calibration_audit"),
     output:
-        graph="build/models/{model}/{dataset}/{int8}.onnx",
-        summary="build/models/{model}/{dataset}/{int8}.json",
+        graph=MODEL.graph("{int8}", "{dataset}"),
+        summary=MODEL.summary("{int8}", "{dataset}"),
     log:
-        "logs/quantize_int8/{model}_{dataset}_{int8}.log",
+        LAYOUT.shared_log("quantize_int8", "{model}_{dataset}_{int8}"),
+    wildcard_constraints:
+        int8=any_of(made_by("quantize_int8")),
     conda:
         "../envs/engines.yaml"
     threads: 2
     resources:
-        mem_mb=more(6000),
-        runtime=more(240),
-        gpu=0,
+        mem_mb=scale_with_attempt(6000),
+        runtime=scale_with_attempt(240),
     params:
         versions=versions("onnx", "onnxruntime"),
-        ap_drop=lambda wildcards: (
-            option("--ap-drop", PLAN.config.quantization.ap_drop)
-            if PLAN.config.models[wildcards.model].weights
+        ap_drop=lambda w: (
+            option("--ap-drop", RUN.config.quantization.ap_drop)
+            if RUN.models[w.model].is_trained
             else []
         ),
-        symmetric=lambda wildcards: (
-            ["--symmetric"] if wildcards.int8 == "int8-symmetric" else []
-        ),
+        symmetric=lambda w: ["--symmetric"] if w.int8 == "int8-symmetric" else [],
     shell:
         "python {input.code[0]:q} --model {input.model:q} --card {input.card:q}"
         " --crops {input.crops:q} --instances {input.instances:q}"
@@ -128,24 +134,25 @@ rule quantize_int8:
 
 
 rule quantize_fp8:
-    """Writes the graph in fp8, with fp16 for what is not quantised."""
+    """Write the graph in fp8, with fp16 for what is not quantised."""
     input:
         code=code("quantize_fp8"),
-        model="build/models/{model}/simplified.onnx",
-        card="build/models/{model}/model.json",
-        calibration="build/datasets/{dataset}/calibration.json",
-        crops=calibration_crops("crops", "npy"),
+        model=MODEL.simplified,
+        card=MODEL.card,
+        calibration=DATASET.calibration,
+        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+            RUN.models[w.model].crop, "calibration"
+        ),
     output:
-        "build/models/{model}/{dataset}/fp8.onnx",
+        MODEL.graph("fp8", "{dataset}"),
     log:
-        "logs/quantize_fp8/{model}_{dataset}.log",
+        LAYOUT.shared_log("quantize_fp8", "{model}_{dataset}"),
     conda:
         "../envs/engines.yaml"
     threads: 2
     resources:
-        mem_mb=more(6000),
-        runtime=more(120),
-        gpu=0,
+        mem_mb=scale_with_attempt(6000),
+        runtime=scale_with_attempt(120),
     params:
         versions=versions("onnx", "onnxruntime"),
     shell:

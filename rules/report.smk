@@ -3,55 +3,44 @@
 Takes: all that was measured.  Makes: results/report.html and results/summary.txt.
 """
 
+import json
+
 
 rule write_report:
-    """Writes the report."""
+    """Write the report."""
     input:
         code=code("write_report"),
-        template=library("hrnetpose/report/templates/report.html"),
-        engines=collect(f"{LAYOUT.engines}/{{variant}}/engine.json", variant=VARIANTS),
-        perf=collect(f"{LAYOUT.results}/{{variant}}_perf.json", variant=VARIANTS),
-        accuracy=collect(f"{LAYOUT.results}/{{variant}}_accuracy.json", variant=SCORED),
-        parity=collect(f"{LAYOUT.results}/{{variant}}_parity.json", variant=VARIANTS),
-        models=collect(
-            "build/models/{model}/model.json",
-            model=sorted({PLAN.model(variant) for variant in VARIANTS}),
-        ),
-        simplified=collect(
-            "build/models/{model}/simplified.json",
-            model=sorted(
-                {
-                    PLAN.model(variant)
-                    for variant in VARIANTS
-                    if PLAN.backends[variant] != "pytorch"
-                }
-            ),
-        ),
-        quantization=PLAN.quantizations(),
-        annotations=f"{LAYOUT.data}/audit.npz",
-        audits=AUDITS,
-        persons=PERSON_LISTS,
-        images=lambda wildcards: images_in(PLAN.images(PLAN.config.dataset)),
-        predictions=[path for variant in SCORED for path in predictions(variant)],
+        template=str(SCRIPTS / "hrnetpose/report/templates/report.html"),
+        engines=collect(VARIANT.card, variant=RUN.variants),
+        perf=collect(VARIANT.perf, variant=RUN.variants),
+        accuracy=collect(VARIANT.accuracy, variant=RUN.scored),
+        parity=collect(VARIANT.parity, variant=RUN.variants),
+        models=collect(MODEL.card, model=RUN.used_models),
+        simplified=collect(MODEL.summary("simplified"), model=RUN.converted_models),
+        quantization=RUN.quantizations,
+        annotations=RUN.dataset.paths.annotations(),
+        audits=RUN.audits,
+        persons=RUN.person_summaries,
+        images=lambda w: images_in(RUN.dataset.evaluated.images),
+        predictions=[path for name in RUN.scored for path in RUN[name].predictions],
     output:
-        page=report(f"{LAYOUT.results}/report.html", category="Report"),
-        summary=f"{LAYOUT.results}/summary.txt",
+        page=report(LAYOUT.report, category="Report"),
+        summary=LAYOUT.summary,
     log:
         LAYOUT.log("write_report", "report"),
     conda:
         "../envs/engines.yaml"
     threads: 1
     resources:
-        mem_mb=more(4000),
-        runtime=more(30),
-        gpu=0,
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
     params:
-        engines=lambda wildcards, input: [Path(card).parent for card in input.engines],
-        models=lambda wildcards, input: [Path(card).parent for card in input.models],
-        dataset=LAYOUT.dataset,
-        published=PLAN.published(),
-        boxes=PLAN.config.protocols.boxes,
-        contents=lambda wildcards: contents_of(PLAN.images(PLAN.config.dataset)),
+        engines=lambda w, input: [Path(card).parent for card in input.engines],
+        models=lambda w, input: [Path(card).parent for card in input.models],
+        dataset=RUN.config.dataset,
+        published=json.dumps(RUN.published, sort_keys=True),
+        boxes=RUN.config.protocols.boxes,
+        contents=lambda w: contents_of(RUN.dataset.evaluated.images),
     shell:
         "python {input.code[0]:q} --engines {params.engines:q} --perf {input.perf:q}"
         " --accuracy {input.accuracy:q} --parity {input.parity:q}"

@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 import yaml
 
+from hrnetpose import engines
+from hrnetpose.run import Run, resolve
 from hrnetpose.stage import StageError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(
+    path
+    for path in [*ROOT.glob("workflow_scripts/*.py"), *ROOT.glob("tools/**/*.py")]
+    if "stage.run(" in path.read_text(encoding="utf-8")
+)
+"""All stages and tools with a command line."""
 
 TINY_CONFIG = """
 codec = dict(type="MSRAHeatmap", input_size=(32, 64), heatmap_size=(8, 16), sigma=1)
@@ -58,6 +68,11 @@ val_pipeline = [
 val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=val_pipeline))
 """
 """An HRNet of some thousand parameters; its input is 64x32 (height x width)."""
+
+
+def resolve_run(raw: Mapping[str, Any], auto: str = "openvino") -> Run:
+    """Resolve a run on a machine where `auto` stands for a given backend."""
+    return resolve(raw, engines.rules(), auto)
 
 
 class Project:

@@ -218,9 +218,19 @@ def loss(heatmaps: Tensor, targets: Tensor, weights: Tensor, cross_entropy: bool
     return (errors * weights).sum() / weights.sum().clamp(min=1)
 
 
-def train(trainee: Trainee, args: argparse.Namespace) -> None:
-    """Train, and write the weights at each report and at the end."""
-    steps, seed, report_every, output = args.steps, args.seed, args.report_every, args.output
+def train(
+    trainee: Trainee, steps: int, last: int, seed: int, report_every: int, output: Path
+) -> None:
+    """Train, and write the weights at each report and at the end.
+
+    Args:
+        trainee: the network.
+        steps: of the whole schedule.
+        last: the step to stop at.
+        seed: of the crops.
+        report_every: steps between reports.
+        output: the checkpoint to write.
+    """
     stream = AugmentedCrops(trainee.crop, trainee.keypoints.flip_indices, seed)
     # One worker: several would change the order of the crops.
     batches = iter(DataLoader(stream, BATCH, num_workers=1, prefetch_factor=8))
@@ -231,7 +241,6 @@ def train(trainee: Trainee, args: argparse.Namespace) -> None:
         optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05
     )
     start, total = time.monotonic(), 0.0
-    last = args.stop_at or steps
     for step in range(1, last + 1):
         pixels, positions, weights = next(batches)
         trainee.network.train()
@@ -266,14 +275,24 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    config: Path,
+    output: Path,
+    init: Path | None,
+    steps: int,
+    stop_at: int | None,
+    seed: int,
+    report_every: int,
+    threads: int,
+) -> None:
     """Train from the command line."""
-    torch.set_num_threads(args.threads)
-    trainee = Trainee(mmpose.read_config(str(args.config)), args.seed)
-    if args.init:
-        state = torch.load(args.init, weights_only=True)["state_dict"]
+    torch.set_num_threads(threads)
+    trainee = Trainee(mmpose.read_config(str(config)), seed)
+    if init:
+        state = torch.load(init, weights_only=True)["state_dict"]
         trainee.network.load_state_dict(state, strict=True)
-    train(trainee, args)
+    train(trainee, steps, stop_at or steps, seed, report_every, output)
 
 
 if __name__ == "__main__":

@@ -38,22 +38,28 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    annotations: Path,
+    images: Path,
+    keypoints: list[str],
+    category: str | None,
+    threads: int,
+    output: Path,
+    audit: Path,
+) -> None:
     """Runs the stage."""
-    annotations = coco.read(args.annotations, args.keypoints, args.category)
-    if annotations.ignored.all():
-        raise StageError(f"{args.annotations}: no person with labelled keypoints to evaluate")
-    findings = [
-        *annotations.findings,
-        *check_images(annotations, ImageStore(args.images), args.threads),
-    ]
+    found = coco.read(annotations, keypoints, category)
+    if found.ignored.all():
+        raise StageError(f"{annotations}: no person with labelled keypoints to evaluate")
+    findings = [*found.findings, *check_images(found, ImageStore(images), threads)]
     for finding in findings:
         logging.warning("%s", finding.text)
-    annotations.write(args.output)
-    audit(annotations, files.sha256(args.annotations), findings).write(args.audit)
+    found.write(output)
+    describe(found, files.sha256(annotations), findings).write(audit)
 
 
-def audit(annotations: Annotations, sha256: str, findings: list[Finding]) -> Audit:
+def describe(annotations: Annotations, sha256: str, findings: list[Finding]) -> Audit:
     """Returns what was found in a dataset.
 
     Args:

@@ -5,17 +5,18 @@
 """
 
 import argparse
-import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.engines.base import BuildRequest
 from hrnetpose.engines.folder import EngineFolder
-from hrnetpose.recipes import PRECISIONS
+from hrnetpose.engines.plugin import Backend
+from hrnetpose.recipes import PRECISIONS, Precision
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,60 +29,87 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", type=Path, help="the checkpoint, for PyTorch")
     command.add_argument("--card", type=Path, required=True, help="the model card")
     command.add_argument("--batch", type=int, required=True, help="images per inference")
-    command.add_argument("--options", type=json.loads, default={}, help="backend options, as JSON")
+    command.add_argument(
+        "--options", type=stage.Json(dict[str, Any]), default={}, help="backend options, as JSON"
+    )
     command.add_argument("--threads", type=int, default=1, help="CPU threads")
     command.add_argument("--cache", type=Path, help="keeps what makes later builds faster")
     command.add_argument("--output", type=Path, required=True, help="the engine's folder")
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    variant: str,
+    backend: str,
+    precision: Precision,
+    graph: Path,
+    weights: Path | None,
+    card: Path,
+    batch: int,
+    options: dict[str, Any],
+    threads: int,
+    cache: Path | None,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    backend = engines.backend(args.backend)
-    options = backend.parse_options(args.options, "--options")
-    options.check(args.batch, args.precision)
-    backend.require(options, device=not backend.builds_anywhere)
-    model = ModelCard.read(args.card)
+    used = engines.backend(backend)
+    checked = used.parse_options(options, "--options")
+    checked.check(batch, precision)
+    used.require(checked, device=not used.builds_anywhere)
     request = BuildRequest(
-        graph=args.graph,
-        weights=args.weights,
-        card=model,
-        precision=args.precision,
-        batch=args.batch,
-        options=options,
-        threads=options.threads or args.threads,
-        cache=args.cache,
+        graph=graph,
+        weights=weights,
+        card=ModelCard.read(card),
+        precision=precision,
+        batch=batch,
+        options=checked,
+        threads=checked.threads or threads,
+        cache=cache,
     )
-    engine = args.output / ENGINE_FILE
     start = time.perf_counter()
-    modules = backend.build(request, engine)
+    modules = used.build(request, output / ENGINE_FILE)
     seconds = time.perf_counter() - start
-    card = EngineCard(
-        variant=args.variant,
-        backend=backend.name,
-        device=backend.device(options),
-        requested=args.precision,
-        executed=ExecutedPrecision(precision="unknown", layers={}),
-        batch=args.batch,
-        options=options.model_dump(mode="json", exclude_unset=True),
-        sha256=files.sha256(engine),
-        bytes=engine.stat().st_size,
-        graph=None if backend.original else str(args.graph),
-        graph_sha256=None if backend.original else files.sha256(args.graph),
-        built_for=backend.build_environment(args.batch, options),
-        modules=dict(modules or {}),
-        build_seconds=round(seconds, 3),
-        versions=backend.versions(),
-        model=model,
-    )
-    if reason := backend.unavailable_reason(options):
+    built = EngineFolder(output, describe(variant, used, request, output), used, checked)
+    built.card.modules, built.card.build_seconds = dict(modules or {}), round(seconds, 3)
+    if reason := used.unavailable_reason(checked):
         logging.warning("not opened, so that the precision executed is not known: %s", reason)
     else:
-        built = EngineFolder(args.output, card, backend, options)
-        with built.open(args.threads) as opened:
-            card.executed = opened.executed()
-    logging.info("requested %s, executes %s", card.requested, card.executed)
-    card.write(args.output / ENGINE_CARD)
+        with built.open(threads) as opened:
+            built.card.executed = opened.executed()
+    logging.info("requested %s, executes %s", precision, built.card.executed)
+    built.card.write(output / ENGINE_CARD)
+
+
+def describe(
+    variant: str, backend: Backend[Any], request: BuildRequest[Any], folder: Path
+) -> EngineCard:
+    """Returns the card of an engine that has just been built and was not opened yet.
+
+    Args:
+        variant: what it is called.
+        backend: its plug-in.
+        request: what it was built from.
+        folder: holds it.
+    """
+    engine = folder / ENGINE_FILE
+    return EngineCard(
+        variant=variant,
+        backend=backend.name,
+        device=backend.device(request.options),
+        requested=request.precision,
+        executed=ExecutedPrecision(precision="unknown", layers={}),
+        batch=request.batch,
+        options=request.options.model_dump(mode="json", exclude_unset=True),
+        sha256=files.sha256(engine),
+        bytes=engine.stat().st_size,
+        graph=None if backend.original else str(request.graph),
+        graph_sha256=None if backend.original else files.sha256(request.graph),
+        built_for=backend.build_environment(request.batch, request.options),
+        build_seconds=0.0,
+        versions=backend.versions(),
+        model=request.card,
+    )
 
 
 if __name__ == "__main__":

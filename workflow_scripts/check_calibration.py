@@ -26,21 +26,28 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    annotations: Path,
+    images: Path,
+    evaluated_annotations: Path,
+    evaluated_images: Path,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    images = ground_truth(Annotations.read(args.annotations))
-    evaluated = ground_truth(Annotations.read(args.evaluated_annotations))
+    calibration = ground_truth(Annotations.read(annotations))
+    evaluated = ground_truth(Annotations.read(evaluated_annotations))
     digests = overlap.refuse(
-        images, ImageStore(args.images), evaluated, ImageStore(args.evaluated_images)
+        calibration, ImageStore(images), evaluated, ImageStore(evaluated_images)
     )
     CalibrationSet(
         images=[
             CalibrationImage(id=image.id, file_name=image.file_name, sha256=digest)
-            for image, digest in zip(images, digests, strict=True)
+            for image, digest in zip(calibration, digests, strict=True)
         ],
-        persons=sum(len(image.persons) for image in images),
+        persons=sum(len(image.persons) for image in calibration),
         evaluated_images=len(evaluated),
-    ).write(args.output)
+    ).write(output)
 
 
 if __name__ == "__main__":

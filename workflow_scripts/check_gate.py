@@ -6,7 +6,6 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from hrnetpose import files, stage
@@ -20,7 +19,9 @@ from hrnetpose.stage import StageError
 def parser() -> argparse.ArgumentParser:
     """Returns the command line."""
     command = stage.command(__doc__)
-    command.add_argument("--limits", type=json.loads, required=True, help="JSON: by variant")
+    command.add_argument(
+        "--limits", type=stage.Json(dict[str, Limits]), required=True, help="JSON: by variant"
+    )
     command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
     command.add_argument("--perf", type=Path, nargs="*", default=[], help="speeds (JSON)")
     command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
@@ -28,20 +29,26 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    limits: dict[str, Limits],
+    accuracy: list[Path],
+    perf: list[Path],
+    parity: list[Path],
+    output: Path,
+) -> None:
     """Runs the stage."""
-    limits = {name: Limits.model_validate(values) for name, values in args.limits.items()}
-    accuracy = {a.engine.variant: a for a in map(Accuracy.read, args.accuracy)}
-    perf = {p.engine.variant: p for p in map(Perf.read, args.perf)}
-    parity = {p.engine.variant: p for p in map(Parity.read, args.parity)}
+    accuracies = {found.engine.variant: found for found in map(Accuracy.read, accuracy)}
+    perfs = {found.engine.variant: found for found in map(Perf.read, perf)}
+    parities = {found.engine.variant: found for found in map(Parity.read, parity)}
     held: list[str] = []
     violated: list[str] = []
     for name, limit in limits.items():
-        for text, holds in checks(limit, accuracy.get(name), perf[name], parity[name]):
+        for text, holds in checks(limit, accuracies.get(name), perfs[name], parities[name]):
             (held if holds else violated).append(f"{name}: {text}")
     if violated:
         raise StageError(f"{len(violated)} outside the limits", violated)
-    files.write_text(args.output, "".join(f"{line}\n" for line in held))
+    files.write_text(output, "".join(f"{line}\n" for line in held))
 
 
 def checks(

@@ -32,10 +32,10 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, precision: str, model: Path, output: Path) -> None:
     """Runs the stage."""
-    graph = CONVERTERS[args.precision](onnx_graph.read(args.model))
-    with files.atomic_path(args.output) as temporary:
+    graph = CONVERTERS[precision](onnx_graph.read(model))
+    with files.atomic_path(output) as temporary:
         onnx.save(graph, temporary)
         onnx_graph.check(temporary)
 

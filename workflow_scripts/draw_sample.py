@@ -22,9 +22,9 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, split: str, images: int, archive: Path, annotations: Path) -> None:
     """Runs the stage."""
-    write_split(args.split, args.images, args.archive, args.annotations)
+    write_split(split, images, archive, annotations)
 
 
 if __name__ == "__main__":

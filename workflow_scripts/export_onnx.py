@@ -30,20 +30,27 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    name: str,
+    config: str,
+    weights: Path | None,
+    crop: Crop,
+    changes: str | None,
+    output: Path,
+    card: Path,
+) -> None:
     """Runs the stage."""
-    with reading.recorded(args.weights) as files:
-        config = mmpose.read_config(args.config)
+    with reading.record(weights) as files:
+        content = mmpose.read_config(config)
         notes: list[str] = []
-        network = export.HeatmapNetwork(mmpose.build_model(config, args.weights, notes=notes))
-    export.export(config, network, args.output)
-    card = export.card(
-        args.name, args.config, config, args.crop, network, args.weights, args.output
-    )
-    card.files, card.changes, card.notes = files, args.changes, [*card.notes, *notes]
-    for note in card.notes:
-        logging.warning("%s: %s", args.config, note)
-    card.write(args.card)
+        network = export.HeatmapNetwork(mmpose.build_model(content, weights, notes=notes))
+    export.write_graph(content, network, output)
+    made = export.make_card(name, config, content, crop, network, weights, output)
+    made.files, made.changes, made.notes = files, changes, [*made.notes, *notes]
+    for note in made.notes:
+        logging.warning("%s: %s", config, note)
+    made.write(card)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, archive: Path, member: str, output: Path) -> None:
     """Runs the stage."""
-    archives.extract(args.archive, args.member, args.output)
+    archives.extract(archive, member, output)
 
 
 if __name__ == "__main__":

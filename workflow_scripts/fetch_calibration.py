@@ -27,17 +27,21 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    pool: Path,
+    count: int,
+    identity: str,
+    archive: Path,
+    annotations: Path,
+    manifest: Path,
+    attempts: int,
+    timeout: float,
+    backoff: float,
+) -> None:
     """Runs the stage."""
-    calibration.fetch_images(
-        args.pool,
-        args.count,
-        args.identity,
-        args.archive,
-        args.annotations,
-        args.manifest,
-        RetryPolicy.from_args(args),
-    )
+    policy = RetryPolicy(attempts, timeout, backoff)
+    calibration.fetch_images(pool, count, identity, archive, annotations, manifest, policy)
 
 
 if __name__ == "__main__":

@@ -26,16 +26,20 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    source: list[str],
+    sha256: str,
+    size: int | None,
+    output: Path,
+    otherwise: str,
+    attempts: int,
+    timeout: float,
+    backoff: float,
+) -> None:
     """Runs the stage."""
-    fetch.fetch(
-        args.source,
-        args.output,
-        args.sha256,
-        args.size,
-        RetryPolicy.from_args(args),
-        otherwise=args.otherwise,
-    )
+    policy = RetryPolicy(attempts, timeout, backoff)
+    fetch.fetch(source, output, sha256, size, policy, otherwise=otherwise)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Literal
 from hrnetpose import stage
 from hrnetpose.artifacts.findings import Finding
 from hrnetpose.artifacts.persons import PersonList
-from hrnetpose.data import detections
+from hrnetpose.data import detections as detection_files
 from hrnetpose.data.annotations import Annotations, ground_truth
 from hrnetpose.data.persons import Persons
 
@@ -28,23 +28,25 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *, annotations: Path, detections: Path | None, minimum_score: float, output: Path, summary: Path
+) -> None:
     """Runs the stage."""
-    annotations = Annotations.read(args.annotations)
-    boxes: Literal["gt", "det"] = "det" if args.detections else "gt"
+    audited = Annotations.read(annotations)
+    boxes: Literal["gt", "det"] = "det" if detections else "gt"
     findings: list[Finding] = []
-    if args.detections:
-        images, findings = detections.read(args.detections, annotations, args.minimum_score)
+    if detections:
+        images, findings = detection_files.read(detections, audited, minimum_score)
     else:
-        images = ground_truth(annotations)
+        images = ground_truth(audited)
     persons = Persons.of(images, boxes)
     logging.info("%d images, %d persons", len(persons.image_id), len(persons.id))
     for finding in findings:
         logging.warning("%s", finding.text)
-    persons.write(args.output)
+    persons.write(output)
     PersonList(
         boxes=boxes, images=len(persons.image_id), persons=len(persons.id), findings=findings
-    ).write(args.summary)
+    ).write(summary)
 
 
 if __name__ == "__main__":

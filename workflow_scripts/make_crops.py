@@ -16,7 +16,7 @@ from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 
 
-def shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
     """Reads `2-of-4` as (2, 4)."""
     match = re.fullmatch(r"([0-9]+)-of-([0-9]+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--persons", type=Path, required=True, help="of list_persons (.npz)")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--crop", type=Crop.parse, required=True, help="for example 256x192")
-    command.add_argument("--shard", type=shard, default=(1, 1), help="which part, as 2-of-4")
+    command.add_argument("--shard", type=parse_shard, default=(1, 1), help="which part, as 2-of-4")
     command.add_argument("--first", type=int, help="stop after about so many persons")
     command.add_argument("--threads", type=int, default=1, help="images decoded at a time")
     command.add_argument("--output", type=Path, required=True, help="uint8 crops (.npy)")
@@ -38,15 +38,23 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    persons: Path,
+    images: Path,
+    crop: Crop,
+    shard: tuple[int, int],
+    first: int | None,
+    threads: int,
+    output: Path,
+    instances: Path,
+) -> None:
     """Runs the stage."""
-    persons = Persons.read(args.persons)
-    images = persons.first(args.first) if args.first else persons.shard(*args.shard)
-    logging.info("%d images, %d persons", len(images), sum(len(image.persons) for image in images))
-    store = ImageStore(args.images)
-    cutting.write(
-        images, persons.boxes_from, store, args.crop, args.output, args.instances, args.threads
-    )
+    table = Persons.read(persons)
+    cut = table.first(first) if first else table.shard(*shard)
+    logging.info("%d images, %d persons", len(cut), sum(len(image.persons) for image in cut))
+    store = ImageStore(images)
+    cutting.write(cut, table.boxes_from, store, crop, output, instances, threads)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from hrnetpose import batches, engines, files, stage
 from hrnetpose.artifacts.engine import EngineReference
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
-from hrnetpose.batches import Array
+from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity, Stage
+from hrnetpose.batches import Array, Crops
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.pose import decode, finite, predict
 from hrnetpose.stage import StageError
@@ -39,52 +39,90 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    reference: Path,
+    card: Path,
+    onnx: Path | None,
+    simplified: Path | None,
+    precision: Path | None,
+    engine: Path,
+    threads: int,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    model = ModelCard.read(args.card)
+    model = ModelCard.read(card)
+    crops, expected = read_reference(reference, model)
+    images = onnx_graph.normalised(crops, model)
+    built = engines.read(engine)
+    found: dict[Stage, Array] = {"pytorch": expected}
+    graphs: dict[Stage, Path | None] = {
+        "onnx": onnx,
+        "simplified": simplified,
+        "precision": precision,
+    }
+    for name, graph in graphs.items():
+        if graph is not None:
+            found[name] = onnx_graph.run(graph, images)
+            requested = built.card.requested if name == "precision" else "fp32"
+            finite.require([found[name]], graph, requested)
+    with built.open(threads) as opened:
+        outputs = opened.stream(batches.split(crops, opened.batch))
+        found["engine"] = np.concatenate([predict.heatmaps(part, model) for part in outputs])
+    finite.require([found["engine"]], engine, built.card.requested)
+    for name, values in found.items():
+        if values.shape[1:] != expected.shape[1:]:
+            raise StageError(
+                f"{output.name}: stage {name} gives heatmaps {list(values.shape[1:])}, the "
+                f"original {list(expected.shape[1:])}"
+            )
+    measured_on = EngineReference(variant=built.card.variant, sha256=built.card.sha256)
+    compare(found, model, measured_on).write(output)
+
+
+def read_reference(path: Path, model: ModelCard) -> tuple[Crops, Array]:
+    """Reads the crops and the original model's heatmaps.
+
+    Raises:
+        StageError: they are not of this model, none at all, or not finite.
+    """
     maps = len(model.keypoints.names) * model.codec.channels
     size = f"{model.crop.height} {model.crop.width}"
-    reference = files.read_table(
-        args.reference, {"crops": f"uint8 N {size} 3", "heatmaps": f"float32 N {maps} H W"}
+    table = files.read_table(
+        path, {"crops": f"uint8 N {size} 3", "heatmaps": f"float32 N {maps} H W"}
     )
-    crops, heatmaps = reference["crops"], reference["heatmaps"]
-    if not heatmaps.size:
-        raise StageError(f"{args.reference}: holds no crops; parity needs at least one")
-    finite.require([heatmaps], args.reference, "fp32")
-    images = onnx_graph.normalised(crops, model)
+    if not table["heatmaps"].size:
+        raise StageError(f"{path}: holds no crops; parity needs at least one")
+    finite.require([table["heatmaps"]], path, "fp32")
+    return table["crops"], table["heatmaps"]
+
+
+def compare(found: Mapping[Stage, Array], model: ModelCard, engine: EngineReference) -> Parity:
+    """Compares what each stage gives with what the original model does.
+
+    Args:
+        found: heatmaps by stage, float32 [N, C, h, w]; `pytorch` is the original's.
+        model: its card.
+        engine: the one that was run.
+    """
+    heatmaps = found["pytorch"]
     positions, scores = decode.decode(heatmaps, model.codec)
     # An untrained model is sure of nothing; then all of its keypoints are compared.
     minimum = MINIMUM_SCORE if model.trained else 0.0
     sure = scores > minimum
-    found: dict[str, Array] = {"pytorch": heatmaps}
-    built = engines.read(args.engine)
-    requested = built.card.requested
-    for name in ("onnx", "simplified", "precision"):
-        if (graph := getattr(args, name)) is not None:
-            found[name] = onnx_graph.run(graph, images)
-            finite.require([found[name]], graph, requested if name == "precision" else "fp32")
-    with built.open(args.threads) as engine:
-        outputs = engine.stream(batches.split(crops, engine.batch))
-        found["engine"] = np.concatenate([predict.heatmaps(part, model) for part in outputs])
-    finite.require([found["engine"]], args.engine, requested)
-    stages: dict[Any, Drift] = {}
+    scale = np.array([model.crop.width, model.crop.height]) / heatmaps.shape[:1:-1]
+    stages: dict[Stage, Drift] = {}
     for name, values in found.items():
-        if values.shape[1:] != heatmaps.shape[1:]:
-            raise StageError(
-                f"{args.output.name}: stage {name} gives heatmaps {list(values.shape[1:])}, the "
-                f"original {list(heatmaps.shape[1:])}"
-            )
         moved, _ = decode.decode(values, model.codec)
-        scale = np.array([model.crop.width, model.crop.height]) / heatmaps.shape[:1:-1]
         distance = np.linalg.norm((moved - positions) * scale, axis=-1)
         stages[name] = drift(values, heatmaps, distance[sure])
-    Parity(
+    return Parity(
         stages=stages,
-        crops=len(crops),
+        crops=len(heatmaps),
         keypoints=int(sure.sum()),
         minimum_score=minimum,
-        engine=EngineReference(variant=built.card.variant, sha256=built.card.sha256),
-    ).write(args.output)
+        engine=engine,
+    )
 
 
 def drift(values: Array, reference: Array, shifts: npt.NDArray[np.float64]) -> Drift:

@@ -36,55 +36,59 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    engine: Path,
+    audit: Path,
+    crops: Path,
+    instances: Path,
+    flip: list[int],
+    threads: int,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    crops = crop_files.read(args.crops)
-    instances = crop_files.read_instances(args.instances, len(crops))
-    built = engines.read(args.engine)
+    shape = crop_files.read(crops).shape
+    table = crop_files.read_instances(instances, shape[0])
+    built = engines.read(engine)
     card = built.card
-    audit = Audit.read(args.audit)
+    audited = Audit.read(audit)
     names = card.model.keypoints.names
-    if isinstance(reason := match_names(audit.keypoints, audit.number_of_keypoints, names), str):
-        raise StageError(f"{args.audit}: category {audit.category!r} {reason}")
+    reason = match_names(audited.keypoints, audited.number_of_keypoints, names)
+    if isinstance(reason, str):
+        raise StageError(f"{audit}: category {audited.category!r} {reason}")
     size = (card.model.crop.height, card.model.crop.width)
-    if crops.shape[1:3] != size:
+    if shape[1:3] != size:
         raise StageError(
-            f"{args.crops}: crops are {crops.shape[1]}x{crops.shape[2]}, but {args.engine} takes "
-            f"{size[0]}x{size[1]}"
+            f"{crops}: crops are {shape[1]}x{shape[2]}, but {engine} takes {size[0]}x{size[1]}"
         )
     joints = len(names)
-    positions = np.zeros((len(args.flip), len(crops), joints, 2), np.float32)
-    scores = np.zeros((len(args.flip), len(crops), joints), np.float32)
-    with built.open(args.threads) as engine:
-        batches = crop_files.read_batches(args.crops, engine.batch)
+    positions = np.zeros((len(flip), shape[0], joints, 2), np.float32)
+    scores = np.zeros((len(flip), shape[0], joints), np.float32)
+    with built.open(threads) as opened:
+        batches = crop_files.read_batches(crops, opened.batch)
         start = 0
-        for plain, mirrored in predict.infer(engine.stream, batches, mirror=1 in args.flip):
+        for plain, mirrored in predict.infer(opened.stream, batches, mirror=1 in flip):
             heatmaps = predict.heatmaps(plain, card.model)
             if heatmaps.shape[1] != joints * card.model.codec.channels:
                 raise StageError(
-                    f"{args.engine}: gives {heatmaps.shape[1]} heatmaps, but its card has {joints} "
+                    f"{engine}: gives {heatmaps.shape[1]} heatmaps, but its card has {joints} "
                     f"keypoints with {card.model.codec.channels} each; build it again"
                 )
             for outputs in (plain, mirrored):
                 if outputs is not None:
-                    finite.require(outputs.values(), args.engine, card.requested)
+                    finite.require(outputs.values(), engine, card.requested)
             rows = slice(start, start + len(heatmaps))
             positions[:, rows], scores[:, rows] = predict.keypoints(
-                plain,
-                mirrored,
-                args.flip,
-                card.model,
-                instances["center"][rows],
-                instances["scale"][rows],
+                plain, mirrored, flip, card.model, table["center"][rows], table["scale"][rows]
             )
             start = rows.stop
     predictions: dict[str, Any] = {
-        "flip": np.array(args.flip),
+        "flip": np.array(flip),
         "keypoints": positions,
         "scores": scores,
-        **instances,
+        **table,
     }
-    with files.atomic_path(args.output) as temporary:
+    with files.atomic_path(output) as temporary:
         np.savez(temporary, **predictions)
 
 

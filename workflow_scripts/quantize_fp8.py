@@ -25,11 +25,11 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, model: Path, card: Path, crops: Path, output: Path) -> None:
     """Runs the stage."""
-    graph = onnx_graph.read(args.model)
-    converted = fp8.to_fp8(graph, crop_files.read(args.crops), ModelCard.read(args.card))
-    with files.atomic_path(args.output) as temporary:
+    graph = onnx_graph.read(model)
+    converted = fp8.to_fp8(graph, crop_files.read(crops), ModelCard.read(card))
+    with files.atomic_path(output) as temporary:
         onnx.save(converted, temporary)
         onnx_graph.check(temporary)
 

@@ -24,8 +24,8 @@ from hrnetpose.artifacts.quantization import Quantization
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import Annotations
 from hrnetpose.graphs import onnx_graph, quantize, sensitivity
-from hrnetpose.pose import decode, evaluation, score
-from hrnetpose.pose.score import Predictions
+from hrnetpose.pose import decode
+from hrnetpose.pose.score import Evaluator, Predictions
 from hrnetpose.stage import StageError
 
 
@@ -47,51 +47,62 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    model: Path,
+    card: Path,
+    crops: Path,
+    calibration: Path,
+    ap_drop: float | None,
+    instances: Path | None,
+    annotations: Path | None,
+    symmetric: bool,
+    output: Path,
+    summary: Path,
+) -> None:
     """Runs the stage."""
-    card = ModelCard.read(args.card)
-    calibration = CalibrationSet.read(args.calibration)
-    crops = crop_files.read(args.crops)
-    graph = onnx_graph.read(args.model)
+    known = ModelCard.read(card)
+    persons = CalibrationSet.read(calibration).persons
+    pixels = crop_files.read(crops)
+    graph = onnx_graph.read(model)
     layers = list(quantize.layers(graph))
-    ranges = quantize.calibrate(graph, crops, card)
+    ranges = quantize.calibrate(graph, pixels, known)
     chosen, found = layers, None
-    if args.ap_drop is not None:
-        if args.annotations is None or args.instances is None:
+    if ap_drop is not None:
+        if annotations is None or instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
-        truths = Annotations.read(args.annotations).ordered(card.keypoints.names)
-        if not card.evaluation.use_area:
-            truths = truths.with_areas_of_boxes()
-        instances = crop_files.read_instances(args.instances, len(crops))
+        truths = Annotations.read(annotations).ordered(known.keypoints.names)
+        evaluator = Evaluator(truths, known.keypoints.oks_sigmas(), known.evaluation)
+        table = crop_files.read_instances(instances, len(pixels))
         chosen, found = sensitivity.select(
             graph,
             ranges,
-            crops,
-            card,
-            lambda candidate: average_precision(candidate, crops, instances, truths, card),
-            args.ap_drop,
-            args.symmetric,
+            pixels,
+            known,
+            lambda candidate: average_precision(candidate, pixels, table, evaluator, known),
+            ap_drop,
+            symmetric,
         )
     logging.info("%d of %d layers in int8", len(chosen), len(layers))
-    with files.atomic_path(args.output) as temporary:
-        onnx.save(quantize.insert(graph, ranges, chosen, args.symmetric), temporary)
+    with files.atomic_path(output) as temporary:
+        onnx.save(quantize.insert(graph, ranges, chosen, symmetric), temporary)
         onnx_graph.check(temporary)
     Quantization(
-        graph_sha256=files.sha256(args.output),
-        calibration_sha256=files.sha256(args.calibration),
-        persons=calibration.persons,
-        symmetric=args.symmetric,
+        graph_sha256=files.sha256(output),
+        calibration_sha256=files.sha256(calibration),
+        persons=persons,
+        symmetric=symmetric,
         layers=len(layers),
         int8_layers=len(chosen),
         sensitivity=found,
-    ).write(args.summary)
+    ).write(summary)
 
 
 def average_precision(
     graph: onnx.ModelProto,
     crops: npt.NDArray[np.uint8],
     instances: dict[str, npt.NDArray[Any]],
-    truths: Annotations,
+    evaluator: Evaluator,
     card: ModelCard,
 ) -> float:
     """Returns the AP of a graph with ground-truth boxes and without flip test.
@@ -100,7 +111,7 @@ def average_precision(
         graph: in any precision.
         crops: uint8 [N, H, W, 3] RGB.
         instances: the table beside them.
-        truths: the annotated persons.
+        evaluator: knows the annotated persons.
         card: says how crops are normalised and keypoints are decoded.
 
     Raises:
@@ -112,21 +123,12 @@ def average_precision(
         size = heatmaps.shape[:1:-1]
         decoded.append(decode.decode(heatmaps, card.codec))
     positions, scores = (np.concatenate(part) for part in zip(*decoded, strict=True))
-    predictions = Predictions(
-        ids=instances["id"],
-        image_ids=instances["image_id"],
-        keypoints=decode.to_image(
-            positions, size, instances["center"], instances["scale"], card.codec
-        ),
-        scores=scores,
-        box_scores=instances["box_score"],
-        boxes=instances["box"],
-        areas=instances["scale"].prod(axis=1),
+    keypoints = decode.to_image(
+        positions, size, instances["center"], instances["scale"], card.codec
     )
-    sigmas = card.keypoints.oks_sigmas()
-    detections = score.detections(predictions, sigmas, card.evaluation)
-    matches = evaluation.match(truths, detections, sigmas)
-    figure = evaluation.accumulate(matches).AP
+    evaluator.reset()
+    evaluator.process(Predictions.of(instances, keypoints, scores))
+    figure = evaluator.evaluate().metrics.AP
     if figure is None:
         raise StageError("the calibration persons have no AP: none of them has a labelled keypoint")
     return figure

@@ -13,7 +13,7 @@ import torch
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.data import crops
+from hrnetpose.data import crops as crop_files
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import export, mmpose
 
@@ -31,17 +31,24 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    config: str,
+    weights: Path | None,
+    card: Path,
+    crops: Path,
+    count: int,
+    threads: int,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    torch.set_num_threads(args.threads)
-    card = ModelCard.read(args.card)
-    estimator = mmpose.build_model(mmpose.read_config(args.config), args.weights)
-    network = export.HeatmapNetwork(estimator)
-    pixels = np.array(crops.read(args.crops)[: args.count])
+    torch.set_num_threads(threads)
+    network = export.HeatmapNetwork(mmpose.build_model(mmpose.read_config(config), weights))
+    pixels = np.array(crop_files.read(crops)[:count])
     with torch.inference_mode():
-        batches = torch.from_numpy(onnx_graph.normalised(pixels, card)).split(8)
-        heatmaps = torch.cat([network(batch) for batch in batches]).numpy()
-    with files.atomic_path(args.output) as temporary:
+        images = torch.from_numpy(onnx_graph.normalised(pixels, ModelCard.read(card)))
+        heatmaps = torch.cat([network(batch) for batch in images.split(8)]).numpy()
+    with files.atomic_path(output) as temporary:
         np.savez(temporary, crops=pixels, heatmaps=heatmaps)
 
 

@@ -9,12 +9,12 @@
 import argparse
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts.accuracy import (
@@ -31,26 +31,14 @@ from hrnetpose.artifacts.findings import Finding
 from hrnetpose.artifacts.model import Evaluation, ModelCard
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data.annotations import Annotations
-from hrnetpose.pose import bootstrap, evaluation, joints, score
-from hrnetpose.pose.evaluation import Detections, Matches
-from hrnetpose.pose.score import Predictions
+from hrnetpose.pose import bootstrap, joints
+from hrnetpose.pose.score import Evaluator, Predictions, Scored
 from hrnetpose.stage import StageError
 
 RESAMPLES = 1000
-NMS: dict[str, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft": "soft_oks_nms"}
+Nms = Literal["hard", "soft"]
+NMS: dict[Nms, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft": "soft_oks_nms"}
 """What the configuration calls it -> CocoMetric's name."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One protocol's predictions and what became of them."""
-
-    protocol: Protocol
-    predictions: Predictions
-    detections: Detections
-    matches: Matches
-    instances: int
-    images: int
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,99 +68,98 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    annotations: Path,
+    audit: Path,
+    persons: list[Path],
+    engine: Path,
+    dataset: str,
+    nms: Nms | None,
+    predictions: list[Path],
+    reference: list[str] | None,
+    output: Path,
+) -> None:
     """Runs the stage."""
-    card = EngineCard.read(args.engine / ENGINE_CARD)
-    truths = Annotations.read(args.annotations).ordered(card.model.keypoints.names)
-    if not asked(card.model, args).use_area:
-        truths = truths.with_areas_of_boxes()
-    listed = [finding for path in args.persons for finding in PersonList.read(path).findings]
-    findings = [*Audit.read(args.audit).findings, *truths.findings, *listed]
+    card = EngineCard.read(engine / ENGINE_CARD)
+    model = card.model
+    truths = Annotations.read(annotations).ordered(model.keypoints.names)
+    listed = [finding for path in persons for finding in PersonList.read(path).findings]
+    findings = [*Audit.read(audit).findings, *truths.findings, *listed]
     for finding in findings:
         logging.warning("%s", finding.text)
-    name, *paths = args.reference or [None]
-    reference = {
-        other.protocol.label: other
-        for other in scored([Path(path) for path in paths], card.model, truths, findings, args)
-    }
-    results = [
-        ProtocolResult(
-            metrics=evaluation.accumulate(one.matches),
-            protocol=one.protocol,
-            delta=delta(one, reference.get(one.protocol.label), name),
-            instances=one.instances,
-            images=one.images,
-            keypoints=keypoint_view(one, truths, card.model),
+    evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), choose_settings(model, nms))
+
+    def score_all(paths: Sequence[Path]) -> Iterator[tuple[Protocol, Scored]]:
+        for boxes, flip, scored in score(paths, evaluator, annotations):
+            told = describe_persons(scored.predictions, findings, boxes)
+            yield protocol(boxes, flip, model, evaluator.settings, dataset, told), scored
+
+    name, paths = (reference[0], map(Path, reference[1:])) if reference else (None, [])
+    others = {made.label: scored for made, scored in score_all(list(paths))}
+    results = []
+    for made, scored in score_all(predictions):
+        logging.info("%s\n%s", made.label, scored.summary)
+        results.append(
+            ProtocolResult(
+                metrics=scored.metrics,
+                protocol=made,
+                delta=delta(made, scored, others.get(made.label), name),
+                instances=len(scored.predictions.ids),
+                images=len(np.unique(scored.predictions.image_ids)),
+                keypoints=view_keypoints(scored, evaluator, model) if made.boxes == "gt" else None,
+            )
         )
-        for one in scored(args.predictions, card.model, truths, findings, args)
-    ]
     Accuracy(
         **dict(results[0]),
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
         protocols=results,
         findings=findings,
-    ).write(args.output)
+    ).write(output)
 
 
-def scored(
-    paths: list[Path],
-    model: ModelCard,
-    truths: Annotations,
-    findings: Sequence[Finding],
-    args: argparse.Namespace,
-) -> Iterator[Scored]:
-    """Yields each box set with and without flip test, scored.
+def choose_settings(model: ModelCard, nms: Nms | None) -> Evaluation:
+    """Returns how predictions are scored: as the model's config says, but for `--nms`."""
+    change = {"nms_mode": NMS[nms]} if nms else {}
+    return model.evaluation.model_copy(update=change)
+
+
+def score(
+    paths: Sequence[Path], evaluator: Evaluator, annotations: Path
+) -> Iterator[tuple[Literal["gt", "det"], bool, Scored]]:
+    """Yields each box set without and with flip test, scored.
 
     Args:
         paths: the shards of all box sets, in order.
-        model: says how keypoints were decoded.
-        truths: the annotated persons.
-        findings: what labels tell of the data.
-        args: the command line.
+        evaluator: knows the annotated persons.
+        annotations: their file, for messages.
+
+    Raises:
+        StageError: the predictions are of other persons.
     """
-    columns = ("id", "image_id", "box", "box_score", "scale")
-    number = len(model.keypoints.names)
-    shards = [files.read_table(path, predicted(number)) for path in paths]
-    for boxes in dict.fromkeys(str(shard["boxes_from"]) for shard in shards):
-        parts = [shard for shard in shards if shard["boxes_from"] == boxes]
-        table = {n: np.concatenate([part[n] for part in parts]) for n in columns}
-        positions = np.concatenate([part["keypoints"] for part in parts], axis=1)
-        scores = np.concatenate([part["scores"] for part in parts], axis=1)
-        known = np.isin(table["image_id"], truths.image_ids).all()
-        if not known or (boxes == "gt" and not np.isin(table["id"], truths.ids).all()):
+    columns = predicted(len(evaluator.sigmas))
+    tables = [files.read_table(path, columns) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if not is_made_on(table, evaluator.truths):
             raise StageError(
-                f"{paths[0]}: its persons are not those of {args.annotations}; delete it and run "
-                "again"
+                f"{path}: its persons are not those of {annotations}; delete it and run again"
             )
-        instances, images = len(table["id"]), len(np.unique(table["image_id"]))
-        subset = [f"{images} images", f"{instances} persons"]
-        subset += [f.label for f in findings if f.label and f.boxes in (None, boxes)]
+    boxes: Any
+    for boxes in dict.fromkeys(str(table["boxes_from"]) for table in tables):
+        parts = [table for table in tables if table["boxes_from"] == boxes]
         for number, flip in enumerate(parts[0]["flip"]):
-            predictions = Predictions(
-                ids=table["id"],
-                image_ids=table["image_id"],
-                keypoints=positions[number],
-                scores=scores[number],
-                box_scores=table["box_score"],
-                boxes=table["box"],
-                areas=table["scale"].prod(axis=1),
-            )
-            sigmas = model.keypoints.oks_sigmas()
-            detections = score.detections(predictions, sigmas, asked(model, args))
-            yield Scored(
-                protocol=protocol(boxes, bool(flip), model, args, subset),
-                predictions=predictions,
-                detections=detections,
-                matches=evaluation.match(truths, detections, sigmas),
-                instances=instances,
-                images=images,
-            )
+            evaluator.reset()
+            for part in parts:
+                evaluator.process(
+                    Predictions.of(part, part["keypoints"][number], part["scores"][number])
+                )
+            yield boxes, bool(flip), evaluator.evaluate()
 
 
-def asked(model: ModelCard, args: argparse.Namespace) -> Evaluation:
-    """Returns how predictions are scored: as the model's config says, but for `--nms`."""
-    change = {"nms_mode": NMS[args.nms]} if args.nms else {}
-    return model.evaluation.model_copy(update=change)
+def is_made_on(table: Mapping[str, npt.NDArray[Any]], truths: Annotations) -> bool:
+    """Tells whether predictions were made on a dataset."""
+    known = np.isin(table["image_id"], truths.image_ids).all()
+    return bool(known and (table["boxes_from"] == "det" or np.isin(table["id"], truths.ids).all()))
 
 
 def predicted(keypoints: int) -> dict[str, str]:
@@ -190,14 +177,28 @@ def predicted(keypoints: int) -> dict[str, str]:
     }
 
 
+def describe_persons(
+    predictions: Predictions, findings: Sequence[Finding], boxes: str
+) -> list[str]:
+    """Returns how many persons a figure is of, and what findings change about it."""
+    images, persons = len(np.unique(predictions.image_ids)), len(predictions.ids)
+    told = [f.label for f in findings if f.label and f.boxes in (None, boxes)]
+    return [f"{images} images", f"{persons} persons", *told]
+
+
 def protocol(
-    boxes: Any, flip: bool, model: ModelCard, args: argparse.Namespace, found: Sequence[str]
+    boxes: Literal["gt", "det"],
+    flip: bool,
+    model: ModelCard,
+    settings: Evaluation,
+    dataset: str,
+    found: Sequence[str],
 ) -> Protocol:
     """Names what a figure was measured under."""
     decode = model.codec.label
-    subset = f"{args.dataset} ({', '.join(found)})"
+    subset = f"{dataset} ({', '.join(found)})"
     flipped = "flip test" if flip else "no flip"
-    parts = [f"{boxes} boxes", flipped, f"{decode} decoding", asked(model, args).label, subset]
+    parts = [f"{boxes} boxes", flipped, f"{decode} decoding", settings.label, subset]
     return Protocol(
         boxes=boxes,
         flip=flip,
@@ -207,7 +208,9 @@ def protocol(
     )
 
 
-def delta(one: Scored, other: Scored | None, reference: str | None) -> Delta | None:
+def delta(
+    protocol: Protocol, scored: Scored, other: Scored | None, reference: str | None
+) -> Delta | None:
     """Compares a variant's figure with the reference's.
 
     Raises:
@@ -217,10 +220,10 @@ def delta(one: Scored, other: Scored | None, reference: str | None) -> Delta | N
         return None
     if other is None:
         raise StageError(
-            f"--reference {reference}: has no figure under {one.protocol.label!r}, and figures of "
+            f"--reference {reference}: has no figure under {protocol.label!r}, and figures of "
             "different protocols are not comparable; predict both on the same persons"
         )
-    change, low, high = bootstrap.ap_difference(one.matches, other.matches, RESAMPLES)
+    change, low, high = bootstrap.ap_difference(scored, other, RESAMPLES)
     return Delta(
         reference=reference,
         AP=change,
@@ -230,20 +233,18 @@ def delta(one: Scored, other: Scored | None, reference: str | None) -> Delta | N
     )
 
 
-def keypoint_view(one: Scored, truths: Annotations, model: ModelCard) -> KeypointView | None:
-    """Looks at the keypoints themselves; only ground-truth boxes say whose they are."""
-    if one.protocol.boxes != "gt":
-        return None
-    persons, rows = joints.pairs(truths.ids, one.predictions.ids)
-    predicted = one.predictions.keypoints[rows].astype(np.float64)
+def view_keypoints(scored: Scored, evaluator: Evaluator, model: ModelCard) -> KeypointView:
+    """Looks at the keypoints themselves, on ground-truth boxes, which say whose they are."""
+    truths, sigmas = evaluator.truths, evaluator.sigmas
+    persons, rows = joints.pairs(truths.ids, scored.predictions.ids)
+    predicted = scored.predictions.keypoints[rows].astype(np.float64)
     distance = joints.distances(predicted, truths.keypoints[persons])
     share = joints.normalised(distance, truths.boxes[persons])
     mean, median = joints.mean_and_median(distance)
     mean_share, _ = joints.mean_and_median(share)
     labelled = (truths.keypoints[persons, :, 2] > 0).sum(axis=0)
-    sigmas = model.keypoints.oks_sigmas()
     bins = joints.visibility_bins(len(sigmas))
-    by_visible = joints.ap_by_visible_keypoints(truths, one.detections, sigmas, bins)
+    by_visible = joints.ap_by_visible_keypoints(truths, scored.detections, sigmas, bins)
     return KeypointView(
         mean_oks=joints.mean_oks(predicted, truths, persons, sigmas),
         pck={

@@ -45,45 +45,64 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, model: Path, card: Path, output: Path, summary: Path) -> None:
     """Runs the stage."""
-    card = ModelCard.read(args.card)
-    before = len(onnx_graph.read(args.model).graph.node)
-    images = [onnx_graph.fixed_inputs(card, batch) for batch in BATCHES]
-    after, error, reason = None, None, None
-    with files.atomic_path(args.output) as temporary:
-        try:
-            heatmaps = in_own_process(args.model, temporary, images)
-            after = len(onnx_graph.read(temporary).graph.node)
-        except StageError as problem:
-            text = re.sub(r"\[\w+Error\] ", "", str(problem))  # ONNX's own exceptions
-            reason = textwrap.shorten(text, 300, placeholder=" ...")
-        # Of the graph that was exported any failure is an error.
-        expected = [onnx_graph.run(args.model, batch) for batch in images]
-        if not all(np.isfinite(values).all() for values in expected):
-            raise StageError(
-                f"{args.model}: its heatmaps are not finite; the checkpoint or the export is broken"
-            )
-        if reason is None and [v.shape for v in heatmaps] != [v.shape for v in expected]:
-            reason = f"its heatmaps are {heatmaps[0].shape} instead of {expected[0].shape}"
-        if reason is None:
-            error = max(map(onnx_graph.relative_error, heatmaps, expected))
-            if error > TOLERANCE:
-                reason = f"its heatmaps differ by {error:.1e} (relative), more than {TOLERANCE:.0e}"
+    before = len(onnx_graph.read(model).graph.node)
+    with files.atomic_path(output) as temporary:
+        after, error, reason = simplify(model, ModelCard.read(card), temporary)
         if reason is not None:
             logging.warning("onnxsim's graph is not used: %s", reason)
-            shutil.copyfile(args.model, temporary)
-    summary = Simplification(
+            shutil.copyfile(model, temporary)
+    logging.info("nodes: %s -> %s; relative error %s", before, after, error)
+    Simplification(
         used=reason is None,
         reason=reason,
         nodes_before=before,
         nodes_after=after,
         relative_error=error if error is not None and math.isfinite(error) else None,
         onnxsim=version("onnxsim"),
-        graph_sha256=files.sha256(args.output),
-    )
-    logging.info("nodes: %s -> %s; relative error %s", before, after, error)
-    summary.write(args.summary)
+        graph_sha256=files.sha256(output),
+    ).write(summary)
+
+
+def simplify(
+    model: Path, card: ModelCard, output: Path
+) -> tuple[int | None, float | None, str | None]:
+    """Writes the simplified graph, and compares it with the one it is made of.
+
+    Args:
+        model: the ONNX file.
+        card: its model card.
+        output: where the simplified one is written.
+
+    Returns:
+        Its nodes, its relative error, and why it cannot be used; each None if there is none.
+
+    Raises:
+        StageError: `model` itself cannot be run, or its heatmaps are not finite.
+    """
+    images = [onnx_graph.fixed_inputs(card, batch) for batch in BATCHES]
+    heatmaps, nodes, reason = None, None, None
+    try:
+        heatmaps = in_own_process(model, output, images)
+        nodes = len(onnx_graph.read(output).graph.node)
+    except StageError as problem:
+        text = re.sub(r"\[\w+Error\] ", "", str(problem))  # ONNX's own exceptions
+        reason = textwrap.shorten(text, 300, placeholder=" ...")
+    # Of the graph that was exported any failure is an error.
+    expected = [onnx_graph.run(model, batch) for batch in images]
+    if not all(np.isfinite(values).all() for values in expected):
+        raise StageError(
+            f"{model}: its heatmaps are not finite; the checkpoint or the export is broken"
+        )
+    if heatmaps is None or reason is not None:
+        return nodes, None, reason
+    if [values.shape for values in heatmaps] != [values.shape for values in expected]:
+        return nodes, None, f"its heatmaps are {heatmaps[0].shape} instead of {expected[0].shape}"
+    error = max(map(onnx_graph.relative_error, heatmaps, expected))
+    if error > TOLERANCE:
+        reason = f"its heatmaps differ by {error:.1e} (relative), more than {TOLERANCE:.0e}"
+    return nodes, error, reason
 
 
 def in_own_process(

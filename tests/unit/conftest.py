@@ -1,5 +1,6 @@
 """A small HRNet with random weights, and what else the rooms share."""
 
+import copy
 import importlib
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from hrnetpose.artifacts.calibration import CalibrationSet
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
@@ -25,7 +27,7 @@ def run_stage() -> Callable[..., None]:
 
     def run(script: str, *arguments: object) -> None:
         module = importlib.import_module(script)
-        module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+        module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
 
     return run
 
@@ -169,3 +171,10 @@ def run_python(repository: Path, tmp_path: Path) -> RunPython:
         )
 
     return run
+
+
+@pytest.fixture
+def raw(repository: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The default configuration, whose paths start at the repository's root."""
+    monkeypatch.chdir(repository)
+    return copy.deepcopy(yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8")))

@@ -44,4 +44,3 @@ def test_images_are_counted_by_the_shortest_output() -> None:
     outputs = {"x": np.zeros((4, 2), np.float32), "y": np.zeros((3, 2), np.float32)}
 
     assert batches.count_images(outputs) == 3
-    assert batches.count_images(batches.first_images(outputs, 2)) == 2

@@ -1,4 +1,4 @@
-"""The environment: all of it pinned, in agreement wherever it is written down."""
+"""The environment: all of it pinned, in agreement wherever it is written down; and `auto` in it."""
 
 import ast
 import re
@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from hrnetpose import engines
+from hrnetpose.environment import decide_auto
 
 Pins = dict[str, str]
 
@@ -309,3 +310,11 @@ def test_the_file_that_a_backend_asks_to_install_has_what_it_needs(
     assert file
 
     assert {*map(normal, used.packages), "pycuda"} <= for_gpus[file[1]].keys()
+
+
+def test_auto_is_decided_once_for_all_processes_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSE_BACKEND_AUTO", "")  # put back at the end
+    monkeypatch.delenv("POSE_BACKEND_AUTO")
+
+    assert decide_auto(lambda name: "tensorrt") == "tensorrt"
+    assert decide_auto(lambda name: "openvino") == "tensorrt"

@@ -98,7 +98,7 @@ def test_a_full_disk_is_one_line_and_no_file(
         from pathlib import Path
         from hrnetpose import files, stage
 
-        def main(args):
+        def main():
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
             files.write_text(Path("big.txt"), "x" * 1_000_000)
 

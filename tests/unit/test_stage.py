@@ -22,10 +22,10 @@ PROGRAM = """
     from hrnetpose import stage
     from hrnetpose.stage import StageError
 
-    def main(args):
+    def main(*, do):
         print("printed")
         ctypes.CDLL(None).puts(b"printed by C")
-        match args.do:
+        match do:
             case "refuse":
                 raise StageError("weights.pth: there is no such file;\\nfetch it")
             case "list":
@@ -88,6 +88,25 @@ def test_an_abbreviated_flag_is_refused(run_python: RunPython) -> None:
     assert run_python(PROGRAM, "--lo", "stage.log").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "argument --limits: '{': Invalid JSON: "),
+        ('{"a": [1, "b"]}', """argument --limits: '{"a": [1, "b"]}': a: 1: Input should be a """),
+    ],
+)
+def test_a_flag_of_json_is_checked(
+    text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = stage.command("")
+    command.add_argument("--limits", type=stage.Json(dict[str, list[float]]))
+
+    assert command.parse_args(["--limits", '{"a": [1, 2.5]}']).limits == {"a": [1.0, 2.5]}
+    with pytest.raises(SystemExit):
+        command.parse_args(["--limits", text])
+    assert said in capsys.readouterr().err
+
+
 def test_the_help_is_the_docstring(run_python: RunPython) -> None:
     assert "Does what it is told." in run_python(PROGRAM, "--help").stdout
 
@@ -98,7 +117,7 @@ import signal
 from pathlib import Path
 from hrnetpose import files, stage
 
-def main(args):
+def main():
     with files.atomic_path(Path("result.npz")) as temporary:
         temporary.write_text("half")
         print("writing", flush=True)

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import yaml
 
-from hrnetpose import config_text, engines, plan, stage
+from hrnetpose import config_text, plan, stage
 from hrnetpose.config import ConfigError
 from hrnetpose.models import config_file
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from planner import Planner
-from support import TINY_CONFIG, Project
+from support import TINY_CONFIG, Project, resolve_run
 
 DAMAGES = int(os.environ.get("POSE_DAMAGES", "100"))
 THROUGH_SNAKEMAKE = 30
@@ -143,13 +143,15 @@ def plan_it(folder: Path) -> None:
     """What the Snakefile does before it knows its rules, and what it does then."""
     config_text.check(folder / "config.yaml")
     raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    planned = plan.make(raw, engines.rules(), engines.resolve)
-    planned.to_fetch()
-    planned.calibration_to_fetch()
-    planned.check_given(planned.crops, lambda path: path.startswith("resources/datasets/sample/"))
-    for variant in planned.config.variants:
-        planned.options(variant), planned.batch(variant), planned.reference(variant)
-    planned.limits(), planned.published(), planned.needed()
+    run = resolve_run(config_text.locate(raw, folder))
+    run.resources.to_fetch()
+    run.resources.calibration_to_fetch()
+    plan.notes(run)
+    plan.check_given(run, lambda path: path.startswith("resources/datasets/sample/"))
+    for variant in run.variants.values():
+        assert variant.options
+        assert variant.crops("benchmark")
+    assert json.dumps([run.limits, run.published, run.needed])
 
 
 def look_at_config(folder: Path) -> None:
@@ -170,7 +172,7 @@ def run(script: str, *arguments: object) -> None:
     import importlib
 
     module = importlib.import_module(script)
-    module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+    module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
 
 
 def audit(folder: Path) -> None:

@@ -20,14 +20,8 @@ import yaml
 from hrnetpose import config, engines
 from hrnetpose.report import table
 from planner import Planner
-from support import Project
+from support import ROOT, SCRIPTS, Project
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted(
-    path
-    for path in [*ROOT.glob("workflow_scripts/*.py"), *ROOT.glob("tools/**/*.py")]
-    if "stage.run(" in path.read_text(encoding="utf-8")
-)
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -120,7 +114,7 @@ def test_parsed(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     parser.error = pytest.fail
     arguments = parser.parse_args(shlex.split(command)[2:])
     if script in QUICK:
-        importlib.import_module(script).main(arguments)
+        importlib.import_module(script).main(**vars(arguments))
         assert list(tmp_path.iterdir())
 
 

@@ -30,7 +30,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from hrnetpose import engines, plan, stage
+from hrnetpose import stage
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.graphs import onnx_graph
@@ -38,7 +38,7 @@ from hrnetpose.models import config_file
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
-from support import TINY_CONFIG
+from support import TINY_CONFIG, resolve_run
 
 SECONDS = 20
 """What a case may take; all are much faster."""
@@ -260,7 +260,7 @@ class Target:
 
 def run(script: str, *arguments: object) -> None:
     module = importlib.import_module(script)
-    module.main(module.parser().parse_args([str(argument) for argument in arguments]))
+    module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
 
 
 def audit(folder: Path) -> None:
@@ -335,7 +335,7 @@ def crop_of_config(folder: Path) -> None:
 
 def planned(folder: Path) -> None:
     raw = yaml.safe_load((folder / "config.json").read_text())
-    plan.make(raw, engines.rules(), engines.resolve)
+    resolve_run(raw)
 
 
 def damaged_config(content: bytes, chance: random.Random) -> bytes:

@@ -496,6 +496,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     # What was fetched stays, whatever happens to the code that did it.
     "fetch_calibration.py": (set(), set(), set()),
     "hrnetpose/plan.py": (set(), set(), set()),
+    "hrnetpose/run.py": (set(), set(), set()),
     "hrnetpose/config.py": (set(), set(), set()),
     "hrnetpose/limits.py": ({"check_gate"}, set(), set()),
     "hrnetpose/artifacts/perf.py": ({"benchmark_engine"}, VARIANTS, set()),

@@ -24,27 +24,27 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import goals
 import numpy as np
 import psutil
-from tabulate import tabulate
+from goals import AGAIN_SECONDS, MOST_BYTES, PRECISIONS, REPORT_SECONDS, Figures, has_amx
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_FILE
 from hrnetpose.data import crops as crop_files
-from hrnetpose.report import table
 from hrnetpose.speed import host
 from hrnetpose.stage import StageError
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_DATA = "POSE_REAL_DATA"
 W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
-PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 """Precision of an engine -> what benchmark_app is told (int8 is in the graph)."""
 SAMPLE = {
     "config": str(ROOT / "resources/sample/hrnet_sample_128x96.py"),
@@ -52,67 +52,8 @@ SAMPLE = {
 }
 BATCHES = (1, 4, 16)
 MANY = 100_000
-MOST_BYTES = 2_000_000_000
-REPORT_SECONDS, AGAIN_SECONDS = 180, 4
 WORKER = Path(__file__).with_name("bench_worker.py")
 STAGES = ROOT / "workflow_scripts"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A ratio and what it should be at least.
-
-    Attributes:
-        name: what is compared.
-        ratio: how many times better; None if it was not measured.
-        goal: what it should be at least.
-        applies: the goal is meant for such a machine and such data.
-    """
-
-    name: str
-    ratio: float | None
-    goal: float
-    applies: bool
-
-    @property
-    def met(self) -> bool | None:
-        """Tells whether the goal is reached; None if it does not apply or was not measured."""
-        if not self.applies or self.ratio is None:
-            return None
-        return self.ratio >= self.goal
-
-
-@dataclass
-class Figures:
-    """What was measured: all values of each figure, and what disturbed them.
-
-    Attributes:
-        values: name -> its values, one for each round; more is better.
-        disturbances: name -> what else went on.
-        details: name -> everything else that the last measurement found.
-    """
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-    disturbances: dict[str, list[str]] = field(default_factory=dict)
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def add(self, name: str, value: float, found: dict[str, Any]) -> None:
-        """Keeps a value and what was found beside it."""
-        self.values.setdefault(name, []).append(value)
-        for reason in found.get("disturbances", []):
-            self.disturbances.setdefault(name, []).append(reason)
-        self.details[name] = found
-        print(f"  {name}: {value:.2f}", flush=True)
-
-    def median(self, name: str) -> float | None:
-        """Returns the median of a figure's values; None if it was not measured."""
-        values = self.values.get(name)
-        return statistics.median(values) if values else None
-
-    def ratio(self, ours: str, theirs: str) -> float | None:
-        """Returns the ratio of two figures."""
-        one, other = self.median(ours), self.median(theirs)
-        return one / other if one and other else None
 
 
 @dataclass(frozen=True)
@@ -156,18 +97,29 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(
+    *,
+    real: Path | None,
+    rounds: int,
+    seconds: float,
+    batch: int,
+    without_evaluation: bool,
+    memory: bool,
+    report: bool,
+    work: Path,
+    output: Path,
+) -> None:
     """Runs everything."""
     begun = time.perf_counter()
-    bench = Bench(args)
+    bench = Bench(find_data(real), work.resolve(), rounds, seconds, batch)
     print(bench.machine_line(), flush=True)
     bench.build()
     parts: list[Callable[[], None]] = [
         *(partial(bench.throughput, precision) for precision in PRECISIONS),
         bench.latency,
-        *([] if args.without_evaluation else [bench.evaluations]),
-        *([bench.memory] if args.memory else []),
-        *([bench.report] if args.report else []),
+        *([] if without_evaluation else [bench.evaluations]),
+        *([bench.memory] if memory else []),
+        *([bench.report] if report else []),
     ]
     failures = []
     for part in parts:
@@ -176,72 +128,62 @@ def main(args: argparse.Namespace) -> None:
         except StageError as error:  # what the others found is not lost
             print(f"  FAILED: {error}", flush=True)
             failures.append(str(error))
-    rows = bench.rows()
+    figures = bench.figures
+    rows = goals.judge(figures, bench.machine, bench.data.real)
+    minutes = round((time.perf_counter() - begun) / 60, 1)
     result = {
         "schema": 1,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "minutes": round((time.perf_counter() - begun) / 60, 1),
+        "minutes": minutes,
         "host": bench.machine.model_dump(),
         "versions": {
             n: version(n) for n in ("openvino", "onnxruntime", "torch", "mmpose", "numpy")
         },
         "data": "real" if bench.data.real else "sample",
-        "verdict": "INVALID" if bench.figures.disturbances or failures else "VALID",
-        "rows": [
-            {"name": r.name, "ratio": r.ratio, "goal": r.goal, "applies": r.applies, "met": r.met}
-            for r in rows
-        ],
-        "figures": bench.figures.values,
-        "disturbances": bench.figures.disturbances,
+        "verdict": "INVALID" if figures.disturbances or failures else "VALID",
+        "rows": [{**asdict(row), "met": row.met} for row in rows],
+        "figures": figures.values,
+        "disturbances": figures.disturbances,
         "failures": failures,
-        "details": bench.figures.details,
+        "details": figures.details,
     }
-    files.write_text(args.output, json.dumps(result, indent=2) + "\n")
+    files.write_text(output, json.dumps(result, indent=2) + "\n")
     print()
-    print(as_text(rows))
-    if bench.figures.disturbances:
+    print(goals.as_text(rows))
+    if figures.disturbances:
         print("INVALID: disturbed while these were measured:")
-        for name, reasons in bench.figures.disturbances.items():
+        for name, reasons in figures.disturbances.items():
             print(f"  {name}: {'; '.join(dict.fromkeys(reasons))}")
-    print(f"{args.output}: {result['minutes']} minutes")
+    print(f"{output}: {minutes} minutes")
     if failures:
-        raise StageError(f"{args.output}: incomplete: {failures[0]}", failures[1:])
-
-
-def as_text(rows: list[Row]) -> str:
-    """Return the rows for a terminal."""
-    judged = {True: "met", False: "NOT MET", None: "not judged here"}
-    lines = [
-        (row.name, table.number(row.ratio, 2), f"at least {row.goal}", judged[row.met])
-        for row in rows
-    ]
-    return tabulate(
-        lines, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left", "left")
-    )
+        raise StageError(f"{output}: incomplete: {failures[0]}", failures[1:])
 
 
 class Bench:
-    """All measurements of one run."""
+    """All measurements of one run.
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    Args:
+        data: what is evaluated.
+        work: the folder for what is made.
+        rounds: how often each timing is repeated.
+        seconds: of each timing.
+        batch: images per inference when engines are evaluated.
+    """
+
+    def __init__(self, data: Data, work: Path, rounds: int, seconds: float, batch: int) -> None:
+        self.data, self.work = data, work
+        self.rounds, self.seconds, self.batch = rounds, seconds, batch
         self.machine = host.describe()
-        self.work: Path = args.work.resolve()
         self.work.mkdir(parents=True, exist_ok=True)
         self.figures = Figures()
-        self.data = find_data(args.real)
         self.best: dict[str, tuple[int, int]] = {}
-
-    @property
-    def amx(self) -> bool:
-        """Tells whether the CPU multiplies matrices of low precision in tiles."""
-        return {"amx_bf16", "amx_int8"} <= set(self.machine.features)
 
     def machine_line(self) -> str:
         """Describes the machine in a line."""
+        amx = "with" if has_amx(self.machine) else "without"
         return (
             f"{self.machine.cpu}, {self.machine.cores} cores "
-            f"({', '.join(self.machine.features)}), {'with' if self.amx else 'without'} AMX; "
+            f"({', '.join(self.machine.features)}), {amx} AMX; "
             f"load {self.machine.load_average:.2f}; "
             + (
                 "real images"
@@ -261,7 +203,7 @@ class Bench:
                     "model": model,
                     "backend": "openvino",
                     "precision": precision,
-                    "batch": self.args.batch,
+                    "batch": self.batch,
                 }
         del variants["small_int8"]
         variants["sample_bf16"] = {**variants["small_bf16"], "model": "sample"}
@@ -282,7 +224,7 @@ class Bench:
         config.write_text(json.dumps(overlay))  # JSON is YAML
         targets = [
             *(f"build/engines/{name}/engine.json" for name, variant in variants.items() if variant),
-            *(f"build/datasets/bench/{crop}/benchmark/crops_1-of-1.npy" for crop in self.crops()),
+            *(str(self.crops_file(crop).relative_to(self.work)) for crop in self.crops()),
         ]
         log = self.work / "build.log"
         with log.open("w") as file:
@@ -304,6 +246,10 @@ class Bench:
         """Returns the crop geometries: W32's and that of the small model."""
         return ["256x192"] if self.data.real else ["256x192", "128x96"]
 
+    def crops_file(self, crop: str) -> Path:
+        """Returns the crops that engines are timed on."""
+        return self.work / f"build/datasets/bench/{crop}/benchmark/crops_1-of-1.npy"
+
     def engine(self, variant: str) -> Path:
         """Returns an engine's folder."""
         return self.work / "build/engines" / variant
@@ -323,9 +269,9 @@ class Bench:
     def throughput(self, precision: str) -> None:
         """Our engine and benchmark_app on the same file, each at its best."""
         folder = self.engine(f"w32_{precision}")
-        crops = self.work / "build/datasets/bench/256x192/benchmark/crops_1-of-1.npy"
+        crops = self.crops_file("256x192")
         print(f"HRNet-W32 {precision}:", flush=True)
-        short = self.args.seconds / 4
+        short = self.seconds / 4
         streams = sorted({1, self.machine.cores})
         found = self.worker(
             *("sweep", "--engine", folder, "--crops", crops, "--seconds", short),
@@ -339,16 +285,16 @@ class Bench:
         told.append(self.best[precision])
         tried = {point: self.benchmark_app(folder, precision, *point, short) for point in told}
         theirs = max(tried, key=lambda point: tried[point])
-        for _ in range(self.args.rounds):
+        for _ in range(self.rounds):
             found = self.worker(
                 *("throughput", "--engine", folder, "--crops", crops),
                 *("--batches", ours["batch"], "--streams", ours["streams"]),
-                *("--seconds", self.args.seconds),
+                *("--seconds", self.seconds),
             )
             self.figures.add(f"w32 {precision} images/s", found["fps"], found)
             if found["fraction"]:
                 self.figures.add(f"w32 {precision} of limit", found["fraction"], {})
-            fps = self.benchmark_app(folder, precision, *theirs, self.args.seconds)
+            fps = self.benchmark_app(folder, precision, *theirs, self.seconds)
             self.figures.add(
                 f"benchmark_app {precision} images/s",
                 fps,
@@ -369,7 +315,7 @@ class Bench:
         command = [
             *(str(Path(sys.executable).with_name("benchmark_app")), "-m", str(model)),
             *("-d", "CPU", "-shape", f"crops[{batch},256,192,3]", "-layout", "crops[NHWC]"),
-            *("-infer_precision", PRECISIONS[precision], "-t", f"{max(1, round(seconds))}", *hint),
+            *("-infer_precision", HINTS[precision], "-t", f"{max(1, round(seconds))}", *hint),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         match = re.search(r"Throughput:\s+([0-9.]+) FPS", done.stdout)
@@ -382,9 +328,9 @@ class Bench:
         """Batch 1, one at a time: ours, and ONNX Runtime in fp32."""
         print("HRNet-W32, batch 1, one at a time:", flush=True)
         models = self.work / "build/models/w32"
-        crops = self.work / "build/datasets/bench/256x192/benchmark/crops_1-of-1.npy"
-        common = ("--crops", crops, "--seconds", self.args.seconds)
-        for _ in range(self.args.rounds):
+        crops = self.crops_file("256x192")
+        common = ("--crops", crops, "--seconds", self.seconds)
+        for _ in range(self.rounds):
             peer = ("--graph", models / "simplified.onnx", "--card", models / "model.json")
             found = self.worker("onnxruntime", *peer, *common)
             self.figures.add("onnxruntime fp32 images/s", found["fps"], found)
@@ -420,7 +366,7 @@ class Bench:
         for name, arguments in plan:
             what = "mmpose" if name.endswith("mmpose") else "evaluation"
             crop = "256x192" if name.startswith("w32") else self.crops()[-1]
-            crops = self.work / f"build/datasets/bench/{crop}/benchmark/crops_1-of-1.npy"
+            crops = self.crops_file(crop)
             found = self.worker(what, *arguments, *dataset, "--crops", crops)
             self.figures.add(f"{name} evaluation persons/s", found["persons_per_s"], found)
 
@@ -448,6 +394,7 @@ class Bench:
         command = [
             *(sys.executable, STAGES / "predict_keypoints.py", "--flip", 0),
             *("--engine", self.engine(variant), "--crops", crops, "--instances", instances),
+            *("--audit", self.work / "build/datasets/bench/audit.json"),
             *("--threads", self.machine.cores, "--output", self.work / "many_predicted.npz"),
         ]
         process = subprocess.Popen([str(part) for part in command])
@@ -483,57 +430,6 @@ class Bench:
             if done.returncode:
                 raise StageError(f"{name}: failed in {copy}: {done.stderr.strip()[-500:]}")
             self.figures.add(f"{name}: {limit} s / seconds", limit / seconds, {"seconds": seconds})
-
-    def rows(self) -> list[Row]:
-        """Holds the figures against the goals, which are for 2 cores with AMX."""
-        figures, amx, real = self.figures, self.amx, self.data.real
-        features = set(self.machine.features)
-        native = {p: p == "fp32" or bool(features & set(host.NATIVE[p])) for p in PRECISIONS}
-        rows = [
-            Row(
-                f"W32 {precision} throughput / benchmark_app's",
-                figures.ratio(f"w32 {precision} images/s", f"benchmark_app {precision} images/s"),
-                1.0,
-                True,
-            )
-            for precision in PRECISIONS
-        ]
-        ort = "onnxruntime fp32 images/s"
-        for precision, goal in (("bf16", 7.0), ("int8", 10.0)):
-            ratio = figures.ratio(f"w32 {precision} images/s", ort)
-            rows.append(Row(f"W32 {precision} throughput / ONNX Runtime fp32's", ratio, goal, amx))
-        for precision, goal in (("fp32", 0.95), ("bf16", 0.9), ("int8", 0.8)):
-            share = figures.median(f"w32 {precision} of limit")
-            rows.append(
-                Row(f"W32 {precision} of the matrix-product peak", share, goal, native[precision])
-            )
-        ratio = figures.ratio("w32 bf16 batch-1 requests/s", ort)
-        rows.append(Row("ONNX Runtime fp32 latency / W32 bf16 latency, batch 1", ratio, 5.0, amx))
-        peer = "w32 mmpose evaluation persons/s"
-        for precision, goal in (("fp32", 2.0), ("bf16", 11.0), ("int8", 16.0)):
-            ratio = figures.ratio(f"w32 {precision} evaluation persons/s", peer)
-            applies = real and (amx or precision == "fp32")
-            rows.append(Row(f"W32 {precision} evaluation / mmpose's", ratio, goal, applies))
-        peer = "small mmpose evaluation persons/s"
-        small = [figures.ratio(f"small {p} evaluation persons/s", peer) for p in ("fp32", "bf16")]
-        name = "Lite-HRNet" if real else "sample model"
-        rows.append(Row(f"{name} fp32 evaluation / mmpose's", small[0], 4.0, real))
-        best = max((ratio for ratio in small if ratio), default=None)
-        rows.append(Row(f"{name} best evaluation / mmpose's", best, 6.0, real and amx))
-        for precision in PRECISIONS:
-            persons = figures.median(f"w32 {precision} evaluation persons/s")
-            images = figures.median(f"w32 {precision} images/s")
-            ratio = 2 * persons / images if persons and images else None
-            rows.append(
-                Row(f"W32 {precision} evaluation / its engine throughput", ratio, 0.85, True)
-            )
-        for name in (
-            "100,000 crops: 2 GB / peak",
-            f"make report: {REPORT_SECONDS} s / seconds",
-            f"make report again: {AGAIN_SECONDS} s / seconds",
-        ):
-            rows.append(Row(name, figures.median(name), 1.0, True))
-        return rows
 
 
 def find_data(real: Path | None) -> Data:

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from audit_dataset import audit
+from audit_dataset import describe
 from hrnetpose import files, stage
-from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import ENGINE_CARD, Device, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import coco
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, boxes: list[int], nms: str) -> None:
     """Runs the benchmark."""
     print("predictions  scored s  per 1000 s  with interval s  peak MB")
     with tempfile.TemporaryDirectory() as scratch:
@@ -53,12 +53,12 @@ def main(args: argparse.Namespace) -> None:
         annotations = write_annotations(folder)
         for name in ("reference", "variant"):
             card(name).write(folder / name / ENGINE_CARD)
-        for count in args.boxes:
+        for count in boxes:
             for seed, name in enumerate(("reference", "variant")):
                 write_predictions(folder / f"{name}.npz", annotations, count, seed)
-            alone, peak = scored(folder, args.nms, [])
+            alone, peak = scored(folder, nms, [])
             both, peak_of_both = scored(
-                folder, args.nms, ["--reference", "reference", folder / "reference.npz"]
+                folder, nms, ["--reference", "reference", folder / "reference.npz"]
             )
             print(
                 f"{count:11d}  {alone:8.1f}  {1000 * alone / count:10.3f}  {both:15.1f}"
@@ -74,7 +74,7 @@ def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, floa
         "--annotations", folder / "audit.npz", "--audit", folder / "audit.json",
         "--persons", folder / "persons.json", "--engine", folder / "variant",
         "--dataset", "drawn", "--nms", nms, "--predictions", folder / "variant.npz", *reference,
-        "--output", folder / "accuracy.json",
+        "--output", folder / "accuracy.json", "--log", folder / "log",
     ]  # fmt: skip
     start = time.perf_counter()
     with subprocess.Popen([str(part) for part in command]) as process:
@@ -116,7 +116,7 @@ def write_annotations(folder: Path) -> list[dict[str, Any]]:
     content = {"images": images, "annotations": persons, "categories": categories}
     found = coco.parse(content, folder / "annotations.json")
     found.write(folder / "audit.npz")
-    audit(found, NONE, []).write(folder / "audit.json")
+    describe(found, NONE, []).write(folder / "audit.json")
     PersonList(boxes="det", images=IMAGES, persons=PERSONS, findings=[]).write(
         folder / "persons.json"
     )
@@ -165,7 +165,7 @@ def card(variant: str) -> EngineCard:
         parameters=0, macs=0, versions={},
     )  # fmt: skip
     return EngineCard(
-        variant=variant, backend="drawn", device="none", requested="fp32",
+        variant=variant, backend="drawn", device=Device(kind="cpu"), requested="fp32",
         executed=ExecutedPrecision(precision="fp32", layers={}), batch=1, options={}, sha256=NONE,
         bytes=0, graph_sha256=None, build_seconds=0.0, versions={}, model=model,
     )  # fmt: skip

@@ -10,6 +10,7 @@
 
 import argparse
 import importlib.machinery
+import inspect
 import json
 import sys
 import time
@@ -21,14 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from hrnetpose import batches, engines, files, stage
+from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.batches import Crops, count_images, fill
 from hrnetpose.data import coco, cutting
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.annotations import ground_truth
 from hrnetpose.data.images import ImageStore
-from hrnetpose.pose import evaluation, predict, score
-from hrnetpose.pose.score import Predictions
+from hrnetpose.pose import predict
+from hrnetpose.pose.score import Evaluator, Predictions
 from hrnetpose.speed import host, limit, timing, validity
 from hrnetpose.speed.monitor import Monitor
 
@@ -57,40 +59,61 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
-    """Runs the measurement, and says what disturbed it."""
-    found = MEASUREMENTS[args.what](args)
-    files.write_text(args.output, json.dumps(found) + "\n")
+def main(*, what: str, output: Path, **given: Any) -> None:
+    """Runs the measurement with the flags that it has a keyword for."""
+    measure = MEASUREMENTS[what]
+    found = measure(**{name: given[name] for name in inspect.signature(measure).parameters})
+    files.write_text(output, json.dumps(found) + "\n")
 
 
-def sweep(args: argparse.Namespace) -> Found:
+def full_batches(crops: Path, size: int) -> list[Crops]:
+    """Reads crops as batches that take turns."""
+    return fill(np.asarray(crop_files.read(crops)), size, BATCHES)
+
+
+def sweep(
+    *,
+    engine: Path,
+    crops: Path,
+    batches: list[int],
+    streams: list[int],
+    seconds: float,
+    threads: int,
+) -> Found:
     """Times an engine shortly at each batch and number of streams."""
-    built = engines.read(args.engine)
-    crops = np.asarray(crop_files.read(args.crops))
+    built = engines.read(engine)
     points = []
-    for batch in args.batches:
-        inputs = batches.fill(crops, batch, BATCHES)
-        for streams in args.streams:
-            with built.open(args.threads, batch, streams) as engine:
-                engine.infer(inputs[0])
-                done = timing.throughput(engine.stream, inputs, timing.Limits(args.seconds, 3))
-            points.append({"batch": batch, "streams": streams, "fps": done.fps})
+    for batch in batches:
+        inputs = full_batches(crops, batch)
+        for requests in streams:
+            with built.open(threads, batch, requests) as opened:
+                opened.infer(inputs[0])
+                done = timing.throughput(opened.stream, inputs, timing.Limits(seconds, 3))
+            points.append({"batch": batch, "streams": requests, "fps": done.fps})
     return {"points": points}
 
 
-def engine_throughput(args: argparse.Namespace) -> Found:
+def engine_throughput(
+    *,
+    engine: Path,
+    crops: Path,
+    batches: list[int],
+    streams: list[int],
+    seconds: float,
+    threads: int,
+) -> Found:
     """Times an engine at one batch and number of streams, and measures the limit."""
-    built = engines.read(args.engine)
+    built = engines.read(engine)
     card = built.card
-    batch, streams = args.batches[0], args.streams[0]
-    inputs = batches.fill(np.asarray(crop_files.read(args.crops)), batch, BATCHES)
-    with built.open(args.threads, batch, streams) as engine:
-        executed = engine.executed()
-        timing.warm_up(engine.infer, inputs, 0.0, args.seconds / 2)
+    batch = batches[0]
+    inputs = full_batches(crops, batch)
+    with built.open(threads, batch, streams[0]) as opened:
+        executed = opened.executed()
+        timing.warm_up(opened.infer, inputs, 0.0, seconds / 2)
         with Monitor(card.device) as watched:
-            done = timing.throughput(engine.stream, inputs, timing.Limits(args.seconds, 8))
+            done = timing.throughput(opened.stream, inputs, timing.Limits(seconds, 8))
     precision = limit.precision_of(executed.layers, executed.precision)
-    peaks = limit.measure(precision, card.device, args.threads)
+    peaks = limit.measure(precision, card.device, threads)
     cache = host.describe().cache_bytes
     roofline = limit.roofline(card.model, precision, batch, cache, peaks, done.fps)
     return {
@@ -104,66 +127,62 @@ def engine_throughput(args: argparse.Namespace) -> Found:
     }
 
 
-def engine_latency(args: argparse.Namespace) -> Found:
+def engine_latency(*, engine: Path, crops: Path, seconds: float, threads: int) -> Found:
     """Times an engine at batch 1, one request at a time."""
-    inputs = batches.fill(np.asarray(crop_files.read(args.crops)), 1, BATCHES)
-    with engines.read(args.engine).open(args.threads, 1, 1) as engine:
-        return _latency(engine.infer, inputs, args.seconds)
+    inputs = full_batches(crops, 1)
+    with engines.read(engine).open(threads, 1, 1) as opened:
+        return _latency(opened.infer, inputs, seconds)
 
 
-def onnxruntime_latency(args: argparse.Namespace) -> Found:
+def onnxruntime_latency(*, graph: Path, card: Path, crops: Path, seconds: float) -> Found:
     """Times ONNX Runtime as mmdeploy runs it: fp32, batch 1, float input, default options."""
     import onnxruntime
 
     from hrnetpose.graphs import onnx_graph
 
-    card = ModelCard.read(args.card)
-    crops = np.asarray(crop_files.read(args.crops))
-    inputs = [onnx_graph.normalised(batch, card) for batch in batches.fill(crops, 1, BATCHES)]
-    session = onnxruntime.InferenceSession(str(args.graph), providers=["CPUExecutionProvider"])
+    model = ModelCard.read(card)
+    inputs = [onnx_graph.normalised(batch, model) for batch in full_batches(crops, 1)]
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
 
     def infer(images: Any) -> object:
-        return session.run(None, {card.input.name: images})
+        return session.run(None, {model.input.name: images})
 
-    return _latency(infer, inputs, args.seconds)
+    return _latency(infer, inputs, seconds)
 
 
-def evaluate(args: argparse.Namespace) -> Found:
+def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, threads: int) -> Found:
     """Evaluates an engine from JPEG files to AP with the flip test, as the workflow's stages do."""
-    built = engines.read(args.engine)
+    built = engines.read(engine)
     model = built.card.model
-    with built.open(args.threads) as engine:
-        warm = batches.fill(np.asarray(crop_files.read(args.crops)), engine.batch, BATCHES)
-        list(engine.stream(warm))
+    with built.open(threads) as opened:
+        warm = full_batches(crops, opened.batch)
+        list(opened.stream(warm))
         with Monitor(built.card.device) as watched:
             start = time.perf_counter()
-            annotations = coco.read(args.annotations).ordered(model.keypoints.names)
-            images = ground_truth(annotations)
-            store = ImageStore(args.images)
-            boxes, centers, scales = cutting.geometry(images, model.crop)
-            crops = cutting.cut_all(images, store, model.crop, args.threads)
-            parts = []
+            truths = coco.read(annotations).ordered(model.keypoints.names)
+            annotated = ground_truth(truths)
+            boxes, centers, scales = cutting.geometry(annotated, model.crop)
+            every = cutting.cut_all(annotated, ImageStore(images), model.crop, threads)
+            persons = [person for image in annotated for person in image.persons]
+            table = {
+                "id": np.array([person.id for person in persons]),
+                "image_id": np.array([person.image_id for person in persons]),
+                "box": boxes,
+                "box_score": np.ones(len(persons), np.float32),
+                "scale": scales,
+            }
+            evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), model.evaluation)
             first = 0
-            cut = cutting.in_batches(crops, engine.batch)
-            for plain, mirrored in predict.infer(engine.stream, cut, mirror=True):
-                rows = slice(first, first + batches.count_images(plain))
-                parts.append(
-                    predict.keypoints(plain, mirrored, [1], model, centers[rows], scales[rows])
+            cut = cutting.in_batches(every, opened.batch)
+            for plain, mirrored in predict.infer(opened.stream, cut, mirror=True):
+                rows = slice(first, first + count_images(plain))
+                positions, scores = predict.keypoints(
+                    plain, mirrored, [1], model, centers[rows], scales[rows]
                 )
+                part = {name: column[rows] for name, column in table.items()}
+                evaluator.process(Predictions.of(part, positions[0], scores[0]))
                 first = rows.stop
-            persons = [person for image in images for person in image.persons]
-            predictions = Predictions(
-                ids=np.array([person.id for person in persons]),
-                image_ids=np.array([person.image_id for person in persons]),
-                keypoints=np.concatenate([positions[0] for positions, _ in parts]),
-                scores=np.concatenate([scores[0] for _, scores in parts]),
-                box_scores=np.ones(len(persons), np.float32),
-                boxes=boxes,
-                areas=scales.prod(axis=1),
-            )
-            sigmas = model.keypoints.oks_sigmas()
-            matches = evaluation.match(annotations, score.detections(predictions, sigmas), sigmas)
-            ap = evaluation.accumulate(matches).AP
+            ap = evaluator.evaluate().metrics.AP
             seconds = time.perf_counter() - start
     return {
         "persons": len(persons),
@@ -174,7 +193,9 @@ def evaluate(args: argparse.Namespace) -> Found:
     }
 
 
-def evaluate_mmpose(args: argparse.Namespace) -> Found:
+def evaluate_mmpose(
+    *, config: str, weights: Path | None, annotations: Path, images: Path, threads: int
+) -> Found:
     """Evaluates with mmpose's own dataset, pipeline, model, decoder and CocoMetric, and flip test.
 
     Batch, workers and pipeline are the config's own.
@@ -182,30 +203,30 @@ def evaluate_mmpose(args: argparse.Namespace) -> Found:
     _pycocotools_for_xtcocotools()
     from hrnetpose.models import mmpose as models
 
-    config = models.read_config(args.config)
+    read = models.read_config(config)
     import mmpose.datasets  # registers them
     import mmpose.evaluation  # noqa: F401
     import torch
     from mmengine.dataset import DefaultSampler, pseudo_collate
     from mmpose.registry import DATASETS, METRICS
 
-    torch.set_num_threads(args.threads)
-    config.model.test_cfg.flip_test = True
-    model = models.build_model(config, args.weights)
-    loader = config.val_dataloader
+    torch.set_num_threads(threads)
+    read.model.test_cfg.flip_test = True
+    model = models.build_model(read, weights)
+    loader = read.val_dataloader
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         start = time.perf_counter()
         description = {
             **loader.dataset,
             "data_root": "",
-            "ann_file": str(args.annotations),
-            "data_prefix": {"img": f"{args.images}/"},
+            "ann_file": str(annotations),
+            "data_prefix": {"img": f"{images}/"},
             "bbox_file": None,
             "test_mode": True,
         }
         dataset = DATASETS.build(description)
-        metric = METRICS.build({"type": "CocoMetric", "ann_file": str(args.annotations)})
+        metric = METRICS.build({"type": "CocoMetric", "ann_file": str(annotations)})
         metric.dataset_meta = dataset.metainfo
         loaded = torch.utils.data.DataLoader(
             dataset,
@@ -274,7 +295,7 @@ def _latency(infer: Callable[[Any], object], inputs: list[Any], seconds: float) 
     }
 
 
-MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Found]] = {
+MEASUREMENTS: dict[str, Callable[..., Found]] = {
     "sweep": sweep,
     "throughput": engine_throughput,
     "latency": engine_latency,

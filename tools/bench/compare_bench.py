@@ -28,26 +28,24 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(args: argparse.Namespace) -> None:
+def main(*, before: Path, after: Path) -> None:
     """Compares."""
-    before, after = read(args.before), read(args.after)
+    old, new = read(before), read(after)
     for key in SAME:
-        if before["host"].get(key) != after["host"].get(key):
+        if old["host"].get(key) != new["host"].get(key):
             raise StageError(
-                f"{args.after}: host.{key} is {after['host'].get(key)!r}, but {args.before} was "
-                f"measured where it is {before['host'].get(key)!r}; speeds of two machines do not "
+                f"{after}: host.{key} is {new['host'].get(key)!r}, but {before} was "
+                f"measured where it is {old['host'].get(key)!r}; speeds of two machines do not "
                 "compare"
             )
-    if before["data"] != after["data"]:
-        raise StageError(
-            f"{args.after}: measured on {after['data']} images, {args.before} on {before['data']}"
-        )
-    shared = [name for name in before["figures"] if name in after["figures"]]
-    rows = [compare(name, before["figures"][name], after["figures"][name]) for name in shared]
+    if old["data"] != new["data"]:
+        raise StageError(f"{after}: measured on {new['data']} images, {before} on {old['data']}")
+    shared = [name for name in old["figures"] if name in new["figures"]]
+    rows = [compare(name, old["figures"][name], new["figures"][name]) for name in shared]
     notes = [
         ", ".join(
             f"INVALID in {path}"
-            for run, path in ((before, args.before), (after, args.after))
+            for run, path in ((old, before), (new, after))
             if name in run["disturbances"]
         )
         for name in shared

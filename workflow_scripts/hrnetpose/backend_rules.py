@@ -18,9 +18,13 @@ class BackendRules:
         options: the model of its options.
         gpus: returns how many GPUs an engine with these options needs.
         check: refuses options that do not go with a batch and a precision; raises a StageError.
+        packages: the Python packages that it needs.
+        original: it runs the original model, from its checkpoint, instead of an ONNX graph.
     """
 
     graphs: Mapping[Precision, Graph]
     options: type[BaseModel]
     gpus: Callable[[Mapping[str, Any]], int]
     check: Callable[[Mapping[str, Any], int, Precision], None]
+    packages: tuple[str, ...]
+    original: bool

@@ -31,11 +31,6 @@ def fill(crops: Crops, size: int, count: int) -> list[Crops]:
     return [np.ascontiguousarray(crops[part]) for part in rows.reshape(count, size)]
 
 
-def first_images(outputs: Outputs, count: int) -> Outputs:
-    """Returns what belongs to the first images of a batch."""
-    return {name: values[:count] for name, values in outputs.items()}
-
-
 def count_images(outputs: Outputs) -> int:
     """Returns how many images the outputs are of; the fewest that any output has."""
     return min(map(len, outputs.values()))

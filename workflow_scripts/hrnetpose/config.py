@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.backend_rules import BackendRules
+from hrnetpose.benchmark import Benchmark
 from hrnetpose.limits import Limits, Section
 from hrnetpose.recipes import CALIBRATED, Precision
 from hrnetpose.stage import shown
@@ -188,19 +189,6 @@ class Quantization(Section):
     ap_drop: Annotated[float, Field(ge=0, le=1)] | None = 0.005
     """The loss of AP on the calibration persons up to which layers are put into int8; those that
     harm most stay in floating point.  null: all layers are in int8, whatever it costs."""
-
-
-class Benchmark(Section):
-    """How speed is measured."""
-
-    min_seconds: float = Field(4.0, gt=0, strict=True)
-    """Each of latency and throughput is measured for at least this long; VALID needs 3."""
-    min_samples: int = Field(50, ge=1, strict=True)
-    """Latency is measured on at least this many requests; VALID needs 50."""
-    batches: list[Annotated[int, Field(ge=1, le=4096, strict=True)]] = Field([1, 8])
-    """Throughput is the best of these batch sizes, the variant's own, ..."""
-    streams: list[Annotated[int, Field(ge=1, strict=True)]] = Field([])
-    """... and, where a backend has them, these numbers of streams, one, and one for each thread."""
 
 
 class Config(Section):

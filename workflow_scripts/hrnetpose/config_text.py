@@ -1,4 +1,4 @@
-"""The files that a configuration is written in: what YAML itself would pass over in silence."""
+"""The files that a configuration is written in, and the paths that are written in them."""
 
 import json
 from collections.abc import Mapping
@@ -7,17 +7,80 @@ from typing import Any
 
 import yaml
 
+from hrnetpose import files, paths
 from hrnetpose.config import ConfigError
 
+LOCATED = {
+    "models": ("config", "weights"),
+    "datasets": ("images", "annotations", "detections", "calibration"),
+}
+"""The keys of a section under which there are paths."""
+WRITTEN = ("resources/datasets/", "resources/weights/", "build/", "results/")
+"""Where this workflow writes: such a path is of the working directory."""
 
-def check(path: Path) -> None:
-    """Refuses a file of the configuration that is no YAML or JSON, or in which a key stands twice.
+
+def base_files(root: Path, is_module: bool) -> list[Path]:
+    """Return the files that what a user gives goes over, the first one first.
+
+    It is the workflow's own, and the working directory's over it; to a module of another workflow
+    that one's configuration is none.
+
+    Args:
+        root: the folder of the Snakefile.
+        is_module: the workflow is a module of another one.
+    """
+    own, here = root / "config.yaml", Path("config.yaml")
+    is_given = not is_module and here.is_file() and not own.samefile(here)
+    return [own, here] if is_given else [own]
+
+
+def locate(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Return a configuration whose relative paths lead from the working directory.
+
+    A path that is not there is looked up in the workflow's own folder; where files are written, it
+    is not.
+
+    Args:
+        raw: as YAML gives it.
+        root: the folder of the Snakefile.
+    """
+
+    def find(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: find(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [find(inner) for inner in value]
+        if not isinstance(value, str) or files.is_url(value) or value.startswith(WRITTEN):
+            return value
+        is_here = paths.exists(value) or not paths.exists(root / value)
+        return value if is_here else str(root / value)
+
+    found = dict(raw)
+    for section, keys in LOCATED.items():
+        entries = raw.get(section)
+        if isinstance(entries, Mapping):
+            found[section] = {
+                name: {key: find(value) if key in keys else value for key, value in entry.items()}
+                if isinstance(entry, Mapping)
+                else entry
+                for name, entry in entries.items()
+            }
+    return found
+
+
+def check(*given: str | Path) -> None:
+    """Refuse files that are no YAML or JSON, or in which a key stands twice.
 
     YAML would take the last one, without a word.
 
     Raises:
         ConfigError: with one line for the first problem.
     """
+    for file in given:
+        _check(Path(file))
+
+
+def _check(path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -1,66 +1,254 @@
-"""Where the files of a run lie.
+"""Where the files of a run lie: each path is written here, and nowhere else.
 
 Models, datasets and crops are shared by all runs; engines, predictions, results and logs are a
-run's own.  What depends on a model and a dataset has both in its path.
+run's own.  What depends on a model and a dataset has both in its path.  A name may be a wildcard,
+such as `{model}`: so a rule says where the files of any model lie.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE
 from hrnetpose.recipes import RECIPES, Graph
+
+WHOLE = "1-of-1"
+"""The shard of what is not split."""
+TIMING_CACHE = "build/timing_cache"
+"""Kernels that were measured for one engine, for the next one."""
+
+
+def any_of(names: Iterable[str]) -> str:
+    """Return a regular expression that matches these names and nothing else."""
+    escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True)]
+    return "|".join(escaped) or "(?!)"
+
+
+def resource(file: str) -> str:
+    """Return where a file from elsewhere lies."""
+    return f"resources/{file}"
+
+
+def _in_model(graph: str, dataset: str | None) -> str:
+    return f"{dataset}/{graph}" if dataset else graph
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """The files of a model."""
+
+    name: str
+
+    @property
+    def weights(self) -> str:
+        return resource(f"weights/{self.name}.pth")
+
+    @property
+    def onnx(self) -> str:
+        """The exported graph."""
+        return self.graph("model")
+
+    @property
+    def card(self) -> str:
+        return self.summary("model")
+
+    @property
+    def simplified(self) -> str:
+        return self.graph("simplified")
+
+    def graph(self, graph: str, dataset: str | None = None) -> str:
+        """Return a graph, by its name in the model's folder or with the dataset it depends on."""
+        return f"build/models/{self.name}/{_in_model(graph, dataset)}.onnx"
+
+    def summary(self, graph: str, dataset: str | None = None) -> str:
+        """Return what is written about that graph."""
+        return f"build/models/{self.name}/{_in_model(graph, dataset)}.json"
+
+    def reference_heatmaps(self, dataset: str) -> str:
+        """Return the heatmaps of the original model."""
+        return f"build/models/{self.name}/{dataset}/reference_heatmaps.npz"
+
+
+@dataclass(frozen=True)
+class FetchedPaths:
+    """Images and their annotations from elsewhere."""
+
+    folder: str
+
+    @property
+    def images(self) -> str:
+        return f"{self.folder}/images.zip"
+
+    @property
+    def annotations(self) -> str:
+        return f"{self.folder}/annotations.json"
+
+    @property
+    def archive(self) -> str:
+        """The zip that annotations are taken out of."""
+        return f"{self.folder}/annotations.zip"
+
+    @property
+    def detections(self) -> str:
+        return f"{self.folder}/detections.json"
+
+    @property
+    def pool(self) -> str:
+        """Annotations of more images than are fetched."""
+        return f"{self.folder}/all_annotations.json"
+
+    @property
+    def manifest(self) -> str:
+        """Which images were fetched."""
+        return f"{self.folder}/manifest.json"
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """The files of a dataset, and what is derived from it."""
+
+    name: str
+
+    @property
+    def evaluated(self) -> FetchedPaths:
+        return FetchedPaths(resource(f"datasets/{self.name}"))
+
+    @property
+    def calibrated_on(self) -> FetchedPaths:
+        return FetchedPaths(f"{self.evaluated.folder}/calibration")
+
+    @property
+    def calibration(self) -> str:
+        """What int8 and fp8 are calibrated on: none of it is evaluated."""
+        return self._derived("calibration.json")
+
+    def audit(self, audited: str = "audit") -> str:
+        """Return what was found in images and annotations: `audit` or `calibration_audit`."""
+        return self._derived(f"{audited}.json")
+
+    def annotations(self, audited: str = "audit") -> str:
+        """Return the annotations as an audit has read them."""
+        return self._derived(f"{audited}.npz")
+
+    def persons(self, listed: str) -> str:
+        """Return a list of persons: those of `gt` or `det` boxes, or for `calibration`."""
+        return self._derived(f"persons_{listed}.npz")
+
+    def person_summary(self, listed: str) -> str:
+        """Return what is written about that list."""
+        return self._derived(f"persons_{listed}.json")
+
+    def crops(self, crop: str, subset: str, shard: str = WHOLE) -> str:
+        """Return the crops of a subset: `gt`, `det`, `calibration` or `benchmark`."""
+        return self._derived(f"{crop}/{subset}/crops_{shard}.npy")
+
+    def instances(self, crop: str, subset: str, shard: str = WHOLE) -> str:
+        """Return the table beside those crops."""
+        return self._derived(f"{crop}/{subset}/instances_{shard}.npz")
+
+    def _derived(self, file: str) -> str:
+        return f"build/datasets/{self.name}/{file}"
+
+
+@dataclass(frozen=True)
+class VariantPaths:
+    """The files of a variant, which are its run's own."""
+
+    name: str
+    layout: "Layout"
+
+    @property
+    def engine(self) -> str:
+        return f"{self.layout.own('build/engines')}/{self.name}/{ENGINE_FILE}"
+
+    @property
+    def card(self) -> str:
+        return f"{self.layout.own('build/engines')}/{self.name}/{ENGINE_CARD}"
+
+    @property
+    def accuracy(self) -> str:
+        return self.figures("accuracy")
+
+    @property
+    def perf(self) -> str:
+        return self.figures("perf")
+
+    @property
+    def perf_samples(self) -> str:
+        return self.figures("perf_samples")
+
+    @property
+    def parity(self) -> str:
+        return self.figures("parity")
+
+    def figures(self, kind: str) -> str:
+        """Return one of these by name."""
+        return f"{self.layout.results}/{self.name}_{kind}.json"
+
+    def predictions(self, boxes: str, shard: str) -> str:
+        """Return the predictions on one shard of a box set."""
+        return f"{self.layout.own('build/predictions')}/{self.name}/{boxes}_{shard}.npz"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of a run; `{variant}` and the like may stand for names.
+    """The paths of a run.
 
     Attributes:
         run: its name; None for the one that has none.
-        dataset: that is evaluated and calibrated on.
+        evaluated: the dataset that is evaluated and calibrated on.
     """
 
     run: str | None
-    dataset: str
+    evaluated: str
+
+    def model(self, name: str) -> ModelPaths:
+        """Return the files of a model."""
+        return ModelPaths(name)
+
+    def dataset(self, name: str) -> DatasetPaths:
+        """Return the files of a dataset."""
+        return DatasetPaths(name)
+
+    def variant(self, name: str) -> VariantPaths:
+        """Return the files of a variant."""
+        return VariantPaths(name, self)
 
     @property
     def results(self) -> str:
         """The folder of what a person asked for."""
-        return self._own("results")
+        return self.own("results")
 
     @property
-    def engines(self) -> str:
-        """The folder of engines, one in each variant's folder."""
-        return self._own("build/engines")
+    def report(self) -> str:
+        return f"{self.results}/report.html"
 
     @property
-    def predictions(self) -> str:
-        """The folder of predictions, in each variant's folder."""
-        return self._own("build/predictions")
+    def summary(self) -> str:
+        """The report for a terminal."""
+        return f"{self.results}/summary.txt"
 
     @property
-    def data(self) -> str:
-        """The folder of what is derived from the dataset."""
-        return f"build/datasets/{self.dataset}"
+    def gate(self) -> str:
+        return f"{self.results}/gate.txt"
 
     def log(self, rule: str, name: str) -> str:
-        """Returns the log of a job whose outputs are the run's own."""
-        return f"{self._own(f'logs/{rule}')}/{name}.log"
+        """Return the log of a job whose outputs are the run's own."""
+        return f"{self.own(f'logs/{rule}')}/{name}.log"
 
-    def graph(self, model: str, graph: Graph) -> str:
-        """Returns where a graph of a model lies."""
-        return f"build/models/{model}/{self.name(graph)}.onnx"
-
-    def source(self, model: str, graph: Graph) -> str:
-        """Returns the graph that another one is made from."""
-        source = RECIPES[graph].source
-        return self.graph(model, source) if source else f"build/models/{model}/simplified.onnx"
-
-    def quantization(self, model: str, graph: Graph) -> str:
-        """Returns what was written about an int8 graph."""
-        return f"build/models/{model}/{self.name(graph)}.json"
+    def shared_log(self, rule: str, name: str) -> str:
+        """Return the log of a job whose outputs all runs share."""
+        return f"logs/{rule}/{name}.log"
 
     def name(self, graph: Graph) -> str:
-        """Returns a graph's name in its model's folder, with the dataset if it depends on one."""
-        return f"{self.dataset}/{graph}" if RECIPES[graph].calibrated else graph
+        """Return a graph's name in its model's folder, with the dataset if it depends on one."""
+        return _in_model(graph, self.evaluated if RECIPES[graph].calibrated else None)
 
-    def _own(self, folder: str) -> str:
+    def source(self, graph: Graph) -> str:
+        """Return the name of the graph that another one is made from."""
+        source = RECIPES[graph].source
+        return self.name(source) if source else "simplified"
+
+    def own(self, folder: str) -> str:
+        """Return the run's own folder in one that runs share."""
         return f"{folder}/{self.run}" if self.run else folder

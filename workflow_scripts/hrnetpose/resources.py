@@ -1,19 +1,18 @@
 """What a run takes from elsewhere: where it lies once it is there, and where it comes from."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from hrnetpose import files, paths
+from hrnetpose import config, files, paths
 from hrnetpose.artifacts.fetched import FetchedImages
-from hrnetpose.config import COCO_URL, Config, ConfigError, Source
-from hrnetpose.recipes import CALIBRATED
+from hrnetpose.config import COCO_URL, ConfigError, Source
+from hrnetpose.layout import DatasetPaths, FetchedPaths
 
-FOLDER = "resources"
 WITHOUT_BOXES = "evaluate with ground-truth boxes: `protocols: {boxes: [gt]}`"
 
 
@@ -62,7 +61,7 @@ class Download:
         return []
 
     def is_at(self, place: str) -> bool:
-        """Tells whether a source is the place itself: a file that was put there needs no copy."""
+        """Return True if a source is the place itself: a file put there needs no copy."""
         found = [path for source in self.sources if (path := paths.local(source))]
         return any(paths.is_same(path, place) for path in found)
 
@@ -74,97 +73,212 @@ class Given:
     Attributes:
         key: its key in the configuration.
         source: what is said of it.
-        place: where it lies once it is there.
+        copy: where it lies if it is not used in place.
+        archive: where the zip lies that it is taken out of, likewise.
         images: it may be a folder.
+        always_copied: also a plain path alone is not used in place.
+        otherwise: what the user can do without it.
     """
 
     key: str
     source: Source
-    place: str
+    copy: str
+    archive: str = ""
     images: bool = False
+    always_copied: bool = False
+    otherwise: str = ""
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it is used where it is: a plain path, of which nothing else is known."""
+        alone = len(self.source.source) == 1 and not files.is_url(self.source.source[0])
+        checked = self.source.sha256 is not None or self.source.size is not None
+        return alone and not checked and not self.always_copied
+
+    @property
+    def place(self) -> str:
+        """Where it lies once it is there."""
+        is_itself = self.is_in_place and not self.source.member
+        return self.source.source[0] if is_itself else self.copy
+
+    @property
+    def brought(self) -> str:
+        """Where what is brought here lies: the file, or the zip that it is in."""
+        if not self.source.member:
+            return self.place
+        return self.source.source[0] if self.is_in_place else self.archive
+
+    @property
+    def download(self) -> Download | None:
+        """Where that comes from; None if it is used in place."""
+        if self.is_in_place:
+            return None
+        source = self.source
+        return Download(tuple(source.source), source.sha256, source.size, self.otherwise)
 
 
 @dataclass(frozen=True)
-class CalibrationFiles:
-    """Where the images that int8 is calibrated on lie, and their annotations."""
+class Subset:
+    """Images of a dataset, and their annotations."""
 
     images: str
     annotations: str
 
 
 @dataclass(frozen=True)
-class Resources:
-    """The files that a configuration names.
+class Calibration:
+    """What int8 and fp8 are calibrated on.
 
     Attributes:
-        config: the configuration.
+        images: the images; None if they are fetched one by one.
+        pool: the annotations that images are chosen from, or belong to.
+        count: how many are fetched one by one; None for other images.
+        fetched: where those lie.
     """
 
-    config: Config
+    images: Given | None
+    pool: Given
+    count: int | None
+    fetched: FetchedPaths
 
-    def weights(self, model: str) -> str | None:
-        """Returns where a model's checkpoint lies once it is there; None if it is untrained."""
-        return f"{FOLDER}/weights/{model}.pth" if self.config.models[model].weights else None
+    @property
+    def files(self) -> Subset:
+        """Where images and annotations lie once they are there."""
+        if self.images is None:
+            return Subset(self.fetched.images, self.fetched.annotations)
+        return Subset(self.images.place, self.pool.place)
 
-    def images(self, dataset: str) -> str:
-        """Returns where a dataset's images lie."""
-        return _place(self.config.datasets[dataset].images, f"{_folder(dataset)}/images.zip")
+    @property
+    def identity(self) -> str:
+        """What the choice of images depends on, besides their number; empty if not known."""
+        source = self.pool.source
+        return f"{source.sha256}:{source.member or ''}" if source.sha256 else ""
 
-    def annotations(self, dataset: str) -> str:
-        """Returns where a dataset's annotations lie."""
-        folder = _folder(dataset)
-        return _place(self.config.datasets[dataset].annotations, f"{folder}/annotations.json")
-
-    def detections(self, dataset: str) -> str | None:
-        """Returns where a dataset's detected boxes lie; None if it has none."""
-        source = self.config.datasets[dataset].detections
-        return _place(source, f"{_folder(dataset)}/detections.json") if source else None
-
-    def calibration(self, dataset: str) -> CalibrationFiles:
-        """Returns where a dataset's calibration images and their annotations lie.
-
-        `config.load` makes sure that int8 has some.
-        """
-        section = self.config.datasets[dataset].calibration
-        assert section is not None
-        folder = f"{_folder(dataset)}/calibration"
-        if self.calibration_count(dataset):
-            return CalibrationFiles(f"{folder}/images.zip", f"{folder}/annotations.json")
-        return CalibrationFiles(
-            _place(section.images, f"{folder}/images.zip"), self.calibration_pool(dataset)
+    def is_fetched(self) -> bool:
+        """Return True if the images are there that this configuration chooses."""
+        images, annotations = Path(self.fetched.images), Path(self.fetched.annotations)
+        if not self.identity or not (images.is_file() and annotations.is_file()):
+            return False
+        try:
+            content = FetchedImages.model_validate_json(Path(self.fetched.manifest).read_bytes())
+        except (OSError, ValidationError):
+            return False
+        return (
+            (content.source, content.count) == (self.identity, self.count)
+            and files.known_sha256(images) == content.archive_sha256
+            and files.known_sha256(annotations) == content.annotations_sha256
         )
 
-    def calibration_count(self, dataset: str) -> int | None:
-        """Returns how many calibration images are fetched one by one; None for other images."""
-        section = self.config.datasets[dataset].calibration
-        return section.count if section and section.images.source == [COCO_URL] else None
 
-    def calibration_pool(self, dataset: str) -> str:
-        """Returns the annotations that calibration images are chosen from, or belong to."""
-        section = self.config.datasets[dataset].calibration
-        assert section is not None
-        return _place(section.annotations, f"{_folder(dataset)}/calibration/all_annotations.json")
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of the configuration.
+
+    Attributes:
+        section: its section there.
+        paths: its files.
+        images: what is evaluated.
+        annotations: of those images.
+        detections: a detector's boxes.
+        calibration: what int8 and fp8 are calibrated on.
+    """
+
+    section: config.Dataset
+    paths: DatasetPaths
+    images: Given
+    annotations: Given
+    detections: Given | None
+    calibration: Calibration | None
+
+    @property
+    def evaluated(self) -> Subset:
+        """Where what is evaluated lies once it is there."""
+        return Subset(self.images.place, self.annotations.place)
+
+    def subset(self, name: str) -> Subset:
+        """Return the images that a list of persons, crops or an audit are made from.
+
+        Args:
+            name: `calibration` and `calibration_audit` have images of their own.
+        """
+        if not name.startswith("calibration"):
+            return self.evaluated
+        assert self.calibration is not None  # `config.load` makes sure that int8 has some
+        return self.calibration.files
+
+    @property
+    def given(self) -> list[Given]:
+        """What the configuration names."""
+        found = [self.images, self.annotations, self.detections]
+        if self.calibration:
+            found += [self.calibration.pool, self.calibration.images]
+        return [given for given in found if given]
+
+
+def describe_dataset(section: config.Dataset, paths: DatasetPaths) -> Dataset:
+    """Return a dataset with its files."""
+    key, fetched = f"datasets.{paths.name}", paths.evaluated
+    detections = calibration = None
+    if section.detections:
+        detections = Given(
+            f"{key}.detections", section.detections, fetched.detections, otherwise=WITHOUT_BOXES
+        )
+    if section.calibration:
+        # COCO's annotations of both splits are in one zip, which is fetched once.
+        other = section.calibration.annotations
+        is_same = _without_member(other) == _without_member(section.annotations)
+        archive = (paths.evaluated if is_same else paths.calibrated_on).archive
+        calibration = _describe_calibration(
+            f"{key}.calibration", section.calibration, paths.calibrated_on, archive
+        )
+    images = Given(f"{key}.images", section.images, fetched.images, images=True)
+    annotations = Given(
+        f"{key}.annotations", section.annotations, fetched.annotations, archive=fetched.archive
+    )
+    return Dataset(section, paths, images, annotations, detections, calibration)
+
+
+def _describe_calibration(
+    key: str, section: config.Calibration, fetched: FetchedPaths, archive: str
+) -> Calibration:
+    pool = Given(f"{key}.annotations", section.annotations, fetched.pool, archive=archive)
+    if section.images.source == [COCO_URL]:
+        return Calibration(None, pool, section.count, fetched)
+    images = Given(f"{key}.images", section.images, fetched.images, images=True)
+    return Calibration(images, pool, None, fetched)
+
+
+def _without_member(source: Source) -> Source:
+    return source.model_copy(update={"member": None})
+
+
+@dataclass(frozen=True)
+class Resources:
+    """All files that a configuration names.
+
+    Attributes:
+        weights: checkpoints.
+        datasets: the datasets.
+    """
+
+    weights: tuple[Given, ...]
+    datasets: Mapping[str, Dataset]
+
+    @property
+    def given(self) -> Iterator[Given]:
+        """The files."""
+        yield from self.weights
+        for dataset in self.datasets.values():
+            yield from dataset.given
 
     @cached_property
     def archives(self) -> dict[str, tuple[str, str]]:
         """Extracted file -> the zip it is in, and its name there."""
-        found = {}
-        for name, dataset in self.config.datasets.items():
-            folder = _folder(name)
-            archive = f"{folder}/annotations.zip"
-            if dataset.annotations.member:
-                found[self.annotations(name)] = (
-                    _archive(dataset.annotations, archive), dataset.annotations.member,
-                )  # fmt: skip
-            section = dataset.calibration
-            if section and section.annotations.member:
-                # COCO's annotations of both splits are in one zip, which is fetched once.
-                if _without_member(section.annotations) != _without_member(dataset.annotations):
-                    archive = f"{folder}/calibration/annotations.zip"
-                found[self.calibration_pool(name)] = (
-                    _archive(section.annotations, archive), section.annotations.member,
-                )  # fmt: skip
-        return found
+        return {
+            given.place: (given.brought, given.source.member)
+            for given in self.given
+            if given.source.member
+        }
 
     @cached_property
     def downloads(self) -> dict[str, Download]:
@@ -172,78 +286,10 @@ class Resources:
 
         A checkpoint is always brought to its place, even from a path.
         """
-        found = {}
-        for given in [*self._weights(), *self._files()]:
-            source = given.source
-            if not _in_place(source) or not given.key.startswith("datasets."):
-                boxes = given.key.endswith(".detections")
-                found[self._copy(given)] = Download(
-                    tuple(source.source),
-                    source.sha256,
-                    source.size,
-                    otherwise=WITHOUT_BOXES if boxes else "",
-                )
-        return found
-
-    def _weights(self) -> Iterator[Given]:
-        for name, model in self.config.models.items():
-            if model.weights:
-                source = Source(source=model.weights, sha256=model.sha256)
-                yield Given(f"models.{name}.weights", source, f"{FOLDER}/weights/{name}.pth")
-
-    def _files(self) -> Iterator[Given]:
-        for name, dataset in self.config.datasets.items():
-            key = f"datasets.{name}"
-            yield Given(f"{key}.images", dataset.images, self.images(name), images=True)
-            yield Given(f"{key}.annotations", dataset.annotations, self.annotations(name))
-            if dataset.detections and (place := self.detections(name)):
-                yield Given(f"{key}.detections", dataset.detections, place)
-            if section := dataset.calibration:
-                key, pool = f"{key}.calibration", self.calibration_pool(name)
-                yield Given(f"{key}.annotations", section.annotations, pool)
-                if not self.calibration_count(name):
-                    place = self.calibration(name).images
-                    yield Given(f"{key}.images", section.images, place, images=True)
-
-    def _copy(self, given: Given) -> str:
-        """Returns where a file is brought to."""
-        return self.archives[given.place][0] if given.place in self.archives else given.place
-
-    def check_given(self, models: Iterable[str], is_made: Callable[[str], bool]) -> None:
-        """Looks whether files that the configuration names are there, those that the run uses.
-
-        What comes from elsewhere cannot be known; nor is a source needed for a copy that has the
-        hash that is given.
-
-        Args:
-            models: the models that variants use.
-            is_made: tells whether a rule makes a file.
-
-        Raises:
-            ConfigError: a file is not there, or cannot be read.
-        """
-        used = {f"models.{name}.weights" for name in models} | self._used_keys()
-        for given in [*self._weights(), *self._files()]:
-            source = given.source
-            known = source.sha256 and Path(self._copy(given)).is_file()
-            if given.key not in used or known:
-                continue
-            faults = [_fault(path, given, is_made) for path in source.source]
-            if faults and all(faults):
-                none = "none of its sources can be read: " if len(faults) > 1 else ""
-                raise ConfigError(f"{given.key}: {none}{'; '.join(map(str, faults))}")
-
-    def _used_keys(self) -> set[str]:
-        """The keys of what the run takes from its dataset."""
-        used = {"images", "annotations"}
-        if "det" in self.config.protocols.boxes:
-            used.add("detections")
-        if any(v.precision in CALIBRATED for v in self.config.variants.values()):
-            used |= {"calibration.images", "calibration.annotations"}
-        return {f"datasets.{self.config.dataset}.{key}" for key in used}
+        return {given.brought: found for given in self.given if (found := given.download)}
 
     def to_fetch(self) -> list[str]:
-        """Returns the files that a rule brings; those that are there and right need none.
+        """Return the files that a rule brings; those that are there and right need none.
 
         A file whose hash is known is used as it is wherever it comes from: no newer script, other
         mirror or forced run deletes it to fetch it again.
@@ -265,107 +311,27 @@ class Resources:
                 )
         return wanted
 
-    def brings(self, path: str) -> bool:
-        """Tells whether a file comes from elsewhere, also when it is there and has no rule."""
-        fetched = [self.calibration(n) for n in self.config.datasets if self.calibration_count(n)]
-        chosen = {name for files in fetched for name in (files.images, files.annotations)}
-        return path in self.downloads or path in self.archives or path in chosen
-
     def calibration_to_fetch(self) -> list[str]:
-        """Returns the datasets whose calibration images a rule fetches one by one.
+        """Return the datasets whose calibration images a rule fetches one by one.
 
         Images that are there already and belong to this configuration are used as they are.
         """
-        return [
-            name
-            for name in self.config.datasets
-            if self.calibration_count(name) and not self._has_calibration(name)
-        ]
+        return [name for name, chosen in self._chosen.items() if not chosen.is_fetched()]
 
-    def calibration_identity(self, dataset: str) -> str:
-        """Returns what the choice of calibration images depends on, besides their number."""
-        section = self.config.datasets[dataset].calibration
-        assert section is not None
-        source = section.annotations
-        return f"{source.sha256}:{source.member or ''}" if source.sha256 else ""
-
-    def _has_calibration(self, dataset: str) -> bool:
-        identity = self.calibration_identity(dataset)
-        lying = self.calibration(dataset)
-        images, annotations = Path(lying.images), Path(lying.annotations)
-        manifest = images.with_name("manifest.json")
-        if not identity or not (images.is_file() and annotations.is_file()):
-            return False
-        try:
-            content = FetchedImages.model_validate_json(manifest.read_bytes())
-        except (OSError, ValidationError):
-            return False
+    def brings(self, path: str) -> bool:
+        """Return True if a file comes from elsewhere, also when it is there and has no rule."""
+        chosen = [chosen.files for chosen in self._chosen.values()]
         return (
-            (content.source, content.count) == (identity, self.calibration_count(dataset))
-            and files.known_sha256(images) == content.archive_sha256
-            and files.known_sha256(annotations) == content.annotations_sha256
+            path in self.downloads
+            or path in self.archives
+            or any(path in (files.images, files.annotations) for files in chosen)
         )
 
-
-def _fault(path: str, given: Given, is_made: Callable[[str], bool]) -> str | None:
-    """Says what is wrong with a source; None if nothing is, or it cannot be known."""
-    file = paths.local(path)
-    if file is None:
-        return None
-    if is_made(path):
-        kept = os.path.normpath(path).startswith(f"{FOLDER}/")
-        return None if kept else f"{path}: the workflow writes this file itself; give another"
-    copied = f"; the copy at {given.place} is used if its `sha256` is given" if (
-        given.place != path and Path(given.place).is_file()
-    ) else ""  # fmt: skip
-    fault = paths.fault(file, images=given.images)
-    return fault and f"{fault}{copied}"
-
-
-def _folder(dataset: str) -> str:
-    return f"{FOLDER}/datasets/{dataset}"
-
-
-def _in_place(source: Source) -> bool:
-    """Tells whether a file is used where it is: a plain path, of which nothing else is known."""
-    alone = len(source.source) == 1 and not files.is_url(source.source[0])
-    return alone and source.sha256 is None and source.size is None
-
-
-def _place(source: Source, fetched: str) -> str:
-    """Returns where a file lies once it is there."""
-    return source.source[0] if _in_place(source) and not source.member else fetched
-
-
-def _archive(source: Source, fetched: str) -> str:
-    return source.source[0] if _in_place(source) else fetched
-
-
-def _without_member(source: Source) -> Source:
-    return source.model_copy(update={"member": None})
-
-
-def without_missing_boxes(config: Config) -> tuple[Config, list[str]]:
-    """Leaves out boxes that can only be put there by hand, if annotated ones are asked for.
-
-    Raises:
-        ConfigError: nothing would be left.
-    """
-    name = config.dataset
-    source = config.datasets[name].detections
-    place = f"{_folder(name)}/detections.json"
-    if (
-        "det" not in config.protocols.boxes
-        or source is None
-        or source.source
-        or Path(place).is_file()
-    ):
-        return config, []
-    hashed = f" (sha256 {source.sha256})" if source.sha256 else ""
-    missing = f"{place}: the detector's boxes are not there; put the file there{hashed} by hand"
-    others = [boxes for boxes in config.protocols.boxes if boxes != "det"]
-    if not others:
-        raise ConfigError(f"{missing}, or {WITHOUT_BOXES}")
-    protocols = config.protocols.model_copy(update={"boxes": others})
-    note = f"{missing}; until then only ground-truth boxes are evaluated (docs/fetching.md)"
-    return config.model_copy(update={"protocols": protocols}), [note]
+    @property
+    def _chosen(self) -> dict[str, Calibration]:
+        """Calibration images that are fetched one by one, by dataset."""
+        return {
+            name: calibration
+            for name, dataset in self.datasets.items()
+            if (calibration := dataset.calibration) and calibration.count
+        }

@@ -13,8 +13,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Generic, NoReturn, TextIO, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
 
 _terminal: TextIO | None = None
 
@@ -39,28 +44,51 @@ def command(doc: str | None) -> argparse.ArgumentParser:
     )
 
 
-def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], None]) -> NoReturn:
-    """Parses the command line, runs `main` and ends the process.
+@dataclass(frozen=True)
+class Json(Generic[T]):
+    """The type of a flag that is given as JSON: `add_argument(..., type=Json(dict[str, Limits]))`.
 
-    Adds `--log FILE`: everything that the stage and its libraries print goes there.
+    Attributes:
+        kind: what the JSON is checked against and becomes.
+    """
+
+    kind: type[T]
+
+    def __call__(self, text: str) -> T:
+        """Reads a flag's value; argparse shows what is wrong with it."""
+        try:
+            return TypeAdapter(self.kind).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = "".join(f"{name(str(part))}: " for part in first["loc"])
+            raise argparse.ArgumentTypeError(f"{shown(text)}: {key}{first['msg']}") from error
+
+
+def run(parser: argparse.ArgumentParser, main: Callable[..., None]) -> NoReturn:
+    """Parses the command line, calls `main` with what it gives, and ends the process.
+
+    `main` takes the parser's destinations as keyword arguments, so that types and not a namespace
+    go on from here.  Adds `--log FILE`: everything that the stage and its libraries print goes
+    there.
     """
     parser.add_argument("--log", type=Path, metavar="FILE", help="write all messages to this file")
-    args = parser.parse_args()
+    given = vars(parser.parse_args())
+    log = given.pop("log")
     # A terminated stage unwinds like a failed one, so that no temporary file is left.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     global _terminal  # noqa: PLW0603 - there is one for each process
-    with _output_to(args.log) as terminal:
+    with _output_to(log) as terminal:
         _terminal = terminal
         logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
         try:
-            main(args)
+            main(**given)
         except Exception as error:
             lines = [
                 f"{error_prefix(Path(parser.prog).stem)}{describe(error)}",
                 *(f"  {line}" for line in getattr(error, "details", ())),
             ]
             print("\n".join(lines), file=terminal, flush=True)
-            if args.log:
+            if log:
                 # A disk that is full has no room for the traceback either.
                 with suppress(OSError):
                     traceback.print_exc()

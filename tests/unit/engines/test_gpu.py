@@ -1,9 +1,9 @@
-"""What needs a GPU: pycuda's buffers and events, PyTorch, ONNX Runtime, the limit and NVML."""
+"""On a GPU: pycuda's buffers and events, PyTorch, ONNX Runtime, measured peaks and NVML."""
 
 import importlib.util
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,21 @@ import pytest
 import torch
 
 from hrnetpose import engines
-from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.model import Crop, ModelCard, Tensor
 from hrnetpose.engines import cuda
+from hrnetpose.engines.base import Engine
 from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
-from hrnetpose.engines.slots import run_in_order
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.speed import limit
 from hrnetpose.speed.monitor import Monitor
-
-RunStage = Callable[..., None]
+from stand_ins.engine import SlotsEngine
 
 BATCH = 4
 SIDE = 256
-DEVICE = cuda.find()
+GPU = cuda.find_gpu()
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 
-pytestmark = pytest.mark.skipif(isinstance(DEVICE, str), reason=str(DEVICE))
+pytestmark = pytest.mark.skipif(isinstance(GPU, str), reason=str(GPU))
 
 
 def needs(package: str) -> Any:
@@ -35,72 +34,78 @@ def needs(package: str) -> Any:
     return pytest.mark.skipif(not found, reason=f"{package} is not installed")
 
 
-def slots(count: int) -> list[PycudaSlot]:
-    """Slots whose work is a copy on the device: the outputs are the bytes of the crops."""
+@contextmanager
+def copying_engine(card: ModelCard, buffers: int) -> Iterator[Engine[Any]]:
+    """Open an engine that copies on the device: its output is the bytes of the crops."""
     import pycuda.driver
 
-    streams = Streams()
+    model = card.model_copy(
+        update={
+            "crop": Crop(height=SIDE, width=SIDE),
+            "outputs": [
+                Tensor(name="bytes", shape=["batch", SIDE, SIDE * 3 // 4], dtype="float32")
+            ],
+        }
+    )
 
-    def enqueue(slot: PycudaSlot) -> None:
-        pycuda.driver.memcpy_dtod_async(
-            slot.device_outputs["bytes"], slot.device_input, BATCH * SIDE * SIDE * 4,
-            stream=streams.compute,
-        )  # fmt: skip
+    def create_slots(engine: Engine[Any]) -> list[PycudaSlot]:
+        streams = Streams()
 
-    shape = (BATCH, SIDE, SIDE)
-    return [PycudaSlot(streams, (*shape, 4), {"bytes": shape}, enqueue) for _ in range(count)]
+        def enqueue(slot: PycudaSlot) -> None:
+            pycuda.driver.memcpy_dtod_async(
+                slot.device_outputs["bytes"], slot.device_input, BATCH * SIDE * SIDE * 3,
+                stream=streams.compute,
+            )  # fmt: skip
+
+        return [
+            PycudaSlot(streams, engine.crops_shape, engine.output_shapes, enqueue)
+            for _ in range(buffers)
+        ]
+
+    with SlotsEngine(model, BATCH, create_slots) as engine:
+        yield engine
 
 
 def is_copy(outputs: Any, crops: Any) -> bool:
     return np.array_equal(outputs["bytes"].view(np.uint8).reshape(crops.shape), crops)
 
 
-def numbers(count: int) -> list[Any]:
-    """Returns batches of uint8 that are finite floats when their bytes are read so."""
-    random = np.random.default_rng(0)
-    drawn = random.standard_normal((count, BATCH, SIDE, SIDE), np.float32)
-    return list(drawn.view(np.uint8).reshape(count, BATCH, SIDE, SIDE, 4))
+def draw_batches(count: int) -> list[Any]:
+    """Return batches of uint8 whose bytes are finite when they are read as floats."""
+    drawn = np.random.default_rng(0).standard_normal((count, BATCH, SIDE * SIDE * 3 // 4))
+    return list(drawn.astype(np.float32).view(np.uint8).reshape(count, BATCH, SIDE, SIDE, 3))
 
 
 @needs("pycuda")
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_batches_travel_through_the_device_in_order(count: int) -> None:
-    used, batches = slots(count), numbers(25)
+@pytest.mark.parametrize("buffers", [1, 2, 3])
+def test_batches_travel_through_the_device_in_order(model_card: ModelCard, buffers: int) -> None:
+    batches = draw_batches(25)
 
-    found = list(run_in_order(used, batches))
-    for slot in used:
-        slot.free()
+    with copying_engine(model_card, buffers) as engine:
+        found = list(engine.stream(batches))
 
     assert len(found) == len(batches)
     assert all(map(is_copy, found, batches))
 
 
 @needs("pycuda")
-def test_events_time_the_device() -> None:
-    (slot,), (crops,) = slots(1), numbers(1)
+def test_events_time_the_device(model_card: ModelCard) -> None:
+    with copying_engine(model_card, 1) as engine:
+        times = engine.device_times(draw_batches(1)[0], 20)
 
-    times = slot.time_launches(crops, 20)
-    slot.copy_out()
-    outputs = slot.collect()
-    slot.free()
-
+    assert times
     assert all(0 < seconds < 1 for seconds in times)
-    assert is_copy(outputs, crops)
 
 
 @needs("pycuda")
 @needs("cuda")
-def test_a_graph_does_again_what_it_captured() -> None:
-    (slot,), batches = slots(1), numbers(2)
-    slot.submit(batches[0])
-    slot.wait()
+def test_a_graph_repeats_what_it_captured(model_card: ModelCard) -> None:
+    batches = draw_batches(2)
+    with copying_engine(model_card, 1) as engine:
+        engine.infer(batches[0])
+        engine._slots[0].capture()
 
-    slot.capture()
-    slot.submit(batches[1])
-    outputs = slot.collect()
-    slot.free()
-
-    assert is_copy(outputs, batches[1])
+        assert is_copy(engine.infer(batches[1]), batches[1])
 
 
 def cases() -> list[tuple[str, str, dict[str, Any]]]:
@@ -115,24 +120,15 @@ def cases() -> list[tuple[str, str, dict[str, Any]]]:
 
 @pytest.mark.parametrize(("backend", "precision", "options"), cases())
 def test_the_heatmaps_are_those_of_the_cpu(
-    backend: str, precision: str, options: dict[str, Any], tiny: Path, tmp_path: Path,
-    run_stage: RunStage,
+    build: Callable[..., Path], crops: Any, expected: Any,
+    backend: str, precision: str, options: dict[str, Any],
 ) -> None:  # fmt: skip
-    plugin = engines.backend(backend)  # type: ignore[arg-type]
+    plugin = engines.backend(backend)
     if reason := plugin.missing_packages() or plugin.unavailable_reason(plugin.options(**options)):
         pytest.skip(str(reason))
-    run_stage(
-        "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
-        "--graph", tiny / f"{plugin.graphs[precision]}.onnx",  # type: ignore[index]
-        "--weights", tiny / "weights.pth", "--card", tiny / "model.json", "--batch", BATCH,
-        "--options", json.dumps(options), "--output", tmp_path / "engine",
-    )  # fmt: skip
-    crops = np.load(tiny / "crops.npy")
-    card = ModelCard.read(tiny / "model.json")
-    expected = onnx_graph.run(tiny / "fp32.onnx", onnx_graph.normalised(crops, card))
-    batches = list(crops.reshape(3, BATCH, *crops.shape[1:])) * 4
+    batches = [crops[:4], crops[4:8], crops[8:]] * 4
 
-    with engines.read(tmp_path / "engine").open(threads=1) as engine:
+    with engines.read(build(backend, precision, **options)).open(threads=1) as engine:
         found = np.concatenate([outputs["heatmaps"] for outputs in engine.stream(batches)])
         alone, phases = engine.infer_in_phases(batches[0])
         executed = engine.executed()
@@ -150,7 +146,7 @@ def test_the_heatmaps_are_those_of_the_cpu(
 def test_the_device_multiplies_and_copies(precision: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("the PyTorch that is installed has no CUDA")
-    found = limit.measure(precision, cuda.device(), threads=1)
+    found = limit.measure(precision, cuda.describe_device(), threads=1)
 
     print(f"{precision}: {found}", file=sys.stderr)
     assert found.flops is not None
@@ -161,8 +157,8 @@ def test_the_device_multiplies_and_copies(precision: str) -> None:
 
 @needs("pynvml")
 def test_the_device_says_its_clock_and_its_energy() -> None:
-    with Monitor(cuda.device()) as watched:
-        limit.measure("fp16", cuda.device(), threads=1)
+    with Monitor(cuda.describe_device()) as watched:
+        limit.measure("fp16", cuda.describe_device(), threads=1)
 
     gpu, (joules, source) = watched.report.gpu, watched.report.joules
     print(gpu, joules, source, file=sys.stderr)

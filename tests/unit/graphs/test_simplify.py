@@ -11,11 +11,11 @@ import onnx
 import onnxsim
 import pytest
 
-import write_report
 from hrnetpose import files
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.graphs import onnx_graph
+from hrnetpose.report import stages
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 
@@ -38,8 +38,8 @@ def simplified(run_stage: RunStage, folder: Path, output: Path) -> Simplificatio
 def stage_note(folder: Path, output: Path) -> tuple[str, bool]:
     """What the report says of the simplified graph, and whether as a warning."""
     (output / "model.json").write_bytes((folder / "model.json").read_bytes())
-    stages = write_report.model_stages(output, ModelCard.read(output / "model.json"), "any")
-    (stage,) = (one for one in stages if one.name == "simplify")
+    found = stages.of_model(output, ModelCard.read(output / "model.json"), "any")
+    (stage,) = (one for one in found if one.name == "simplify")
     return stage.note, stage.warning
 
 

@@ -24,12 +24,12 @@ def card(tiny: Path) -> ModelCard:
 
 
 @pytest.fixture
-def make_card(tiny: Path, network: Any) -> Callable[..., ModelCard]:
-    def make_card(config: Any, crop: str = "64x32") -> ModelCard:
+def describe(tiny: Path, network: Any) -> Callable[..., ModelCard]:
+    def describe(config: Any, crop: str = "64x32") -> ModelCard:
         graph = tiny / "model.onnx"
-        return export.card("tiny", "config.py", config, Crop.parse(crop), network, None, graph)
+        return export.make_card("tiny", "config.py", config, Crop.parse(crop), network, None, graph)
 
-    return make_card
+    return describe
 
 
 # --- the graph ------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_a_second_export_gives_the_same_file_and_leaves_the_network_in_evaluatio
     tiny: Path, network: Any, read: Read, tmp_path: Path
 ) -> None:
     """In training mode, each image would change what the next one gives."""
-    export.export(read(), network, tmp_path / "again.onnx")
+    export.write_graph(read(), network, tmp_path / "again.onnx")
 
     assert files.sha256(tmp_path / "again.onnx") == files.sha256(tiny / "model.onnx")
     assert not any(module.training for module in network.modules())
@@ -67,7 +67,7 @@ def test_a_model_that_cannot_run_is_refused_and_leaves_no_file(read: Read, tmp_p
     network = export.HeatmapNetwork(mmpose.build_model(config, None))
     output = tmp_path / "models" / "model.onnx"
 
-    text = refusal(export.export, config, network, output)
+    text = refusal(export.write_graph, config, network, output)
 
     assert "config.py: cannot be exported to ONNX" in text
     assert list(output.parent.iterdir()) == []
@@ -77,7 +77,9 @@ def test_a_model_of_more_than_2_gib_is_refused(read: Read, tmp_path: Path) -> No
     with torch.device("meta"):  # it has no values, so it takes no memory
         large = torch.nn.Sequential(torch.nn.Linear(23_200, 23_200), torch.nn.BatchNorm1d(1))
 
-    text = refusal(export.export, read(), export.HeatmapNetwork(large), tmp_path / "model.onnx")
+    text = refusal(
+        export.write_graph, read(), export.HeatmapNetwork(large), tmp_path / "model.onnx"
+    )
 
     assert "config.py: the model's weights are 2.01 GiB in fp32" in text
     assert "take a smaller model" in text
@@ -95,9 +97,9 @@ def test_the_limit_counts_every_weight_and_statistic(
     monkeypatch.setattr(export, "LARGEST", size + more)
 
     if more:
-        refusal(export.export, read(), network, tmp_path / "model.onnx")
+        refusal(export.write_graph, read(), network, tmp_path / "model.onnx")
     else:
-        export.export(read(), network, tmp_path / "model.onnx")
+        export.write_graph(read(), network, tmp_path / "model.onnx")
 
     assert (tmp_path / "model.onnx").exists() == (not more)
     assert not list(tmp_path.glob("*.partial*"))
@@ -153,9 +155,9 @@ def test_the_operations_are_those_of_the_graphs_convolutions(
 
 
 def test_the_card_of_another_config_is_another_one(
-    read: Read, make_card: Callable[..., ModelCard]
+    read: Read, describe: Callable[..., ModelCard]
 ) -> None:
-    dark = make_card(read(replace={
+    dark = describe(read(replace={
         "bgr_to_rgb=True": "bgr_to_rgb=False",
         "sigma=1": "sigma=2, unbiased=True, blur_kernel_size=17",
         "shift_heatmap=True": "shift_heatmap=False",
@@ -164,7 +166,7 @@ def test_the_card_of_another_config_is_another_one(
     assert (dark.codec.sigma, dark.codec.unbiased, dark.codec.blur_kernel_size) == (2, True, 17)
     assert dark.codec.label == "dark"
 
-    udp = make_card(
+    udp = describe(
         read("val_pipeline[2]['use_udp'] = True", replace={"MSRAHeatmap": "UDPHeatmap"}),
         "64x32-udp",
     )
@@ -174,18 +176,18 @@ def test_the_card_of_another_config_is_another_one(
 
 @pytest.mark.parametrize("crop", ["32x64", "64x32-udp", "64x32-pad1.1"])
 def test_other_crops_than_the_model_takes_are_refused(
-    read: Read, make_card: Callable[..., ModelCard], crop: str
+    read: Read, describe: Callable[..., ModelCard], crop: str
 ) -> None:
-    text = refusal(make_card, read(), crop)
+    text = refusal(describe, read(), crop)
 
     assert f"takes crops 64x32, but {crop} is planned; correct `models.tiny.crop`" in text
 
 
 def test_other_heatmaps_than_the_config_says_are_refused(
-    read: Read, make_card: Callable[..., ModelCard]
+    read: Read, describe: Callable[..., ModelCard]
 ) -> None:
     config = read(replace={"heatmap_size=(8, 16)": "heatmap_size=(16, 32)"})
 
-    text = refusal(make_card, config)
+    text = refusal(describe, config)
 
     assert "heatmaps [17, 16, 8], but its keypoints and model.head.decoder.heatmap_size" in text

@@ -10,10 +10,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.data import coco
 from hrnetpose.data.annotations import Annotations
-from hrnetpose.pose import evaluation, score
+from hrnetpose.pose import evaluation
+from hrnetpose.pose.evaluation import Detections, Evaluated
 
 SIGMAS = [0.026, 0.05, 0.079, 0.107]
 FIGURES = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
@@ -125,7 +125,23 @@ def truths_of(dataset: dict[str, Any]) -> Annotations:
     return coco.parse(dataset, Path("drawn.json"))
 
 
-def evaluate(dataset: dict[str, Any], results: list[dict[str, Any]]) -> Metrics:
-    """This project's ten figures."""
-    matches = evaluation.match(truths_of(dataset), score.from_coco(results), SIGMAS)
-    return evaluation.accumulate(matches)
+def detections_of(results: list[dict[str, Any]]) -> Detections:
+    """Results in COCO's format as the evaluation takes them."""
+    flat = np.array([entry["keypoints"] for entry in results], np.float64)
+    keypoints = flat.reshape(len(results), -1 if results else len(SIGMAS), 3)[..., :2]
+    # A result's size is that of its box, or else of the rectangle around its keypoints.
+    sizes = [
+        entry["bbox"][2:] if "bbox" in entry else np.ptp(points, axis=0).tolist()
+        for entry, points in zip(results, keypoints, strict=True)
+    ]
+    return Detections(
+        image_ids=np.array([entry["image_id"] for entry in results], np.int64),
+        keypoints=keypoints,
+        scores=np.array([entry["score"] for entry in results], np.float64),
+        areas=np.array([width * height for width, height in sizes], np.float64),
+    )
+
+
+def evaluate(dataset: dict[str, Any], results: list[dict[str, Any]]) -> Evaluated:
+    """This project's evaluation."""
+    return evaluation.evaluate(truths_of(dataset), detections_of(results), SIGMAS)

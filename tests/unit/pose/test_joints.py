@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hrnetpose.pose import evaluation, joints, oks, score
-from unit.pose.datasets import SIGMAS, drawn, truths_of
+from hrnetpose.pose import joints
+from unit.pose.datasets import SIGMAS, detections_of, drawn, evaluate, judged, stats, truths_of
 
 TRUTH = np.array(
     [
@@ -68,24 +68,28 @@ def test_mean_oks_is_one_for_perfect_predictions_and_that_of_the_pairs_for_other
     assert np.isnan(joints.mean_oks(perfect[:0], truths, rows[:0], SIGMAS))
 
     moved = perfect + 3
-    one_by_one = [
-        oks.with_annotation(
-            person[None], truths.keypoints[g], truths.areas[g], truths.boxes[g], np.array(SIGMAS)
-        )[0]
-        for person, g in zip(moved, rows, strict=True)
+    # Every person on an image of its own, so that COCOeval compares it with its prediction alone.
+    dataset["images"] = [{**dataset["images"][0], "id": g} for g in range(len(rows))]
+    dataset["annotations"] = [
+        {**dataset["annotations"][row], "image_id": g} for g, row in enumerate(rows)
     ]
-    expected = pytest.approx(np.mean(one_by_one), abs=1e-12)
-    assert joints.mean_oks(moved, truths, rows, SIGMAS) == expected
+    results = [
+        {"image_id": g, "category_id": 1, "score": 1.0}
+        | {"keypoints": np.column_stack([person, np.ones(len(SIGMAS))]).ravel().tolist()}
+        for g, person in enumerate(moved)
+    ]
+    expected = np.mean([one.item() for one in judged(dataset, results).ious.values()])
+    found = joints.mean_oks(moved, truths, rows, SIGMAS)
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_ap_by_visible_keypoints_ignores_the_others() -> None:
     dataset, results = drawn(seed=2, images=40, extras=False)
-    truths, found = truths_of(dataset), score.from_coco(results)
+    truths, found = truths_of(dataset), detections_of(results)
     everybody, nobody = joints.ap_by_visible_keypoints(truths, found, SIGMAS, [(1, 4), (5, 9)])
     few, most = joints.ap_by_visible_keypoints(truths, found, SIGMAS, [(1, 2), (3, 4)])
 
-    whole = evaluation.accumulate(evaluation.match(truths, found, SIGMAS)).AP
-    assert everybody == whole
+    assert everybody == evaluate(dataset, results).metrics.AP
     assert nobody is None
     assert few is not None
     assert most is not None
@@ -94,17 +98,14 @@ def test_ap_by_visible_keypoints_ignores_the_others() -> None:
 
 def test_a_bin_is_cocoeval_s_with_the_others_ignored() -> None:
     # COCOeval ignores a person whose `num_keypoints` is 0.
-    from unit.pose.datasets import stats
-
     dataset, results = drawn(seed=3, images=20, extras=False)
     for entry in dataset["annotations"]:
         if not 1 <= entry["num_keypoints"] <= 2:
             entry["num_keypoints"] = 0
-    expected = stats(dataset, results)[0]
     found = joints.ap_by_visible_keypoints(
-        truths_of(dataset), score.from_coco(results), SIGMAS, [(1, 2)]
+        truths_of(dataset), detections_of(results), SIGMAS, [(1, 2)]
     )
-    assert found == [pytest.approx(expected, abs=1e-12)]
+    assert found == stats(dataset, results)[:1]
 
 
 def test_bins_are_coco_s_for_its_keypoints_and_cover_any_other_number() -> None:

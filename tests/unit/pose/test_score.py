@@ -1,7 +1,8 @@
-"""Predictions become COCO results as in mmpose's CocoMetric."""
+"""Predictions become COCO results, and these figures, as in mmpose's CocoMetric."""
 
 import copy
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from hrnetpose.artifacts.model import Evaluation
 from hrnetpose.models.mmpose import import_mmpose
-from hrnetpose.pose import evaluation, score
-from hrnetpose.pose.score import Predictions
-from unit.pose.datasets import SIGMAS, drawn, truths_of
+from hrnetpose.pose import score
+from hrnetpose.pose.evaluation import Detections
+from hrnetpose.pose.score import Evaluator, Predictions
+from unit.pose.datasets import FIGURES, SIGMAS, detections_of, drawn, stats, truths_of
 
 
 def predictions(seed: int = 0, count: int = 60) -> Predictions:
@@ -65,12 +67,22 @@ def mmpose_results(
     return sorted(results, key=lambda result: result["image_id"])
 
 
+def assert_same(ours: Detections, theirs: Detections) -> None:
+    for name, values in vars(theirs).items():
+        np.testing.assert_array_equal(getattr(ours, name), values, err_msg=name)
+
+
 def test_results_are_mmpose_s(tmp_path: Any, monkeypatch: Any) -> None:
     for seed in range(5):
-        found = predictions(seed)
-        sides = np.sqrt(found.areas)
-        found = Predictions(**{**vars(found), "areas": sides * sides})
-        assert score.to_coco(found, SIGMAS, 1) == mmpose_results(found, tmp_path, monkeypatch)
+        found = squared(predictions(seed))
+        theirs = detections_of(mmpose_results(found, tmp_path, monkeypatch))
+        assert_same(score.detections(found, SIGMAS), theirs)
+
+
+def squared(found: Predictions) -> Predictions:
+    """Predictions whose areas are products of sides in single precision."""
+    sides = np.sqrt(found.areas)
+    return replace(found, areas=sides * sides)
 
 
 @pytest.mark.parametrize(
@@ -88,31 +100,56 @@ def test_results_are_mmpose_s(tmp_path: Any, monkeypatch: Any) -> None:
     ],
     ids=str,
 )
-def test_results_are_mmpose_s_with_every_option(
+def test_results_and_figures_are_mmpose_s_with_every_option(
     tmp_path: Any, monkeypatch: Any, options: dict[str, Any]
 ) -> None:
-    evaluation = Evaluation(**options)
+    settings = Evaluation(**options)
     for seed in range(3):
-        found = predictions(seed)
-        sides = np.sqrt(found.areas)
-        found = Predictions(**{**vars(found), "areas": sides * sides})
+        found = squared(predictions(seed))
+        results = mmpose_results(found, tmp_path, monkeypatch, **options)
 
-        ours = score.to_coco(found, SIGMAS, 1, evaluation)
+        ours = score.detections(found, SIGMAS, settings)
 
-        assert ours == mmpose_results(found, tmp_path, monkeypatch, **options)
-        assert ours != score.to_coco(found, SIGMAS, 1)
-        taken = score.detections(found, SIGMAS, evaluation)
-        np.testing.assert_array_equal(taken.keypoints, score.from_coco(ours).keypoints)
-        np.testing.assert_array_equal(taken.scores, score.from_coco(ours).scores)
+        assert_same(ours, detections_of(results))
+        usual = score.detections(found, SIGMAS)
+        assert not np.array_equal(ours.scores, usual.scores)
+        dataset = persons_near(found, seed)
+        evaluator = Evaluator(truths_of(dataset), SIGMAS, settings)
+        evaluator.process(found)
+        metrics = evaluator.evaluate().metrics
+        assert [getattr(metrics, name) for name in FIGURES] == stats(dataset, results)
+
+
+def persons_near(found: Predictions, seed: int) -> dict[str, Any]:
+    """Annotated persons near every third prediction."""
+    generator = np.random.default_rng(seed)
+    annotations = []
+    for row in range(0, len(found.ids), 3):
+        keypoints = found.keypoints[row] + generator.normal(0, 2, (len(SIGMAS), 2))
+        annotations.append(
+            {
+                "id": row,
+                "image_id": int(found.image_ids[row]),
+                "category_id": 1,
+                "iscrowd": 0,
+                "num_keypoints": len(SIGMAS),
+                "keypoints": np.column_stack([keypoints, [2] * len(SIGMAS)]).ravel().tolist(),
+                "bbox": [*keypoints.min(axis=0).tolist(), 100.0, 100.0],
+                "area": float(generator.uniform(40, 200)) ** 2,
+            }
+        )
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in range(4)]
+    categories = [{"id": 1, "name": "person"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def test_without_areas_every_object_has_053_of_its_box() -> None:
-    dataset, _ = drawn(seed=1, images=8)
+    dataset = persons_near(predictions(), 0)
     without = copy.deepcopy(dataset)
     for entry in without["annotations"]:
         del entry["area"]
 
-    found = truths_of(dataset).with_areas_of_boxes()
+    found = Evaluator(truths_of(dataset), SIGMAS, Evaluation(use_area=False)).truths
 
     np.testing.assert_array_equal(found.areas, truths_of(without).areas)
     assert not np.array_equal(found.areas, truths_of(dataset).areas)
@@ -122,34 +159,41 @@ def test_a_person_without_a_confident_keypoint_scores_zero() -> None:
     found = predictions()
     found.scores[0] = 0.2
     found.scores[1] = np.nan
-    assert score.rescored(found)[:2].tolist() == [0, 0]
+    assert score.rescore(found)[:2].tolist() == [0, 0]
 
 
-def test_detections_are_the_results() -> None:
+def part(found: Predictions, rows: Any) -> Predictions:
+    return Predictions(**{name: values[rows] for name, values in vars(found).items()})
+
+
+def test_parts_may_come_in_any_order_and_size() -> None:
     found = predictions()
-    ours = score.detections(found, SIGMAS)
-    expected = score.from_coco(score.to_coco(found, SIGMAS, 1))
-    for name, values in vars(ours).items():
-        np.testing.assert_array_equal(values, getattr(expected, name), err_msg=name)
+    evaluator = Evaluator(truths_of(persons_near(found, 0)), SIGMAS)
+    evaluator.process(found)
+    whole = evaluator.evaluate()
+    evaluator.reset()
+    for rows in np.array_split(np.random.default_rng(1).permutation(len(found.ids)), 7):
+        evaluator.process(part(found, rows))
+    parts = evaluator.evaluate()
+
+    assert parts.metrics == whole.metrics
+    assert whole.metrics.AP > 0.1  # type: ignore[operator]
+    assert_same(parts.detections, whole.detections)
 
 
-def test_no_predictions() -> None:
-    none = Predictions(**{name: values[:0] for name, values in vars(predictions()).items()})
-    assert score.to_coco(none, SIGMAS, 1) == []
-    assert len(score.detections(none, SIGMAS).scores) == 0
-
-
-def test_the_order_of_shards_does_not_matter() -> None:
+@pytest.mark.parametrize("processed", [False, True])
+def test_nobody_predicted(processed: bool) -> None:
     found = predictions()
-    order = np.random.default_rng(1).permutation(len(found.ids))
-    shuffled = Predictions(**{name: values[order] for name, values in vars(found).items()})
-    assert score.to_coco(shuffled, SIGMAS, 1) == score.to_coco(found, SIGMAS, 1)
+    evaluator = Evaluator(truths_of(persons_near(found, 0)), SIGMAS)
+    evaluator.process(found)
+    evaluator.reset()
+    if processed:
+        evaluator.process(part(found, slice(0)))
+    scored = evaluator.evaluate()
+    assert scored.metrics.AP == scored.metrics.AR == 0
+    assert len(scored.predictions.ids) == len(scored.detections.scores) == 0
 
 
 def test_truths_are_in_the_order_of_the_file() -> None:
-    dataset, results = drawn(seed=2, images=8)
-    truths = truths_of(dataset)
-    assert truths.ids.tolist() == [entry["id"] for entry in dataset["annotations"]]
-    found = score.from_coco(results)
-    matches = evaluation.match(truths, found, SIGMAS)
-    np.testing.assert_array_equal(matches.image_ids, truths.image_ids)
+    dataset, _ = drawn(seed=2, images=8)
+    assert truths_of(dataset).ids.tolist() == [entry["id"] for entry in dataset["annotations"]]

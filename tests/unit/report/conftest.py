@@ -24,7 +24,7 @@ from hrnetpose.artifacts.perf import (
     WarmUp,
 )
 from hrnetpose.report.failures import Variant
-from hrnetpose.report.table import Row
+from hrnetpose.report.rows import Row
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 

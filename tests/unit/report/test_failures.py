@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import write_report
 from hrnetpose.artifacts.engine import ENGINE_CARD
-from hrnetpose.report import failures, page, table
+from hrnetpose.report import failures, page, rows, table
 from hrnetpose.report.failures import Failure, Part, Variant
-from hrnetpose.report.table import Row
+from hrnetpose.report.rows import Row
 from hrnetpose.stage import StageError
 
 MakeRow = Callable[..., Row]
@@ -160,7 +159,7 @@ def test_figures_that_are_missing_without_a_failure_are_refused(
     row.engine.write(tmp_path / ENGINE_CARD)
 
     with pytest.raises(StageError, match="none of the files is of variant 'fp16'"):
-        write_report.joined(None, [tmp_path], [], [], [], {})
-    (joined,) = write_report.joined([failed("fp16", None, "speed")], [tmp_path], [], [], [], {})
+        rows.join(None, [tmp_path], [], [], [], {})
+    (joined,) = rows.join([failed("fp16", None, "speed")], [tmp_path], [], [], [], {})
     assert joined.perf is None
     assert joined.engine == row.engine

@@ -11,8 +11,9 @@ import pytest
 
 from hrnetpose.artifacts.model import Evaluation, ModelCard
 from hrnetpose.report import drawing, page, table
-from hrnetpose.report.page import Picture, Stage
-from hrnetpose.report.table import Row
+from hrnetpose.report.pictures import Picture
+from hrnetpose.report.rows import Row
+from hrnetpose.report.stages import Stage
 
 MakeRow = Callable[..., Row]
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -7,7 +7,7 @@ import pytest
 
 from hrnetpose.artifacts.accuracy import Delta
 from hrnetpose.report import table
-from hrnetpose.report.table import Row
+from hrnetpose.report.rows import Row
 
 MakeRow = Callable[..., Row]
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from hrnetpose.speed import host
 from hrnetpose.stage import StageError
 
 bench = importlib.import_module("bench")
+goals = importlib.import_module("goals")
 compare_bench = importlib.import_module("compare_bench")
 Rows = dict[str, Any]
 
@@ -19,18 +21,15 @@ PLAIN = ["avx2"]
 
 
 @pytest.fixture
-def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
+def judged() -> Callable[..., Rows]:
     """Returns the rows of a machine with such features and such figures."""
 
     def judge(features: list[str], real: bool = True, **figures: float) -> Rows:
-        monkeypatch.delenv("POSE_REAL_DATA", raising=False)
-        arguments = ["--work", str(tmp_path / "work")]
-        run = bench.Bench(bench.parser().parse_args(arguments))
-        run.machine = run.machine.model_copy(update={"features": features})
-        run.data = bench.Data(real, tmp_path, tmp_path, {}, "config", tmp_path)
+        measured = goals.Figures()
         for name, value in figures.items():
-            run.figures.add(name.replace("__", "-").replace("_", " "), value, {})
-        return {row.name: row for row in run.rows()}
+            measured.add(name, value, {})
+        machine = host.describe().model_copy(update={"features": features})
+        return {row.name: row for row in goals.judge(measured, machine, real)}
 
     return judge
 
@@ -86,23 +85,25 @@ def test_what_was_not_measured_is_not_judged(judged: Callable[..., Rows]) -> Non
 
     assert all(row.ratio is None and row.met is None for row in rows.values())
     assert "100,000 crops: 2 GB / peak" in rows
-    assert bench.as_text(list(rows.values())).count("not judged here") == len(rows)
+    assert goals.as_text(list(rows.values())).count("not judged here") == len(rows)
 
 
 def test_real_images_are_left_out_where_nobody_says_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["--work", str(tmp_path / "work")]
+    def data() -> Any:
+        return bench.find_data(bench.parser().parse_args([]).real)
+
     monkeypatch.delenv("POSE_REAL_DATA", raising=False)
-    without = bench.Bench(bench.parser().parse_args(arguments))
+    without = bench.Bench(data(), tmp_path / "work", rounds=1, seconds=1.0, batch=8)
     monkeypatch.setenv("POSE_REAL_DATA", str(tmp_path))
 
     assert "real images are left out: POSE_REAL_DATA is not set" in without.machine_line()
     with pytest.raises(StageError, match=r"there is no images/val2017 in it; --real and POSE_REAL"):
-        bench.Bench(bench.parser().parse_args(arguments))
+        data()
 
     (tmp_path / "images/val2017").mkdir(parents=True)
-    assert bench.Bench(bench.parser().parse_args(arguments)).data.real
+    assert data().real
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 
 
 def compare(before: Path, after: Path) -> None:
-    compare_bench.main(compare_bench.parser().parse_args([str(before), str(after)]))
+    compare_bench.main(before=before, after=after)
 
 
 def test_a_figure_that_got_slower_is_told(written: Callable[..., Path]) -> None:

@@ -64,15 +64,9 @@ class ProtocolResult(Part):
     keypoints: KeypointView | None
 
 
-class Accuracy(Artifact):
+class Accuracy(ProtocolResult, Artifact):
     """`results/{variant}_accuracy.json`: the headline protocol at the top, all in `protocols`."""
 
-    metrics: Metrics
-    protocol: Protocol
-    delta: Delta | None
-    instances: int
-    images: int
-    keypoints: KeypointView | None
     engine: EngineReference
     protocols: list[ProtocolResult]
     findings: list[Finding] = Field([], description="what was found in the dataset")

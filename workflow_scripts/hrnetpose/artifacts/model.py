@@ -9,6 +9,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from hrnetpose.artifacts.base import Artifact, Part, Sha256
 from hrnetpose.stage import StageError
 
+PADDING = 1.25
+"""How much larger than its box a person is cut out; mmpose's default."""
+
 
 class Crop(Part):
     """How a person is cut out for a model: mmpose's GetBBoxCenterScale and TopdownAffine.
@@ -18,15 +21,15 @@ class Crop(Part):
 
     height: int = Field(gt=0)
     width: int = Field(gt=0)
-    padding: float = Field(1.25, gt=0)
+    padding: float = Field(PADDING, gt=0)
     udp: bool = False
 
-    _NAME: ClassVar[re.Pattern[str]] = re.compile(
+    NAME: ClassVar[re.Pattern[str]] = re.compile(
         r"([0-9]+)x([0-9]+)(?:-pad([0-9]+(?:\.[0-9]+)?))?(-udp)?"
     )
 
     def __str__(self) -> str:
-        padding = "" if self.padding == 1.25 else f"-pad{Decimal(str(self.padding)):f}"
+        padding = "" if self.padding == PADDING else f"-pad{Decimal(str(self.padding)):f}"
         return f"{self.height}x{self.width}{padding}{'-udp' if self.udp else ''}"
 
     @classmethod
@@ -37,13 +40,16 @@ class Crop(Part):
             ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
         """
         refusal = f"{name!r} is not HEIGHTxWIDTH, with -padFACTOR or -udp behind it"
-        match = cls._NAME.fullmatch(name)
+        match = cls.NAME.fullmatch(name)
         if not match:
             raise ValueError(refusal)
         height, width, padding, udp = match.groups()
         try:
             return cls(
-                height=int(height), width=int(width), padding=float(padding or 1.25), udp=bool(udp)
+                height=int(height),
+                width=int(width),
+                padding=float(padding or PADDING),
+                udp=bool(udp),
             )
         except ValidationError as error:  # zero, for example
             raise ValueError(refusal) from error

@@ -5,6 +5,8 @@ from typing import Literal
 from hrnetpose.artifacts.base import Artifact, Part
 from hrnetpose.artifacts.engine import EngineReference
 
+Stage = Literal["pytorch", "onnx", "simplified", "precision", "engine"]
+
 
 class KeypointShift(Part):
     """How far keypoints move, in pixels of the model's input."""
@@ -29,7 +31,7 @@ class Parity(Artifact):
     itself is therefore zero.  Shifts are of the keypoints that the original is sure of.
     """
 
-    stages: dict[Literal["pytorch", "onnx", "simplified", "precision", "engine"], Drift]
+    stages: dict[Stage, Drift]
     crops: int
     keypoints: int
     minimum_score: float

@@ -115,6 +115,14 @@ class PrecisionPair(Part):
     executed: str
 
 
+NATIVE: dict[str, tuple[str, ...]] = {
+    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
+    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm"),
+}
+"""CPU features that compute in a precision; fp32 needs none."""
+
+
 class Host(Part):
     """The machine that a figure was measured on."""
 
@@ -129,6 +137,10 @@ class Host(Part):
     os: str
     python: str
     load_average: float
+
+    def is_native(self, precision: str) -> bool:
+        """Return True if the CPU has units for a precision."""
+        return precision == "fp32" or not {*NATIVE.get(precision, ())}.isdisjoint(self.features)
 
 
 class Perf(Artifact):

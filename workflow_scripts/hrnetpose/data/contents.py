@@ -43,6 +43,11 @@ def digest(images: Path, cache: Path) -> str:
     return hashlib.sha256(json.dumps(sorted(held)).encode()).hexdigest()
 
 
+def digest_given(path: Path) -> str:
+    """Return a digest of the user's own images or of another file, kept in build/contents/."""
+    return digest(path, files.CONTENTS) or files.content(path)
+
+
 def _zip(path: Path) -> list[tuple[str, str]]:
     with zipfile.ZipFile(path) as archive:
         return [(m.filename, f"{m.CRC:08x} {m.file_size}") for m in archive.infolist()]

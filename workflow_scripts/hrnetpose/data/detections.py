@@ -50,21 +50,14 @@ def read(
         if image not in places:
             elsewhere += 1
             continue
-        given = four_numbers(entry["bbox"])
-        if given is None:
-            raise StageError(
-                f"{where}: bbox is {shown(entry['bbox'])}; expected four finite numbers"
-            )
-        score = entry["score"]
-        if not is_number(score) or not abs(score) < 1e38:
-            raise StageError(f"{where}: score is {shown(score)}; expected a number")
+        given, score = _box_and_score(entry, where)
         boxes.append(given)
         on_images.append(places[image])
         if np.float32(score) < np.float32(minimum_score):
             continue
         box = np.array(given, np.float32)
         box[2:] += box[:2]
-        persons.setdefault(image, []).append(Person(number - 1, image, box, float(score)))
+        persons.setdefault(image, []).append(Person(number - 1, image, box, score))
     if not persons:
         wanted = f"category {annotations.category}, {annotations.category_name!r}"
         seen = ", ".join(f"{kind} ({count} boxes)" for kind, count in sorted(categories.items()))
@@ -89,6 +82,15 @@ def read(
         *findings.of_boxes(boxes, annotations.sizes[on_images], "det"),
     ]
     return with_persons(annotations, persons), [one for one in told if one.count]
+
+
+def _box_and_score(entry: dict[str, Any], where: str) -> tuple[tuple[float, ...], float]:
+    given, score = four_numbers(entry["bbox"]), entry["score"]
+    if given is None:
+        raise StageError(f"{where}: bbox is {shown(entry['bbox'])}; expected four finite numbers")
+    if not is_number(score) or not abs(score) < 1e38:
+        raise StageError(f"{where}: score is {shown(score)}; expected a number")
+    return given, float(score)
 
 
 def _load(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The backends.  Adding one is a module here and its name in `BACKENDS`."""
+"""The backends.  A new one is a module here and its name in `BACKENDS`."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,68 +7,65 @@ from typing import Any
 
 from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
 from hrnetpose.backend_rules import BackendRules
-from hrnetpose.engines.folder import EngineFolder, rebuild_command
+from hrnetpose.engines.folder import EngineFolder, suggest_rebuild
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 AUTO = ("tensorrt", "openvino", "onnxruntime", "pytorch")
-"""In the order in which `backend: auto` tries them."""
+"""Order in which `backend: auto` tries them."""
 BACKENDS = (*AUTO, "tensorrt_rtx", "igie", "ixrt")
 
 
 def backend(name: str) -> Backend[Any]:
-    """Returns a backend by name; this imports none of its packages."""
-    module = importlib.import_module(f"hrnetpose.engines.{name}")
-    return module.BACKEND
+    """Return a backend by name; imports none of its packages."""
+    return importlib.import_module(f"hrnetpose.engines.{name}").BACKEND
 
 
 def resolve(name: str) -> str:
-    """Returns the backend that `auto` stands for here, and any other name as it is."""
+    """Return the backend that `auto` means on this machine; other names are returned unchanged."""
     if name != "auto":
         return name
-    return next((known for known in AUTO if backend(known).can_run()), "openvino")
+    return next((name for name in AUTO if backend(name).can_run()), "openvino")
 
 
 def rules() -> dict[str, BackendRules]:
-    """Returns what the configuration must know of each backend."""
+    """Return what the configuration has to know of each backend."""
     return {name: _rules_of(backend(name)) for name in BACKENDS}
 
 
-def _rules_of(used: Backend[Any]) -> BackendRules:
+def _rules_of(backend: Backend[Any]) -> BackendRules:
     def gpus(options: Mapping[str, Any]) -> int:
-        return used.gpus(used.options.model_validate(options))
+        return backend.gpus(backend.options.model_validate(options))
 
     def check(options: Mapping[str, Any], batch: int, precision: Precision) -> None:
-        used.options.model_validate(options).check(batch, precision)
+        backend.options.model_validate(options).check(batch, precision)
 
-    return BackendRules(used.graphs, used.options, gpus, check)
+    return BackendRules(
+        backend.graphs, backend.options, gpus, check, backend.packages, backend.original
+    )
 
 
 def read(folder: Path) -> EngineFolder[Any]:
-    """Reads an engine's card, and checks that it describes the engine, which fits this machine.
+    """Read an engine's card and check the engine file and this machine against it.
 
     Args:
         folder: holds engine.bin and engine.json.
 
     Raises:
-        StageError: the engine is missing, damaged or was built for something else.
+        StageError: the engine is missing, damaged or built for something else, or its backend
+            cannot run here.
     """
-    remedy = f"build it again: {rebuild_command(folder)}"
-    try:
-        card = EngineCard.read(folder / ENGINE_CARD)
-    except StageError as error:
-        raise StageError(f"{error}; {remedy}") from error
-    if card.backend not in BACKENDS:
-        raise StageError(
-            f"{folder / ENGINE_CARD}: backend {card.backend!r} is unknown; "
-            f"known: {', '.join(BACKENDS)}; {remedy}"
-        )
-    used = backend(card.backend)
-    try:
-        options = used.parse_options(card.options, folder / ENGINE_CARD)
-    except StageError as error:
-        raise StageError(f"{error}; {remedy}") from error
-    found = EngineFolder(folder, card, used, options)
-    found.check()
-    return found
+    card_file = folder / ENGINE_CARD
+    with suggest_rebuild(folder):
+        card = EngineCard.read(card_file)
+        if card.backend not in BACKENDS:
+            raise StageError(
+                f"{card_file}: backend {card.backend!r} is unknown; known: {', '.join(BACKENDS)}"
+            )
+        plugin = backend(card.backend)
+        built = EngineFolder(folder, card, plugin, plugin.parse_options(card.options, card_file))
+    plugin.require(built.options)
+    with suggest_rebuild(folder):
+        built.check()
+    return built

@@ -1,4 +1,4 @@
-"""What an engine is, whatever runs it."""
+"""The interface of all engines."""
 
 import time
 from abc import ABC, abstractmethod
@@ -11,16 +11,16 @@ from typing import Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from hrnetpose import batches
-from hrnetpose.artifacts.engine import EngineCard, ExecutedPrecision
+from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Crops, Outputs
-from hrnetpose.engines.slots import Phases, Slot, run_in_order
+from hrnetpose.engines.slots import Slot
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 
 class Options(BaseModel):
-    """Options of a backend; those every backend has are here."""
+    """Options of a backend; these exist for all of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -28,18 +28,18 @@ class Options(BaseModel):
     """CPU threads; by default as many as the job has."""
 
     def check(self, batch: int, precision: Precision) -> None:
-        """Refuses options that do not go with a batch and a precision.
+        """Check the options against a batch size and a precision.
 
         Raises:
-            StageError: with the option.
+            StageError: with the option at fault.
         """
 
 
 class StreamOptions(Options):
-    """Options of a backend that runs several requests at the same time."""
+    """Options of a backend that runs several requests concurrently."""
 
     streams: int | None = Field(None, ge=1)
-    """Requests that run at the same time; by default what the backend finds best for throughput."""
+    """Concurrent requests; by default the backend's choice for throughput."""
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -47,19 +47,19 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 @dataclass(frozen=True)
 class BuildRequest(Generic[OptionsT]):
-    """What an engine is built from.
+    """What to build an engine from.
 
     Attributes:
-        graph: the ONNX graph in the precision that the backend asked for (`Backend.graphs`);
-            takes normalised NCHW floats.
+        graph: the ONNX graph that `Backend.graphs` names for the precision; it takes normalised
+            NCHW floats.
         weights: the checkpoint, for a backend that runs the original model; None if untrained.
         card: the model card.
-        precision: what the user asked for.
+        precision: the requested precision.
         batch: images per inference; the engine may be fixed to it.
-        options: the backend's.
-        threads: for the build.
-        cache: a folder in which a backend may keep what makes its next build faster; results do
-            not depend on it.
+        options: of the backend.
+        threads: CPU threads of the build.
+        cache: a folder that the backend may use to speed up later builds; it does not affect
+            results.
     """
 
     graph: Path
@@ -74,13 +74,13 @@ class BuildRequest(Generic[OptionsT]):
 
 @dataclass(frozen=True)
 class OpenRequest(Generic[OptionsT]):
-    """What is opened, and how.
+    """Which engine to open, and how.
 
     Attributes:
         file: the engine file.
-        card: the engine's.
-        batch: images per inference; the card's, unless `Backend.any_batch`.
-        options: the backend's.
+        card: the engine card.
+        batch: images per inference; that of the card, unless `Backend.any_batch`.
+        options: of the backend.
         threads: CPU threads.
     """
 
@@ -91,10 +91,19 @@ class OpenRequest(Generic[OptionsT]):
     threads: int
 
 
-class Engine(ABC, Generic[OptionsT]):
-    """An engine; it holds the device from `__enter__` to `__exit__`.
+@dataclass(frozen=True)
+class Phases:
+    """The parts of one blocking inference, in seconds."""
 
-    A backend implements `_open`, `_close` and `executed`, and its `Slot`.
+    copy_in: float
+    inference: float
+    copy_out: float
+
+
+class Engine(ABC, Generic[OptionsT]):
+    """An engine, loaded between `__enter__` and `__exit__`.
+
+    A backend implements `_open` and, where they apply, `_close` and `executed`.
 
     Attributes:
         batch: images per inference.
@@ -108,67 +117,54 @@ class Engine(ABC, Generic[OptionsT]):
 
     @property
     def crops_shape(self) -> tuple[int, int, int, int]:
-        """The shape of a full batch of crops."""
+        """Shape of a full batch of crops."""
         crop = self._card.model.crop
         return (self.batch, crop.height, crop.width, 3)
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of a full batch's outputs, by name and in the order of the card."""
+        """Shapes of the outputs of a full batch, by name, in the order of the model card."""
         return {
             output.name: (self.batch, *map(int, output.shape[1:]))
             for output in self._card.model.outputs
         }
 
-    def check_outputs(self, found: Iterable[str]) -> None:
-        """Refuses an engine that gives other outputs than its card says.
-
-        Raises:
-            StageError: with both.
-        """
-        names = sorted(found)
-        if names != sorted(self.output_shapes):
-            raise StageError(
-                f"{self._file}: its outputs are {', '.join(names)}, but the card's are "
-                f"{', '.join(self.output_shapes)}; delete the folder and run again"
-            )
-
     @property
     def requests(self) -> int:
-        """How many batches are kept in flight."""
+        """Number of batches in flight."""
         return len(self._slots)
 
     def infer(self, crops: Crops) -> Outputs:
-        """Runs one batch and waits for it.
+        """Run one batch and wait for it.
 
         Args:
-            crops: uint8 [N, H, W, 3] RGB with N <= batch; a batch that is not full is padded, so
-                that its outputs do not depend on how crops were cut into batches.
+            crops: uint8 [N, H, W, 3] RGB with N <= batch.  A smaller batch is padded to full size,
+                so that outputs do not depend on how crops are grouped.
 
         Returns:
-            Float32 arrays [N, ...] by name, as the model card says.  They belong to the caller.
+            Float32 arrays [N, ...] by name, in the order of the model card, owned by the caller.
 
         Raises:
-            ValueError: the crops are more, or of another size.
+            ValueError: too many crops, or crops of another size.
         """
-        self._slots[0].submit(self._full(crops))
-        return batches.first_images(self._slots[0].collect(), len(crops))
+        self._submit(self._slots[0], crops)
+        return self._collect(self._slots[0], len(crops))
 
     def stream(self, crops: Iterable[Crops]) -> Iterator[Outputs]:
-        """Runs batches as `infer` does, several at a time; outputs come in order."""
-        counts: deque[int] = deque()
-
-        def supply() -> Iterator[Crops]:
-            for batch in crops:
-                counts.append(len(batch))
-                yield self._full(batch)
-
-        for outputs in run_in_order(self._slots, supply()):
-            yield batches.first_images(outputs, counts.popleft())
+        """Run batches as `infer` does, one in each slot at a time; yield outputs in order."""
+        busy: deque[tuple[Slot, int]] = deque()
+        for number, batch in enumerate(crops):
+            if len(busy) == len(self._slots):
+                yield self._collect(*busy.popleft())
+            slot = self._slots[number % len(self._slots)]
+            self._submit(slot, batch)
+            busy.append((slot, len(batch)))
+        while busy:
+            yield self._collect(*busy.popleft())
 
     def infer_in_phases(self, crops: Crops) -> tuple[Outputs, Phases]:
-        """Runs one batch as `infer` does, and waits for each of its parts."""
-        slot, full = self._slots[0], self._full(crops)
+        """Run one batch as `infer` does, and time its parts; each is waited for."""
+        slot, full = self._slots[0], self._pad(crops)
         start = time.perf_counter()
         slot.copy_in(full)
         slot.wait()
@@ -177,37 +173,49 @@ class Engine(ABC, Generic[OptionsT]):
         slot.wait()
         done = time.perf_counter()
         slot.copy_out()
-        outputs = slot.collect()
-        phases = Phases(copied - start, done - copied, time.perf_counter() - done)
-        return batches.first_images(outputs, len(crops)), phases
+        outputs = self._collect(slot, len(crops))
+        return outputs, Phases(copied - start, done - copied, time.perf_counter() - done)
 
     def device_times(self, crops: Crops, count: int) -> list[float] | None:
-        """Returns what the device alone needs for a batch, measured `count` times.
+        """Time launches on the device alone: what trtexec reports as GPU compute time.
 
-        The batch lies on the device before the first run; nothing is copied to it or from it.  The
-        host goes on while the device works, so that its part shows only where the device has to
-        wait for it.  It is what trtexec calls GPU compute time.
+        The batch is on the device before the first launch, and nothing is copied.  Launches are
+        enqueued ahead, so host time shows only where the device waits for it.
 
         Args:
-            crops: uint8 [batch, H, W, 3] RGB.
-            count: how many runs are measured, one after the other.
+            crops: uint8 [N, H, W, 3] RGB with N <= batch.
+            count: number of launches.
 
         Returns:
-            Seconds on the device's clock, for each run; None where the backend has none.
+            Seconds on the device's clock for each launch; None where the backend has no such clock.
         """
-        return self._slots[0].time_launches(self._full(crops), count)
+        return self._slots[0].time_launches(self._pad(crops), count)
 
-    @abstractmethod
     def executed(self) -> ExecutedPrecision:
-        """Returns what the backend says it runs the heavy layers in."""
+        """Return the precision that the heavy layers run in; unknown where the backend hides it."""
+        return summarize_layers({})
+
+    def check_outputs(self, names: Iterable[str]) -> None:
+        """Check that the engine has the outputs of its card, in any order.
+
+        Raises:
+            StageError: with the names of both.
+        """
+        found = sorted(names)
+        if found != sorted(self.output_shapes):
+            raise StageError(
+                f"{self._file}: its outputs are {', '.join(found)}, but the card's are "
+                f"{', '.join(self.output_shapes)}; build it again: "
+                f"{rebuild_command(self._file.parent)}"
+            )
 
     @abstractmethod
     def _open(self) -> list[Slot]:
-        """Loads the engine and returns its slots; nothing touches a device before."""
+        """Load the engine and return its slots; nothing uses the device before."""
 
-    @abstractmethod
     def _close(self) -> None:
-        """Frees what `_open` loaded; the slots are gone by then."""
+        """Free what `_open` loaded; the slots are freed before."""
+        return None
 
     def __enter__(self) -> Self:
         self._slots = self._open()
@@ -219,18 +227,34 @@ class Engine(ABC, Generic[OptionsT]):
         self._slots.clear()
         self._close()
 
-    def _full(self, crops: Crops) -> Crops:
-        wanted = self.crops_shape
-        if crops.shape[1:] != wanted[1:] or len(crops) > self.batch:
+    def _submit(self, slot: Slot, crops: Crops) -> None:
+        slot.copy_in(self._pad(crops))
+        slot.launch()
+        slot.copy_out()
+
+    def _collect(self, slot: Slot, count: int) -> Outputs:
+        slot.wait()
+        return {name: slot.outputs[name][:count].copy() for name in self.output_shapes}
+
+    def _pad(self, crops: Crops) -> Crops:
+        expected = self.crops_shape
+        if crops.shape[1:] != expected[1:] or len(crops) > self.batch:
             raise ValueError(
-                f"crops are {list(crops.shape)}; expected {list(wanted)}, or fewer of them"
+                f"crops are {list(crops.shape)}; expected {list(expected)}, or fewer of them"
             )
         return batches.pad(crops, self.batch)
 
 
 def summarize_layers(layers: Mapping[str, int]) -> ExecutedPrecision:
-    """Returns the precision that most of the heavy layers run in; `unknown` if there are none."""
-    if not layers:
-        return ExecutedPrecision(precision="unknown", layers={})
-    most = max(layers, key=lambda name: layers[name])
+    """Return the precision that most of the heavy layers run in.
+
+    Args:
+        layers: number of heavy layers by precision; empty if unknown.
+    """
+    most = max(layers, key=lambda name: layers[name], default="unknown")
     return ExecutedPrecision(precision=most, layers=dict(layers))
+
+
+def rebuild_command(folder: Path) -> str:
+    """Return the command that builds the engine in a folder again."""
+    return f"snakemake --cores 4 --forcerun build_engine -- {folder / ENGINE_CARD}"

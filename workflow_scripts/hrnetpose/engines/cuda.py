@@ -1,6 +1,5 @@
-"""NVIDIA's driver and its first device, found without loading the driver here."""
+"""The first NVIDIA GPU, found without loading the driver into this process."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,28 +13,28 @@ from hrnetpose.artifacts.engine import Device
 from hrnetpose.stage import StageError
 
 LIBRARY = "libcuda.so.1"
-_MODULE_VERSION = Path("/proc/driver/nvidia/version")
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _TIMEOUT = 60
-"""Seconds; a driver that initialises eight GPUs without the persistence daemon takes several."""
+"""Seconds.  Without the persistence daemon, initialising eight GPUs takes several."""
 
 _PROGRAM = """
 import ctypes, json, sys
 
-def stop(text):
-    print(json.dumps({"error": text}))
+def fail(reason):
+    print(json.dumps({"error": reason}))
     sys.exit()
 
 try:
     cuda = ctypes.CDLL(sys.argv[1])
 except OSError:
-    stop(f"there is no NVIDIA driver ({sys.argv[1]} cannot be loaded)")
+    fail(f"there is no NVIDIA driver ({sys.argv[1]} cannot be loaded)")
 
 def call(name, *arguments):
     status = getattr(cuda, name)(*arguments)
     if status:
         text = ctypes.c_char_p()
         cuda.cuGetErrorString(status, ctypes.byref(text))
-        stop(f"the NVIDIA driver answers {name} with {(text.value or b'an error').decode()!r}")
+        fail(f"{name} of the NVIDIA driver fails: {(text.value or b'unknown error').decode()}")
 
 def number(name, *arguments):
     value = ctypes.c_int()
@@ -44,7 +43,7 @@ def number(name, *arguments):
 
 call("cuInit", 0)
 if not number("cuDeviceGetCount"):
-    stop("the NVIDIA driver knows no device")
+    fail("the NVIDIA driver finds no GPU")
 device = number("cuDeviceGet", 0)
 name = ctypes.create_string_buffer(256)
 call("cuDeviceGetName", name, len(name), device)
@@ -61,12 +60,12 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first device that this process may use (CUDA_VISIBLE_DEVICES).
+    """The first GPU of this process (CUDA_VISIBLE_DEVICES).
 
     Attributes:
-        name: NVIDIA's.
+        name: as the driver reports it.
         capability: compute capability, for example `9.0`.
-        driver: the driver's CUDA version and, where it says so, its own.
+        driver: version of the driver, where known, and its CUDA version.
     """
 
     name: str
@@ -77,16 +76,16 @@ class Gpu:
         return f"{self.name} (compute capability {self.capability}), {self.driver}"
 
     def build_environment(self) -> dict[str, str]:
-        """Returns what an engine that is built for this device alone is tied to."""
+        """Return what an engine built for this GPU alone is tied to."""
         return {"GPU": self.name, "compute capability": self.capability, "driver": self.driver}
 
 
 @cache
-def find(library: str = LIBRARY) -> Gpu | str:
-    """Returns the device, or in words what is missing.
+def find_gpu(library: str = LIBRARY) -> Gpu | str:
+    """Return the GPU, or the reason why there is none.
 
-    A process of its own asks the driver: one that is damaged, or does not fit its kernel module,
-    may crash, and a process that has initialised CUDA must not fork.
+    The driver is queried in a subprocess: a damaged driver, or one that does not match its kernel
+    module, may crash, and a process that has initialised CUDA must not fork.
     """
     try:
         done = subprocess.run(
@@ -101,42 +100,41 @@ def find(library: str = LIBRARY) -> Gpu | str:
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        reason = (done.stderr.strip().splitlines() or [f"it exits with {done.returncode}"])[-1]
-        return f"the NVIDIA driver cannot be asked ({reason})"
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return f"the query of the NVIDIA driver failed ({reason})"
     if "error" in answer:
         return str(answer["error"])
     with suppress(OSError):
         # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build ..."
-        if found := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", _MODULE_VERSION.read_text()):
-            answer["driver"] = f"{found[0]} ({answer['driver']})"
+        if version := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", _KERNEL_MODULE.read_text()):
+            answer["driver"] = f"{version[0]} ({answer['driver']})"
     return Gpu(**answer)
 
 
+def missing_gpu_reason() -> str | None:
+    """Return why there is no GPU; None if there is one."""
+    gpu = find_gpu()
+    return gpu if isinstance(gpu, str) else None
+
+
 def require_gpu() -> Gpu:
-    """Returns the device.
+    """Return the GPU.
 
     Raises:
         StageError: there is none.
     """
-    found = find()
-    if isinstance(found, str):
-        raise StageError(found)
-    return found
+    gpu = find_gpu()
+    if isinstance(gpu, str):
+        raise StageError(gpu)
+    return gpu
 
 
-def device() -> Device:
-    """Returns the device as an engine's card names it; without a name where there is none."""
-    found = find()
-    return Device(kind="gpu", name=str(found) if isinstance(found, Gpu) else None)
-
-
-def unavailable_reason(install: str) -> str | None:
-    """Says why no engine can run here through pycuda; None if one can.
+def describe_device(gpu: bool = True) -> Device:
+    """Return the device as an engine card describes it.
 
     Args:
-        install: how to install pycuda.
+        gpu: describe the GPU, without a name where there is none; otherwise the CPU.
     """
-    if importlib.util.find_spec("pycuda") is None:
-        return f"pycuda is not installed; install it with {install}"
-    found = find()
-    return f"{found}; `backend: auto` takes one that can" if isinstance(found, str) else None
+    if not gpu:
+        return Device(kind="cpu")
+    return Device(kind="gpu", name=None if missing_gpu_reason() else str(find_gpu()))

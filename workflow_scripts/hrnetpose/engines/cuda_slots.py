@@ -1,11 +1,11 @@
-"""Batches on an NVIDIA GPU through pycuda, which is imported only when an engine is opened."""
+"""Slots on an NVIDIA GPU through pycuda, which is imported when an engine is opened."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from hrnetpose.batches import Crops, Outputs
+from hrnetpose.batches import Crops
 from hrnetpose.engines.slots import CudaSlot
 from hrnetpose.stage import StageError
 
@@ -13,10 +13,10 @@ Shape = tuple[int, ...]
 
 
 class Streams:
-    """The device's primary context, which PyTorch and the CUDA runtime share, and three streams.
+    """The primary context of the device, shared with PyTorch and the CUDA runtime, and its streams.
 
-    Copies in, work and copies out have a stream each, so that one batch is computed while the next
-    comes in and the last goes out.
+    Copies in, computation and copies out have one stream each, so that they overlap for different
+    batches.
     """
 
     def __init__(self) -> None:
@@ -29,17 +29,17 @@ class Streams:
 
 
 class PycudaSlot(CudaSlot):
-    """The buffers of one batch, pinned on the host and on the device; events order its steps.
+    """Buffers of one batch on the host, page-locked, and on the device; events order its steps.
 
     Args:
         streams: shared by all slots.
-        crops: the shape of a full batch, uint8.
-        outputs: the shapes of what comes out, float32, by name.
-        enqueue: puts the work on this slot's buffers into the compute stream.
+        crops: shape of a full batch, uint8.
+        outputs: shapes of the outputs of a full batch, float32, by name.
+        enqueue: enqueues the computation on the buffers of a slot in the compute stream.
 
     Attributes:
-        device_input: the address of the crops.
-        device_outputs: the addresses of the outputs, by name.
+        device_input: device memory of the crops.
+        device_outputs: device memory of the outputs, by name.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class PycudaSlot(CudaSlot):
         self._streams, self._enqueue = streams, enqueue
         self.compute = streams.compute
         self._input = driver.pagelocked_empty(crops, np.uint8)
-        self._outputs = {
+        self.outputs = {
             name: driver.pagelocked_empty(shape, np.float32) for name, shape in outputs.items()
         }
         self.device_input = driver.mem_alloc(self._input.nbytes)
         self.device_outputs = {
-            name: driver.mem_alloc(values.nbytes) for name, values in self._outputs.items()
+            name: driver.mem_alloc(values.nbytes) for name, values in self.outputs.items()
         }
         no_timing = driver.event_flags.DISABLE_TIMING
         self._uploaded, self._computed, self._downloaded = (
@@ -68,8 +68,8 @@ class PycudaSlot(CudaSlot):
         self._graph: CudaGraph | None = None
 
     def capture(self) -> None:
-        """Captures the work into a CUDA graph, which `launch` uses from then on."""
-        self.launch()  # once before, so that nothing is allocated while it is captured
+        """Capture the computation into a CUDA graph, which `launch` uses from then on."""
+        self.launch()  # a first run, because allocations cannot be captured
         self.wait()
         self._graph = CudaGraph(self.compute, lambda: self._enqueue(self))
 
@@ -92,7 +92,7 @@ class PycudaSlot(CudaSlot):
         streams = self._streams
         self._computed.record(self.compute)
         streams.download.wait_for_event(self._computed)
-        for name, values in self._outputs.items():
+        for name, values in self.outputs.items():
             streams.driver.memcpy_dtoh_async(
                 values, self.device_outputs[name], stream=streams.download
             )
@@ -100,11 +100,8 @@ class PycudaSlot(CudaSlot):
         self._last = self._downloaded
 
     def wait(self) -> None:
-        # After `copy_out` an event: the stream may have batches of other slots behind this one.
+        # After `copy_out` it is an event: the stream may already hold batches of other slots.
         self._last.synchronize()
-
-    def take(self) -> Outputs:
-        return {name: values.copy() for name, values in self._outputs.items()}
 
     def create_event(self) -> Any:
         return self._streams.driver.Event()
@@ -121,16 +118,16 @@ class PycudaSlot(CudaSlot):
 
 
 class CudaGraph:
-    """Work captured from a stream into a CUDA graph: one call launches all its kernels.
+    """A computation captured from a stream into a CUDA graph: one call launches all its kernels.
 
-    pycuda has no graphs; the CUDA runtime takes its stream by the same handle.
+    pycuda has no CUDA graphs; the CUDA runtime accepts the handle of its stream.
 
     Args:
         stream: a stream of pycuda.
-        enqueue: puts the work into the stream; it was run once before.
+        enqueue: enqueues the computation in the stream; it has run before.
 
     Raises:
-        StageError: the work cannot be captured.
+        StageError: the computation cannot be captured.
     """
 
     def __init__(self, stream: Any, enqueue: Callable[[], None]) -> None:
@@ -146,15 +143,15 @@ class CudaGraph:
         self._call("cudaGraphDestroy", graph)
 
     def launch(self) -> None:
-        """Enqueues the work."""
+        """Enqueue the computation."""
         self._call("cudaGraphLaunch", self._graph, self._stream)
 
     def close(self) -> None:
-        """Frees the graph."""
+        """Free the graph."""
         self._call("cudaGraphExecDestroy", self._graph)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._runtime, name)(*arguments)
         if status != self._runtime.cudaError_t.cudaSuccess:
-            raise StageError(f"CUDA graph: {name} answers {status.name}; run without `cuda_graphs`")
+            raise StageError(f"CUDA graph: {name} returns {status.name}; run without `cuda_graphs`")
         return values[0] if values else None

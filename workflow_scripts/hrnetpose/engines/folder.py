@@ -1,12 +1,14 @@
-"""An engine that was built: its folder, checked before anything is loaded."""
+"""A built engine: its folder, which is checked before the engine is loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
 from hrnetpose import files
 from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard
-from hrnetpose.engines.base import Engine, OpenRequest, OptionsT, StreamOptions
+from hrnetpose.engines.base import Engine, OpenRequest, OptionsT, StreamOptions, rebuild_command
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.stage import StageError
 
@@ -17,9 +19,9 @@ class EngineFolder(Generic[OptionsT]):
 
     Attributes:
         path: the folder.
-        card: the engine's.
-        backend: its plug-in.
-        options: those it was built with.
+        card: the engine card.
+        backend: of the engine.
+        options: of the backend, as the engine was built.
     """
 
     path: Path
@@ -34,19 +36,18 @@ class EngineFolder(Generic[OptionsT]):
 
     @property
     def streams(self) -> int | None:
-        """The number of streams that it was built with; None if it was not given."""
+        """Number of streams that the engine was built with; None if not given."""
         return self.options.streams if isinstance(self.options, StreamOptions) else None
 
     def open(
         self, threads: int, batch: int | None = None, streams: int | None = None
     ) -> Engine[OptionsT]:
-        """Prepares to open the engine, in a `with` statement.
+        """Return the engine, which a `with` statement loads.
 
         Args:
-            threads: CPU threads, unless its options give them.
-            batch: images per inference, if not the card's; it takes a backend with `any_batch`.
-            streams: requests that run at the same time, if not its options'; it takes a backend
-                with `has_streams`.
+            threads: CPU threads, unless the options set them.
+            batch: images per inference, if not those of the card; needs `Backend.any_batch`.
+            streams: concurrent requests, if not those of the options; needs `Backend.has_streams`.
         """
         options = self.options.model_copy(update={"streams": streams} if streams else {})
         return self.backend.open(
@@ -60,36 +61,42 @@ class EngineFolder(Generic[OptionsT]):
         )
 
     def check(self) -> None:
-        """Refuses an engine that is not the card's, or was built for something else than is here.
+        """Check that the file is the engine of the card, and that it was built for this machine.
 
         Raises:
-            StageError: with the remedy.
+            StageError: with what differs.
         """
-        self.backend.require(self.options)
-        built, found = (
-            self.card.built_for,
-            self.backend.build_environment(self.card.batch, self.options),
-        )
-        for name in {**found, **built}:
-            if built.get(name) != found.get(name):
+        built = self.card.built_for
+        here = self.backend.build_environment(self.card.batch, self.options)
+        for name in {**here, **built}:
+            if built.get(name) != here.get(name):
                 raise StageError(
                     f"{self.file}: built for {name} {built.get(name)}, but here it is "
-                    f"{found.get(name)}; build it again: {rebuild_command(self.path)}"
+                    f"{here.get(name)}"
                 )
         graph = Path(self.card.graph) if self.card.graph else None
-        # An engine may be taken elsewhere without its graph; where that is, it has to be the same.
+        # An engine can be moved without its graph; a graph that is there must be the same.
         if graph and graph.is_file() and files.sha256(graph) != self.card.graph_sha256:
-            raise StageError(
-                f"{self.file}: built from another {graph} than the one that is there; build it "
-                f"again: {rebuild_command(self.path)}"
-            )
+            raise StageError(f"{self.file}: {graph} has changed since it was built")
         if not self.file.is_file() or files.sha256(self.file) != self.card.sha256:
             raise StageError(
-                f"{self.file}: missing, or not the engine that {ENGINE_CARD} describes; build it "
-                f"again: {rebuild_command(self.path)}"
+                f"{self.file}: missing, or not the engine that {ENGINE_CARD} describes"
             )
 
 
-def rebuild_command(folder: Path) -> str:
-    """Returns the command that builds an engine again."""
-    return f"snakemake --cores 4 --forcerun build_engine -- {folder / ENGINE_CARD}"
+@contextmanager
+def suggest_rebuild(folder: Path) -> Iterator[None]:
+    """Add the remedy to errors of a built engine: the command that builds it again.
+
+    Args:
+        folder: of the engine.
+
+    Raises:
+        StageError: with the remedy.
+    """
+    try:
+        yield
+    except StageError as error:
+        raise StageError(
+            f"{error}; build it again: {rebuild_command(folder)}", error.details
+        ) from error

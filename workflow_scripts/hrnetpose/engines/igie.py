@@ -1,29 +1,21 @@
-"""IGIE, Iluvatar's build of TVM, on Iluvatar's GPUs.  The engine file is a shared library.
-
-Shapes are static.  The engine takes normalised NCHW floats; crops are
-normalised on the host.  Precision is an option of the compiler, on the fp32 graph.  Written after
-Iluvatar's published examples for SDK 4.2; it has not run on the hardware.
-"""
+"""IGIE, Iluvatar's build of TVM, on Iluvatar's GPUs.  The engine file is a shared library."""
 
 import importlib
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import Device, ExecutedPrecision
+from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.batches import Crops, Outputs
-from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
+from hrnetpose.batches import Crops
+from hrnetpose.engines import iluvatar
+from hrnetpose.engines.base import BuildRequest, Engine, Options
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import Slot
 from hrnetpose.stage import StageError
-
-_SDK = "Iluvatar's IXUCA SDK, whose Python has its own tvm"
 
 
 class IgieOptions(Options):
@@ -36,7 +28,14 @@ class IgieOptions(Options):
 
 
 class IgieSlot(Slot):
-    """The graph executor; each call blocks."""
+    """TVM's graph executor; each call blocks.
+
+    Args:
+        module: the executor.
+        device: TVM's.
+        tvm: the package.
+        card: the model card.
+    """
 
     def __init__(self, module: Any, device: Any, tvm: Any, card: ModelCard) -> None:
         self._module, self._device, self._tvm, self._card = module, device, tvm, card
@@ -50,14 +49,14 @@ class IgieSlot(Slot):
     def launch(self) -> None:
         self._module.run()
 
-    def take(self) -> Outputs:
-        return {
-            output.name: np.array(self._module.get_output(number).asnumpy())
+    def copy_out(self) -> None:
+        # Numbered in the order of the graph, which `onnx_input` makes that of the card.
+        self.outputs = {
+            output.name: self._module.get_output(number).asnumpy()
             for number, output in enumerate(self._card.outputs)
         }
 
     def time_launches(self, crops: Crops, count: int) -> list[float]:
-        """Runs TVM's time evaluator, which leaves copies out."""
         self.copy_in(crops)
         timer = self._module.module.time_evaluator("run", self._device, number=1, repeat=count)
         return [float(seconds) for seconds in timer().results]
@@ -69,10 +68,10 @@ class IgieEngine(Engine[IgieOptions]):
     def _open(self) -> list[Slot]:
         tvm = _import_tvm()
         executor = importlib.import_module("tvm.contrib.graph_executor")
-        device = tvm.device(_target(tvm, self._options).kind.name, 0)
-        with tempfile.TemporaryDirectory() as scratch:
+        device = tvm.device(_create_target(tvm, self._options).kind.name, 0)
+        with tempfile.TemporaryDirectory() as folder:
             # TVM chooses the loader by the suffix.
-            library = Path(scratch) / "engine.so"
+            library = Path(folder) / "engine.so"
             library.symlink_to(self._file.resolve())
             try:
                 module = tvm.runtime.load_module(str(library))
@@ -81,35 +80,23 @@ class IgieEngine(Engine[IgieOptions]):
         module = executor.GraphModule(module["default"](device))
         return [IgieSlot(module, device, tvm, self._card.model)]
 
-    def _close(self) -> None:
-        """The slot held all of it."""
-
-    def executed(self) -> ExecutedPrecision:
-        """IGIE does not say what it runs."""
-        return summarize_layers({})
-
 
 def build(request: BuildRequest[IgieOptions], output: Path) -> None:
-    """Compiles the graph at a fixed batch."""
+    """Compile the graph at a fixed batch size."""
     tvm = _import_tvm()
     relay = importlib.import_module("tvm.relay")
     importer = importlib.import_module("tvm.relay.import_model")
-
-    from hrnetpose.graphs import onnx_graph
-
     card = request.card
     shape = [request.batch, 3, card.crop.height, card.crop.width]
-    fixed = onnx_graph.with_batch(onnx_graph.read(request.graph), request.batch)
-    with tempfile.TemporaryDirectory() as scratch:
-        graph, library = Path(scratch) / "model.onnx", Path(scratch) / "engine.so"
-        graph.write_bytes(fixed.SerializeToString())
+    with iluvatar.fixed_graph(request) as graph:
+        library = graph.with_name("engine.so")
         try:
             module, parameters = importer.import_model_to_igie(
                 str(graph), {card.input.name: shape}, backend="igie"
             )
             compiled = relay.build(
                 module,
-                target=_target(tvm, request.options),
+                target=_create_target(tvm, request.options),
                 params=parameters,
                 precision=request.precision,
             )
@@ -117,35 +104,36 @@ def build(request: BuildRequest[IgieOptions], output: Path) -> None:
         except Exception as error:
             raise StageError(f"{request.graph}: IGIE cannot compile it: {error}") from error
         with files.atomic_path(output) as temporary:
-            shutil.copyfile(library, temporary)
+            temporary.write_bytes(library.read_bytes())
 
 
 def _import_tvm() -> Any:
-    """Imports TVM and makes sure that it is Iluvatar's."""
+    """Import TVM.
+
+    Raises:
+        StageError: it is not Iluvatar's.
+    """
     tvm = importlib.import_module("tvm")
     if not hasattr(tvm.target, "iluvatar"):
         raise StageError(
-            f"backend igie: the tvm that is installed has no target for Iluvatar; it needs {_SDK}"
+            "backend igie: the installed tvm has no target for Iluvatar's GPUs; it needs "
+            f"{iluvatar.SDK}"
         )
     return tvm
 
 
-def _target(tvm: Any, options: IgieOptions) -> Any:
+def _create_target(tvm: Any, options: IgieOptions) -> Any:
     return tvm.target.iluvatar(model=options.target, options=f"-libs={options.libraries}")
-
-
-def _device(options: IgieOptions) -> Device:
-    return Device(kind="gpu", name=f"Iluvatar {options.target}")
 
 
 BACKEND = Backend(
     name="igie",
-    graphs={"fp32": "fp32", "fp16": "fp32"},
+    graphs=iluvatar.GRAPHS,
     packages=("tvm",),
     options=IgieOptions,
     build=build,
     open=IgieEngine,
-    device=_device,
+    device=lambda options: Device(kind="gpu", name=f"Iluvatar {options.target}"),
     gpus=lambda options: 1,
-    install=_SDK,
+    install=iluvatar.SDK,
 )

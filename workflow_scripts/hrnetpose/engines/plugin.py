@@ -1,7 +1,7 @@
-"""What a backend declares: its plug-in.
+"""What a backend declares.
 
-A backend is a module of this package.  It imports its packages only inside `build` and `open`,
-so that planning a run, or a run of another backend, never needs them.
+A backend is a module of this package.  It imports its packages inside the functions that use them,
+so that a machine without them can plan runs and run other backends.
 """
 
 import importlib
@@ -22,27 +22,27 @@ from hrnetpose.stage import StageError
 
 @dataclass(frozen=True)
 class Backend(Generic[OptionsT]):
-    """A plug-in.
+    """A backend.
 
     Attributes:
         name: as in the configuration.
-        graphs: precision asked for -> the graph it is built from.  Where that has another
-            precision, the precision is an option of the backend and not a property of the graph.
+        graphs: requested precision -> graph to build from.  Where the graph has another precision,
+            the backend itself converts.
         packages: the Python packages that it needs.
         options: the model of its options.
-        build: writes the engine file; returns the modules that its model is made of, with the
-            SHA-256 of their files, where opening it has to import them.
-        open: prepares to open an engine.
-        device: returns the device that it runs on with these options.
-        unavailable_reason: says why it cannot run here with these options; None if it can.  With
-            default options it is cheap and imports none of the packages.
-        environment: what must be the same where an engine is loaded as where it was built, by name,
-            for a batch and options; by default the versions of the packages.
-        builds_anywhere: it needs no device to build.
-        original: it runs the original model, from its checkpoint, instead of the ONNX graph.
-        gpus: how many GPUs an engine with these options needs; a cluster gives its jobs so many.
-        install: how to install its packages.
-        any_batch: an engine can be opened at any batch, not only at its own.
+        build: writes the engine file.  A backend whose engine needs modules to be imported when it
+            is opened returns them by name, with the SHA-256 of their files.
+        open: returns an engine that is not loaded yet.
+        device: returns the device that the options select.
+        unavailable_reason: returns why it cannot run here with the options; None if it can.  With
+            default options it is fast and imports none of the packages.
+        environment: returns what an engine of this batch and these options is tied to, by name; the
+            same has to hold where it is loaded.  By default the versions of the packages.
+        builds_anywhere: a build needs no device.
+        original: it runs the original model from its checkpoint instead of an ONNX graph.
+        gpus: returns the number of GPUs that a job with these options needs.
+        install: how to install the packages.
+        any_batch: an engine can be opened at any batch size.
     """
 
     name: str
@@ -62,18 +62,18 @@ class Backend(Generic[OptionsT]):
 
     @property
     def has_streams(self) -> bool:
-        """Whether the number of requests that run at the same time is an option."""
+        """Whether the number of concurrent requests is an option."""
         return issubclass(self.options, StreamOptions)
 
     def parse_options(self, raw: Mapping[str, Any], source: object) -> OptionsT:
-        """Returns checked options.
+        """Validate options.
 
         Args:
-            raw: as JSON or YAML gives them.
-            source: where they are from; errors name it.
+            raw: as parsed from JSON or YAML.
+            source: where they come from, for errors.
 
         Raises:
-            StageError: an option is unknown or has a value that is not allowed.
+            StageError: an option is unknown or has an invalid value.
         """
         try:
             return self.options.model_validate(raw)
@@ -86,22 +86,22 @@ class Backend(Generic[OptionsT]):
             ) from error
 
     def missing_packages(self) -> list[str]:
-        """Returns the packages that are not installed."""
+        """Return the packages that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
     def can_run(self) -> bool:
-        """Returns True if it can run here with its default options."""
+        """Return True if it can run here with its default options."""
         return not self.missing_packages() and self.unavailable_reason(self.options()) is None
 
     def require(self, options: OptionsT, device: bool = True) -> None:
-        """Refuses what cannot run here.
+        """Check that the backend can run here.
 
         Args:
-            options: the variant's.
-            device: the device is needed as well as the packages.
+            options: of the variant.
+            device: check the device, not only the packages.
 
         Raises:
-            StageError: it says what is missing and what to do.
+            StageError: with what is missing and the remedy.
         """
         if missing := self.missing_packages():
             raise StageError(
@@ -112,18 +112,18 @@ class Backend(Generic[OptionsT]):
             raise StageError(f"backend {self.name} cannot run here: {reason}")
 
     def versions(self) -> dict[str, str]:
-        """Returns the versions of its packages."""
+        """Return the versions of its packages."""
         return {name: package_version(name) for name in self.packages}
 
     def build_environment(self, batch: int, options: OptionsT) -> dict[str, str]:
-        """Returns what an engine that is built here is tied to, by name."""
+        """Return what an engine built here is tied to, by name."""
         return self.environment(batch, options) if self.environment else self.versions()
 
 
 def package_version(name: str) -> str:
-    """Returns an installed package's version.
+    """Return the version of an installed package.
 
-    Its distribution may have another name (`onnxruntime-gpu`); then the package itself is asked.
+    Where its distribution has another name, such as `onnxruntime-gpu`, the package is imported.
     """
     try:
         return version(name)

@@ -1,12 +1,13 @@
-"""PyTorch: the original model of mmpose, the reference that other engines are held against.
+"""PyTorch: the original model of mmpose, the reference for all other engines.
 
-The engine file holds the checkpoint's tensors and the model's description, nothing executable; the
-engine card names the modules that its classes come from, with the hashes of their files.
+The engine file holds the checkpoint's tensors and the model's description, nothing executable.  The
+engine card names the modules that define the model's classes, with the hashes of their files.
 """
 
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,11 +15,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import Device, ExecutedPrecision
-from hrnetpose.batches import Crops, Outputs
+from hrnetpose.artifacts.engine import ExecutedPrecision
+from hrnetpose.batches import Crops
 from hrnetpose.engines import cuda
-from hrnetpose.engines.base import BuildRequest, Engine, Options, summarize_layers
-from hrnetpose.engines.folder import rebuild_command
+from hrnetpose.engines.base import BuildRequest, Engine, Options, rebuild_command, summarize_layers
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import CudaSlot, Slot
 from hrnetpose.stage import StageError
@@ -41,14 +41,14 @@ class PyTorchOptions(Options):
     """Batches in flight on a GPU: while one is computed, others are copied."""
 
     @model_validator(mode="after")
-    def _on_gpu(self) -> Self:
+    def _check_device(self) -> Self:
         if self.device == "cpu" and (self.compile or self.cuda_graphs):
             raise ValueError("compile and cuda_graphs need `device: cuda`")
         return self
 
 
 class PyTorchEngine(Engine[PyTorchOptions]):
-    """mmpose's own modules, channels last."""
+    """The modules of mmpose, channels last."""
 
     def _open(self) -> list[Slot]:
         import torch
@@ -60,7 +60,7 @@ class PyTorchEngine(Engine[PyTorchOptions]):
             content = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise StageError(f"{self._file}: PyTorch cannot load it: {error}") from error
-        mmpose.import_mmpose()  # its placeholders first
+        mmpose.import_mmpose()  # before the modules: they import mmpose
         modules.require(self._card.modules, self._file, rebuild_command(self._file.parent))
         estimator = mmpose.build(content["model"], str(self._file))
         estimator.load_state_dict(content["state_dict"], strict=True)
@@ -70,15 +70,15 @@ class PyTorchEngine(Engine[PyTorchOptions]):
         self._outputs = mmpose.outputs
         self._mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(model.std, device=device).view(1, 3, 1, 1)
-        reverse = model.channel_order == "BGR"
+        self._reverse = model.channel_order == "BGR"
         if device == "cpu":
-            return [CpuSlot(self._run, reverse)]
+            return [CpuSlot(self._run)]
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = options.tf32
         torch.backends.cuda.matmul.allow_tf32 = options.tf32
         run = torch.compile(self._run) if options.compile else self._run
         return [
-            GpuSlot(run, reverse, self.crops_shape, self.output_shapes, device, options.cuda_graphs)
+            GpuSlot(run, self.crops_shape, self.output_shapes, device, options.cuda_graphs)
             for _ in range(options.buffers)
         ]
 
@@ -86,9 +86,10 @@ class PyTorchEngine(Engine[PyTorchOptions]):
         del self._estimator
 
     def _run(self, crops: Any) -> dict[str, Any]:
-        """Takes uint8 [N, H, W, 3] in the model's channel order on the device; returns float32."""
-        # Channels come last already: the permutation moves no data.
-        pixels = crops.permute(0, 3, 1, 2)
+        """Run the model on uint8 [N, H, W, 3] RGB on the device; return float32 there, by name."""
+        pixels = crops.flip(3) if self._reverse else crops
+        # NHWC memory is channels-last already: the permutation moves no data.
+        pixels = pixels.permute(0, 3, 1, 2)
         images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
         values = self._outputs(self._estimator, images)
         outputs = zip(self._card.model.outputs, values, strict=True)
@@ -108,48 +109,43 @@ class PyTorchEngine(Engine[PyTorchOptions]):
 
 
 Run = Callable[[Any], dict[str, Any]]
-"""Takes crops on the device, in the model's channel order; returns the outputs there."""
+"""Runs the model on crops on the device; returns the outputs there, by name."""
 
 
 class CpuSlot(Slot):
-    """A batch on the CPU: each run returns tensors of its own."""
+    """A batch on the CPU; each call blocks."""
 
-    def __init__(self, run: Run, reverse: bool) -> None:
-        self._run, self._reverse = run, reverse
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     def copy_in(self, crops: Crops) -> None:
         import torch
 
-        ordered = crops[..., ::-1] if self._reverse else crops
-        # PyTorch takes neither read-only arrays nor all strides.
-        self._pixels = torch.from_numpy(np.require(ordered, requirements=["C", "W"]))
+        # PyTorch accepts neither read-only arrays nor negative strides.
+        self._crops = torch.from_numpy(np.require(crops, requirements=["C", "W"]))
 
     def launch(self) -> None:
         import torch
 
         with torch.inference_mode():
-            self._result = self._run(self._pixels)
-
-    def take(self) -> Outputs:
-        return {name: values.numpy() for name, values in self._result.items()}
+            results = self._run(self._crops)
+        self.outputs = {name: values.numpy() for name, values in results.items()}
 
 
 class GpuSlot(CudaSlot):
-    """A batch on a GPU: its stream, its buffers and, if asked for, its CUDA graph.
+    """A batch on a GPU: its stream, its buffers and optionally its CUDA graph.
 
     Args:
-        run: the model.
-        reverse: the model takes BGR.
-        crops: shape of a full batch.
-        outputs: shapes of what comes out, by name.
+        run: runs the model.
+        crops: shape of a full batch, uint8.
+        outputs: shapes of the outputs of a full batch, float32, by name.
         device: PyTorch's name of the device.
-        graph: capture the work into a CUDA graph.
+        graph: capture the computation into a CUDA graph.
     """
 
     def __init__(
         self,
         run: Run,
-        reverse: bool,
         crops: tuple[int, ...],
         outputs: Mapping[str, tuple[int, ...]],
         device: str,
@@ -157,48 +153,51 @@ class GpuSlot(CudaSlot):
     ) -> None:
         import torch
 
-        self._torch, self._run, self._reverse = torch, run, reverse
+        self._torch, self._run = torch, run
         pinned = device == "cuda"
         self.compute = torch.cuda.Stream()
-        self._input = torch.empty(crops, dtype=torch.uint8, pin_memory=pinned)
-        self._outputs = {
+        self._host_crops = torch.empty(crops, dtype=torch.uint8, pin_memory=pinned)
+        self._host_outputs = {
             name: torch.empty(shape, pin_memory=pinned) for name, shape in outputs.items()
         }
-        self._pixels = torch.zeros(crops, dtype=torch.uint8, device=device)
-        self._result: dict[str, Any] = {}
+        self.outputs = {name: values.numpy() for name, values in self._host_outputs.items()}
+        self._crops = torch.zeros(crops, dtype=torch.uint8, device=device)
+        self._results: dict[str, Any] = {}
         self._graph = None
-        with torch.inference_mode(), torch.cuda.stream(self.compute):
-            # Kernels are chosen and compiled in the first runs, which must not be captured.
+        with self._in_stream():
+            # The first runs choose and compile kernels, which cannot be captured.
             for _ in range(3):
-                run(self._pixels)
+                run(self._crops)
         self.compute.synchronize()
         if graph:
             self._graph = torch.cuda.CUDAGraph()
             with torch.inference_mode(), torch.cuda.graph(self._graph, stream=self.compute):
-                self._result = run(self._pixels)
+                self._results = run(self._crops)
+
+    @contextmanager
+    def _in_stream(self) -> Iterator[None]:
+        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
+            yield
 
     def copy_in(self, crops: Crops) -> None:
-        np.copyto(self._input.numpy(), crops[..., ::-1] if self._reverse else crops)
-        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
-            self._pixels.copy_(self._input, non_blocking=True)
+        np.copyto(self._host_crops.numpy(), crops)
+        with self._in_stream():
+            self._crops.copy_(self._host_crops, non_blocking=True)
 
     def launch(self) -> None:
-        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
+        with self._in_stream():
             if self._graph is None:
-                self._result = self._run(self._pixels)
+                self._results = self._run(self._crops)
             else:
                 self._graph.replay()
 
     def copy_out(self) -> None:
-        with self._torch.inference_mode(), self._torch.cuda.stream(self.compute):
-            for name, values in self._result.items():
-                self._outputs[name].copy_(values, non_blocking=True)
+        with self._in_stream():
+            for name, values in self._results.items():
+                self._host_outputs[name].copy_(values, non_blocking=True)
 
     def wait(self) -> None:
         self.compute.synchronize()
-
-    def take(self) -> Outputs:
-        return {name: values.numpy().copy() for name, values in self._outputs.items()}
 
     def create_event(self) -> Any:
         return self._torch.cuda.Event(enable_timing=True)
@@ -208,10 +207,10 @@ class GpuSlot(CudaSlot):
 
 
 def build(request: BuildRequest[PyTorchOptions], output: Path) -> dict[str, str]:
-    """Loads the checkpoint strictly and writes it with the description of its model.
+    """Load the checkpoint strictly and write its tensors with the description of the model.
 
     Returns:
-        The modules that the model is made of beside mmpose's, with the SHA-256 of their files.
+        The modules that define the model beside mmpose's, with the SHA-256 of their files.
     """
     import torch
 
@@ -219,7 +218,7 @@ def build(request: BuildRequest[PyTorchOptions], output: Path) -> dict[str, str]
 
     config = mmpose.read_config(request.card.config)
     estimator = mmpose.build_model(config, request.weights)
-    # Into memory first: in a file, torch writes the file's own name into it.
+    # Saved in memory: torch would write the name of a file into the file, so that it differs.
     content = io.BytesIO()
     description = mmpose.describe(config)
     torch.save({"model": description, "state_dict": estimator.state_dict()}, content)
@@ -229,24 +228,19 @@ def build(request: BuildRequest[PyTorchOptions], output: Path) -> dict[str, str]
 
 
 def unavailable_reason(options: PyTorchOptions) -> str | None:
-    """Says why the device cannot be used here."""
+    """Return why the device cannot be used here; None if it can."""
     if options.device == "cpu":
         return None
-    found = cuda.find()
-    if isinstance(found, str):
-        return found
+    if reason := cuda.missing_gpu_reason():
+        return reason
     import torch
 
     if not torch.cuda.is_available():
         return (
-            f"PyTorch {torch.__version__} cannot use {found.name}; install a build of it for CUDA "
-            "that fits the driver"
+            f"PyTorch {torch.__version__} cannot use {cuda.require_gpu().name}; install a build "
+            "for CUDA that fits the driver"
         )
     return None
-
-
-def _device(options: PyTorchOptions) -> Device:
-    return Device(kind="cpu") if options.device == "cpu" else cuda.device()
 
 
 BACKEND = Backend(
@@ -256,7 +250,7 @@ BACKEND = Backend(
     options=PyTorchOptions,
     build=build,
     open=PyTorchEngine,
-    device=_device,
+    device=lambda options: cuda.describe_device(gpu=options.device == "cuda"),
     unavailable_reason=unavailable_reason,
     original=True,
     gpus=lambda options: int(options.device == "cuda"),

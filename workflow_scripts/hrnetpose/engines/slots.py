@@ -1,98 +1,83 @@
-"""Batches in flight: the steps of one batch, and the order in which several are run."""
+"""Slots: one batch in flight, with its buffers and its steps."""
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from hrnetpose.batches import Crops, Outputs
-
-
-@dataclass(frozen=True)
-class Phases:
-    """The seconds of each part of one blocking call."""
-
-    copy_in: float
-    inference: float
-    copy_out: float
+from hrnetpose.batches import Array, Crops
 
 
 class Slot(ABC):
-    """One batch in flight: its buffers and its steps.
+    """One batch in flight.
 
-    The steps of a batch are `copy_in`, `launch`, `copy_out`, `wait` and `take`, in this order.  On
-    a device that works in the background a step returns when its work is enqueued, and `wait` may
-    come after each of them.  Where calls block, `copy_out` and `wait` have nothing to do.
+    The steps of a batch are `copy_in`, `launch`, `copy_out` and `wait`, in this order.  On an
+    asynchronous device a step returns when its work is enqueued, and `wait` may follow any of them.
+    A backend whose calls block needs no `wait`; one whose outputs are on the host after `launch`
+    needs no `copy_out`.
+
+    Attributes:
+        outputs: host arrays of a full batch by name, float32; valid after `copy_out` and `wait`,
+            until the next batch.
     """
+
+    outputs: Mapping[str, Array]
 
     @abstractmethod
     def copy_in(self, crops: Crops) -> None:
-        """Brings a full batch to the device: uint8 [batch, H, W, 3] RGB, any strides, read only.
+        """Copy a full batch to the device.
 
-        The caller may change the crops once `launch` has returned.
+        Args:
+            crops: uint8 [batch, H, W, 3] RGB, with any strides, perhaps read-only.  The caller may
+                change them after `launch`.
         """
 
     @abstractmethod
     def launch(self) -> None:
-        """Runs the batch that was copied in; it may be run more than once."""
+        """Run the batch that was copied in; it can be run repeatedly."""
 
     def copy_out(self) -> None:
-        """Brings the outputs to the host."""
+        """Copy the outputs to the host."""
         return None
 
     def wait(self) -> None:
-        """Waits until the steps of this slot are done."""
+        """Wait for all steps started so far."""
         return None
 
-    @abstractmethod
-    def take(self) -> Outputs:
-        """Returns the outputs.  They belong to the caller: the next batch does not change them."""
-
     def time_launches(self, crops: Crops, count: int) -> list[float] | None:
-        """Returns the device's seconds for each of several launches of a full batch.
+        """Return the seconds of each of `count` launches on the device's clock, None without one.
 
-        None where the backend has no clock on the device.
+        Args:
+            crops: a full batch, copied in once.
+            count: number of launches.
         """
         return None
 
     def free(self) -> None:
-        """Frees the buffers, where that does not happen by itself."""
+        """Free the buffers that are not garbage-collected."""
         return None
-
-    def submit(self, crops: Crops) -> None:
-        """Starts a full batch."""
-        self.copy_in(crops)
-        self.launch()
-        self.copy_out()
-
-    def collect(self) -> Outputs:
-        """Waits for the batch and returns its outputs."""
-        self.wait()
-        return self.take()
 
 
 class CudaSlot(Slot):
-    """A slot whose launches are enqueued in a CUDA stream, where events tell the time.
+    """A slot that launches in a CUDA stream, which events time.
 
     Attributes:
-        compute: the stream; its library's own.
+        compute: the stream, of the library that the backend uses.
     """
 
     compute: Any
 
     @abstractmethod
     def create_event(self) -> Any:
-        """Creates an event that has a time."""
+        """Create an event with timing enabled."""
 
     @abstractmethod
     def seconds_between(self, start: Any, end: Any) -> float:
-        """Returns the seconds between two events that have happened."""
+        """Return the seconds between two completed events."""
 
     def time_launches(self, crops: Crops, count: int) -> list[float]:
         self.copy_in(crops)
         self.wait()
-        # Events are created first, so that the device does not wait for it.
+        # Created up front, so that the device never waits for the creation of an event.
         marks = [(self.create_event(), self.create_event()) for _ in range(count)]
         for start, end in marks:
             start.record(self.compute)
@@ -100,16 +85,3 @@ class CudaSlot(Slot):
             end.record(self.compute)
         self.wait()
         return [self.seconds_between(start, end) for start, end in marks]
-
-
-def run_in_order(slots: Sequence[Slot], batches: Iterable[Crops]) -> Iterator[Outputs]:
-    """Runs full batches, as many at a time as there are slots; yields their outputs in order."""
-    busy: deque[Slot] = deque()
-    for number, crops in enumerate(batches):
-        if len(busy) == len(slots):
-            yield busy.popleft().collect()
-        slot = slots[number % len(slots)]
-        slot.submit(crops)
-        busy.append(slot)
-    while busy:
-        yield busy.popleft().collect()

@@ -63,11 +63,6 @@ class RetryPolicy:
             default = getattr(cls, name)
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)
 
-    @classmethod
-    def from_args(cls, args: argparse.Namespace) -> Self:
-        """Return the policy that those options give."""
-        return cls(args.attempts, args.timeout, args.backoff)
-
 
 class TransferError(Exception):
     """A file is not available from a URL; the text says why."""

@@ -6,13 +6,12 @@ bias stays fp32.  This is the form that ONNX Runtime, OpenVINO and TensorRT's ex
 take.  Additions, resizes and concatenations stay in floating point: they gather the large values
 of the residual stream, where eight bits lose most, and hold little of the arithmetic.
 
-`onnxruntime.quantization` could write such graphs, but sensitivity.py needs single layers: it ranks
-them in one graph that holds each layer twice, switched by an input, and measures the AP of many
-choices, and the nodes of a layer are 60 lines here.
+`onnxruntime.quantization` could write such graphs, but sensitivity.py needs layers one by one, to
+hold each twice in one graph and switch them by an input, and with that there is no more to write.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,8 @@ Crops = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Ranges = dict[str, tuple[float, float]]
 """The least and the greatest value of each tensor that a layer takes."""
+Quantised = tuple[list[NodeProto], list[TensorProto]]
+"""What takes a layer's place: nodes in the order that they run in, and their constants."""
 
 
 def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
@@ -106,9 +107,28 @@ def insert(
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph = result.graph
     found = layers(result)
-    outputs = {found[name].output[0] for name in chosen}
+
+    def quantise(node: NodeProto, weights: TensorProto) -> Quantised:
+        return quantised(node, weights, ranges[node.input[0]], symmetric)
+
+    replace_layers(result.graph, [found[name] for name in chosen], quantise)
+    return result
+
+
+def replace_layers(
+    graph: onnx.GraphProto,
+    chosen: Iterable[NodeProto],
+    quantise: Callable[[NodeProto, TensorProto], Quantised],
+) -> None:
+    """Puts what is quantised in the place of layers, in place; unused initializers are dropped.
+
+    Args:
+        graph: what is changed.
+        chosen: layers of the graph.
+        quantise: takes a layer and its weights, returns what takes its place.
+    """
+    outputs = {node.output[0] for node in chosen}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes: dict[str, NodeProto] = {}
     constants: dict[str, TensorProto] = {}
@@ -116,26 +136,12 @@ def insert(
         if node.output[0] not in outputs:
             nodes[node.output[0]] = node
             continue
-        added, stored = quantised(node, weights[node.input[1]], ranges[node.input[0]], symmetric)
+        added, stored = quantise(node, weights[node.input[1]])
         # Layers with the same input or the same weights share the nodes in front of them.
         nodes |= {one.output[0]: one for one in added if one.output[0] not in nodes}
         constants |= {tensor.name: tensor for tensor in stored}
-    replace_nodes(graph, nodes.values(), constants.values())
-    return result
-
-
-def replace_nodes(
-    graph: onnx.GraphProto, nodes: Iterable[NodeProto], constants: Iterable[TensorProto]
-) -> None:
-    """Gives a graph other nodes, in place; initializers that none of them takes are dropped.
-
-    Args:
-        graph: what is changed.
-        nodes: in the order that they run in; some may be the graph's own.
-        constants: initializers that are new.
-    """
     # Copies: deleting what a graph holds would empty the nodes that are to stay.
-    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes.values()]
     used = {name for node in ordered for name in node.input}
     kept = [
         TensorProto.FromString(tensor.SerializeToString())
@@ -144,12 +150,12 @@ def replace_nodes(
     ]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(ordered)
-    graph.initializer.extend([*kept, *constants])
+    graph.initializer.extend([*kept, *constants.values()])
 
 
 def quantised(
     node: NodeProto, weights: TensorProto, bounds: tuple[float, float], symmetric: bool
-) -> tuple[list[NodeProto], list[TensorProto]]:
+) -> Quantised:
     """Returns a layer in int8.
 
     Args:
@@ -157,37 +163,46 @@ def quantised(
         weights: its weights, float32 [O, I, ...].
         bounds: the least and the greatest value of its input.
         symmetric: activations have the zero point 0.
+    """
+    scale, zero = activation_scale(*bounds, symmetric)
+    scales, whole = _int8_weights(numpy_helper.to_array(weights))
+    return explicit(
+        node,
+        "int8",
+        (np.array(scale, np.float32), np.array(zero, np.int8)),
+        (whole, scales, np.zeros(len(scales), np.int8)),
+    )
+
+
+def explicit(
+    node: NodeProto, kind: str, activations: tuple[Any, Any], weights: tuple[Any, Any, Any]
+) -> Quantised:
+    """Returns a layer with its quantisation in nodes of its own.
+
+    Args:
+        node: the layer; it is not changed.
+        kind: what its weights are stored in.
+        activations: scale and zero point of its input, each a scalar.
+        weights: as they are stored [O, I, ...], their scales and zero points: scalars, or [O].
 
     Returns:
         Four nodes: Q and DQ of the input, DQ of the weights, the layer; and their constants.
     """
     source, kernel = node.input[0], node.input[1]
-    scale, zero = activation_scale(*bounds, symmetric)
-    values = numpy_helper.to_array(weights)
-    scales, whole = _int8_weights(values)
-    constants = {
-        f"{source}_scale": np.array(scale, np.float32),
-        f"{source}_zero": np.array(zero, np.int8),
-        f"{kernel}_int8": whole,
-        f"{kernel}_scale": scales,
-        f"{kernel}_zero": np.zeros(len(scales), np.int8),
-    }
+    taken = [f"{source}_scale", f"{source}_zero"]
+    stored = [f"{kernel}_{kind}", f"{kernel}_scale", f"{kernel}_zero"]
+    by_channel = {"axis": 0} if weights[1].ndim else {}
     layer = NodeProto()
     layer.CopyFrom(node)
     layer.input[0], layer.input[1] = f"{source}_dq", f"{kernel}_dq"
-    parameters = [f"{source}_scale", f"{source}_zero"]
     nodes = [
-        _node("QuantizeLinear", [source, *parameters], f"{source}_q"),
-        _node("DequantizeLinear", [f"{source}_q", *parameters], f"{source}_dq"),
-        _node(
-            "DequantizeLinear",
-            [f"{kernel}_int8", f"{kernel}_scale", f"{kernel}_zero"],
-            f"{kernel}_dq",
-            axis=0,
-        ),
+        _node("QuantizeLinear", [source, *taken], f"{source}_q"),
+        _node("DequantizeLinear", [f"{source}_q", *taken], f"{source}_dq"),
+        _node("DequantizeLinear", stored, f"{kernel}_dq", **by_channel),
         layer,
     ]
-    return nodes, [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    constants = zip([*taken, *stored], [*activations, *weights], strict=True)
+    return nodes, [numpy_helper.from_array(array, name) for name, array in constants]
 
 
 def activation_scale(low: float, high: float, symmetric: bool) -> tuple[float, int]:

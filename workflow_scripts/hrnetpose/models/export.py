@@ -36,7 +36,7 @@ class HeatmapNetwork(torch.nn.Module):
         return mmpose.heatmaps(self.estimator, images)
 
 
-def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
+def write_graph(config: Any, network: HeatmapNetwork, output: Path) -> None:
     """Write an ONNX graph with a dynamic batch and check it.
 
     Raises:
@@ -76,7 +76,7 @@ def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
         onnx_graph.check(temporary)
 
 
-def card(
+def make_card(
     name: str,
     config_name: str,
     config: Any,
@@ -85,7 +85,7 @@ def card(
     weights: Path | None,
     onnx: Path,
 ) -> ModelCard:
-    """Describe an exported model.
+    """Return the card of an exported model.
 
     Raises:
         StageError: the config contradicts itself, or the crops planned for the model.

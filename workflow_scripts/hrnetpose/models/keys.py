@@ -275,6 +275,8 @@ _STEPS = (
 )  # fmt: skip
 STEPS = {step.place: step for step in _STEPS}
 """The steps of the test pipeline, in order."""
+CROP = {"padding": ("GetBBoxCenterScale", "padding"), "udp": ("TopdownAffine", "use_udp")}
+"""Field of a crop -> the step and its key that give it."""
 EVALUATOR = Section(
     "test_evaluator",
     ("mmpose.evaluation.metrics.coco_metric.CocoMetric",),

@@ -59,7 +59,7 @@ def _add_hook() -> None:
 
 
 @contextmanager
-def recorded(*known: Path | None) -> Iterator[dict[str, str]]:
+def record(*known: Path | None) -> Iterator[dict[str, str]]:
     """Record which of the user's own files are read or imported.
 
     Args:
@@ -96,7 +96,7 @@ def _find_source(name: str) -> Path:
     return Path(name)
 
 
-def changes(before: Mapping[str, str]) -> str | None:
+def digest_changes(before: Mapping[str, str]) -> str | None:
     """Compare recorded hashes with the files.
 
     Hashes are computed again only for files with another size or date.

@@ -69,11 +69,8 @@ def make_crop(size: tuple[int, int], steps: Mapping[str, Any], place: str) -> Cr
         StageError: a value is out of range; the message begins with `place`.
     """
     width, height = size
-    given = {
-        "padding": get(steps, "GetBBoxCenterScale", "padding"),
-        "udp": get(steps, "TopdownAffine", "use_udp"),
-    }
-    known = {key: value for key, value in given.items() if value not in (None, UNKNOWN)}
+    given = {field: get(steps, *path) for field, path in keys.CROP.items()}
+    known = {field: value for field, value in given.items() if value not in (None, UNKNOWN)}
     try:
         return Crop(width=width, height=height, **known)
     except ValidationError as error:

@@ -143,8 +143,7 @@ def ap_by_visible_keypoints(
     for fewest, most in bins:
         others = (labelled < fewest) | (labelled > most)
         chosen = replace(truths, ignored=truths.ignored | others)
-        matches = evaluation.match(chosen, detections, sigmas)
-        figures.append(evaluation.accumulate(matches).AP)
+        figures.append(evaluation.evaluate(chosen, detections, sigmas).metrics.AP)
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Object keypoint similarity, OKS: between predictions, and of predictions with annotations.
+"""Object keypoint similarity, OKS: between predictions, and of each with its own annotation.
 
 The measure is COCO's (https://cocodataset.org/#keypoints-eval): the mean over keypoints of
 exp(-d^2 / (2 s^2 k^2)), where d is a keypoint's distance, s^2 the object's area, and k twice the
@@ -43,38 +43,6 @@ def between_predictions(
         error = squared / (2 * sigmas) ** 2 / sizes[..., None] / 2
         similarities[rows] = _similarities(error).sum(axis=2) / len(sigmas)
     return similarities
-
-
-def with_annotation(
-    predicted: Doubles, keypoints: Doubles, area: float, box: Doubles, sigmas: Doubles
-) -> Doubles:
-    """Returns the OKS of predictions with one annotated object, as COCOeval computes it.
-
-    Only labelled keypoints count.  If none is labelled, a keypoint's distance is that to the box,
-    doubled in size, so that predictions on such an object can be told and ignored.
-
-    Args:
-        predicted: float64 [N, K, 2] in pixels.
-        keypoints: float64 [K, 3], x, y in pixels and the visibility, which is 0 if not labelled.
-        area: the object's area in square pixels.
-        box: float64 [4], its x, y, width and height.
-        sigmas: float64 [K].
-
-    Returns:
-        float64 [N], between 0 and 1.
-    """
-    labelled = keypoints[:, 2] > 0
-    if labelled.any():
-        # Compressed before they are summed, to sum in the order that COCOeval does.
-        offsets = predicted.compress(labelled, axis=1) - keypoints[labelled, :2]
-        sigmas = sigmas[labelled]
-    else:
-        corner, size = box[:2], box[2:]
-        below = np.maximum(0, corner - size - predicted)
-        offsets = below + np.maximum(0, predicted - (corner + size * 2))
-    squared = offsets[..., 0] ** 2 + offsets[..., 1] ** 2
-    error = squared / (sigmas * 2) ** 2 / (area + np.spacing(1)) / 2
-    return _similarities(error).sum(axis=1) / error.shape[1]
 
 
 def of_pairs(predicted: Doubles, keypoints: Doubles, areas: Doubles, sigmas: Doubles) -> Doubles:

@@ -1,13 +1,16 @@
 """From keypoints to COCO's figures, as mmpose's CocoMetric takes them."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hrnetpose.artifacts.model import Evaluation
-from hrnetpose.pose.evaluation import Detections
+from hrnetpose.data.annotations import Annotations
+from hrnetpose.pose import evaluation
+from hrnetpose.pose.evaluation import Detections, Evaluated
 from hrnetpose.pose.nms import Indices, nms, soft_nms
 
 COCO_METRIC = Evaluation()
@@ -37,9 +40,49 @@ class Predictions:
     boxes: npt.NDArray[np.float32]
     areas: npt.NDArray[np.float32]
 
+    @classmethod
+    def of(
+        cls,
+        persons: Mapping[str, npt.NDArray[Any]],
+        keypoints: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+    ) -> Self:
+        """Returns predictions on the persons of a table.
 
-def rescored(
-    predictions: Predictions, evaluation: Evaluation = COCO_METRIC
+        Args:
+            persons: `id`, `image_id`, `box`, `box_score` and `scale`, as beside crops.
+            keypoints: float32 [N, K, 2] in image pixels.
+            scores: float32 [N, K].
+        """
+        return cls(
+            ids=persons["id"],
+            image_ids=persons["image_id"],
+            keypoints=keypoints,
+            scores=scores,
+            box_scores=persons["box_score"],
+            boxes=persons["box"],
+            areas=persons["scale"].prod(axis=1),
+        )
+
+    @classmethod
+    def nobody(cls, keypoints: int) -> Self:
+        """Returns the predictions of nobody, with K keypoints."""
+        ids, box = np.empty(0, np.int64), np.empty((0, 4), np.float32)
+        scores = np.empty((0, keypoints), np.float32)
+        return cls(
+            ids, ids, np.empty((0, keypoints, 2), np.float32), scores, box[:, 0], box, box[:, 0]
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Returns the predictions of several parts, at least one, in that order."""
+        return cls(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
+        )
+
+
+def rescore(
+    predictions: Predictions, settings: Evaluation = COCO_METRIC
 ) -> npt.NDArray[np.float32]:
     """Returns the score of each person: [N].
 
@@ -47,35 +90,35 @@ def rescored(
     the threshold (0 where there is none).  In single precision and summed from the first keypoint
     to the last, as in mmpose: whether two scores are equal decides which person NMS keeps.
     """
-    if evaluation.score_mode == "bbox":
+    if settings.score_mode == "bbox":
         return predictions.box_scores
-    confident = predictions.scores > evaluation.keypoint_score_thr
+    confident = predictions.scores > settings.keypoint_score_thr
     total = np.where(confident, predictions.scores, np.float32(0)).cumsum(axis=1)[:, -1]
     count = np.maximum(confident.sum(axis=1), 1).astype(np.float32)
     return predictions.box_scores * (total / count)
 
 
-def kept(
+def keep(
     predictions: Predictions,
     scores: npt.NDArray[np.float32],
     sigmas: npt.ArrayLike,
-    evaluation: Evaluation = COCO_METRIC,
+    settings: Evaluation = COCO_METRIC,
 ) -> Indices:
     """Returns the predictions that NMS leaves, by image, then by falling score.
 
     Args:
         predictions: the predicted persons.
-        scores: float32 [N], what `rescored` returned.
+        scores: float32 [N], what `rescore` returned.
         sigmas: the OKS constants [K].
-        evaluation: which NMS; with none all are kept, by image, then by id.
+        settings: which NMS; with none all are kept, by image, then by id.
     """
     if not len(scores):
         return np.empty(0, np.intp)
     sigmas = np.asarray(sigmas, np.float64)
     order = np.lexsort((predictions.ids, predictions.image_ids))
-    if evaluation.nms_mode == "none":
+    if settings.nms_mode == "none":
         return order
-    suppress = _SUPPRESS[evaluation.nms_mode]
+    suppress = _SUPPRESS[settings.nms_mode]
     images = np.split(order, np.flatnonzero(np.diff(predictions.image_ids[order])) + 1)
     left = [
         suppress(
@@ -83,7 +126,7 @@ def kept(
             scores[rows],
             predictions.areas[rows],
             sigmas,
-            evaluation.nms_thr,
+            settings.nms_thr,
         )
         for rows in images
     ]
@@ -91,74 +134,84 @@ def kept(
 
 
 def detections(
-    predictions: Predictions, sigmas: npt.ArrayLike, evaluation: Evaluation = COCO_METRIC
+    predictions: Predictions, sigmas: npt.ArrayLike, settings: Evaluation = COCO_METRIC
 ) -> Detections:
     """Returns predictions as the evaluation takes them, after rescoring and NMS per image.
 
     Args:
         predictions: the predicted persons.
         sigmas: the OKS constants [K].
-        evaluation: how they are scored, and which NMS.
+        settings: how they are scored, and which NMS.
     """
-    scores = rescored(predictions, evaluation)
-    rows = kept(predictions, scores, sigmas, evaluation)
-    sizes = _sizes(predictions.boxes[rows])
+    scores = rescore(predictions, settings)
+    rows = keep(predictions, scores, sigmas, settings)
+    # Subtracted in single precision, multiplied in double, as in mmpose.
+    boxes = predictions.boxes[rows]
+    width, height = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).T
     return Detections(
         image_ids=predictions.image_ids[rows],
         keypoints=predictions.keypoints[rows].astype(np.float64),
         scores=scores[rows].astype(np.float64),
         # COCOeval takes a prediction's size (for APM, APL) from its box if it has one.
-        areas=sizes[:, 0] * sizes[:, 1],
+        areas=width * height,
     )
 
 
-def to_coco(
-    predictions: Predictions,
-    sigmas: npt.ArrayLike,
-    category: int,
-    evaluation: Evaluation = COCO_METRIC,
-) -> list[dict[str, Any]]:
-    """Returns predictions in COCO's result format, after rescoring and NMS per image."""
-    scores = rescored(predictions, evaluation)
-    rows = kept(predictions, scores, sigmas, evaluation)
-    triples = np.concatenate([predictions.keypoints, predictions.scores[..., None]], axis=2)[rows]
-    triples = triples.reshape(len(rows), triples.shape[1] * 3)
-    boxes = predictions.boxes[rows]
-    xywh = np.concatenate([boxes[:, :2].astype(np.float64), _sizes(boxes)], axis=1)
-    columns = (predictions.image_ids[rows], triples, scores[rows], xywh)
-    return [
-        {
-            "image_id": image,
-            "category_id": category,
-            "keypoints": keypoints,
-            "score": score,
-            "bbox": box,
-        }
-        for image, keypoints, score, box in zip(*(c.tolist() for c in columns), strict=True)
-    ]
+@dataclass(frozen=True)
+class Scored(Evaluated):
+    """Predictions and what COCO's evaluation says of them.
 
-
-def _sizes(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Widths and heights [N, 2], subtracted in single precision as in mmpose."""
-    return (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
-
-
-def from_coco(results: list[dict[str, Any]]) -> Detections:
-    """Returns COCO results as the evaluation takes them.
-
-    Args:
-        results: all of the category that is evaluated; a result's size is that of its `bbox`, or
-            else that of the rectangle around its keypoints.
+    Attributes:
+        predictions: all of them.
+        detections: those that NMS left, as they were evaluated.
     """
-    flat = np.array([entry["keypoints"] for entry in results], np.float64)
-    keypoints = flat.reshape(len(results), flat.shape[-1] // 3, 3)[..., :2]
-    sizes = [
-        entry["bbox"][2:] if "bbox" in entry else np.ptp(points, axis=0).tolist()
-        for entry, points in zip(results, keypoints, strict=True)
-    ]
-    return Detections(
-        image_ids=np.array([entry["image_id"] for entry in results], np.int64),
-        keypoints=keypoints,
-        scores=np.array([entry["score"] for entry in results], np.float64),
-        areas=np.array([width * height for width, height in sizes], np.float64),
-    )
+
+    predictions: Predictions
+    detections: Detections
+
+
+class Evaluator:
+    """Takes COCO's figures of predicted persons, as mmpose's CocoMetric does; it knows no model.
+
+    `process` takes predictions part by part, `evaluate` takes the figures of all of them, and
+    `reset` forgets them.
+
+    Attributes:
+        truths: the annotated persons, as they are evaluated on.
+        sigmas: the OKS constants, float64 [K].
+        settings: how predictions are scored, which NMS, whose areas.
+    """
+
+    def __init__(
+        self, truths: Annotations, sigmas: npt.ArrayLike, settings: Evaluation = COCO_METRIC
+    ) -> None:
+        """Begins without predictions.
+
+        Args:
+            truths: the annotated persons, with the model's keypoints in its order.
+            sigmas: the OKS constants [K].
+            settings: `use_area` decides whose areas the truths have.
+        """
+        self.truths = truths if settings.use_area else truths.with_areas_of_boxes()
+        self.sigmas = np.asarray(sigmas, np.float64)
+        self.settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all predictions."""
+        self._parts = [Predictions.nobody(len(self.sigmas))]
+
+    def process(self, predictions: Predictions) -> None:
+        """Takes some of the predictions; the order of parts changes nothing."""
+        self._parts.append(predictions)
+
+    def evaluate(self) -> Scored:
+        """Evaluates all predictions since `reset`.
+
+        Raises:
+            ValueError: a prediction is on an image that is not evaluated on.
+        """
+        predictions = Predictions.join(self._parts)
+        found = detections(predictions, self.sigmas, self.settings)
+        evaluated = evaluation.evaluate(self.truths, found, self.sigmas)
+        return Scored(**vars(evaluated), predictions=predictions, detections=found)

@@ -3,11 +3,12 @@
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from hrnetpose import stage
+from hrnetpose.artifacts.engine import EngineCard
 
 Part = Literal["engine", "accuracy", "speed", "parity"]
 """What a row is made of."""
@@ -47,6 +48,16 @@ class Variant(BaseModel):
     backend: str
     precision: str
     failures: list[Failure] = []
+
+    @classmethod
+    def of(cls, card: EngineCard) -> Self:
+        """Return the row of an engine that was built."""
+        return cls(
+            name=card.variant,
+            model=card.model.name,
+            backend=card.backend,
+            precision=card.requested,
+        )
 
     def lacks(self, part: Part) -> bool:
         """Return True if a failure is the reason that the part is missing."""

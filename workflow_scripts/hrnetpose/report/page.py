@@ -1,38 +1,15 @@
 """The report's page: one HTML file that needs nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.report import table
-from hrnetpose.report.table import Row
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A file of the pipeline and what made it."""
-
-    name: str
-    file: Path
-    sha256: str
-    note: str
-    warning: bool = False
-
-    @property
-    def size(self) -> str:
-        """The file's size in megabytes."""
-        return table.number(self.file.stat().st_size / 1e6, 2)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image with true and with predicted skeletons, as `data:` URLs."""
-
-    name: str
-    panels: list[tuple[str, str]]
+from hrnetpose.report.pictures import Picture
+from hrnetpose.report.rows import Row
+from hrnetpose.report.stages import Stage
 
 
 def render(

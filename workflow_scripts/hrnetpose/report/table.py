@@ -1,61 +1,16 @@
-"""The report's rows, and the same as plain text."""
+"""The report's rows as plain text, and how figures are written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from string import ascii_lowercase
 
 from tabulate import tabulate
 
-from hrnetpose.artifacts.accuracy import Accuracy, Delta
-from hrnetpose.artifacts.engine import EngineCard
-from hrnetpose.artifacts.parity import Parity
-from hrnetpose.artifacts.perf import Perf
-from hrnetpose.report.failures import Variant
+from hrnetpose.artifacts.accuracy import Delta
+from hrnetpose.report.rows import Row
 
 MISSING = "\N{EN DASH}"
 FAILED = "FAILED"
 MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One variant.
-
-    Parts that a stage failed to make are missing, and the variant says why; the accuracy is also
-    missing if the model is untrained.
-    """
-
-    variant: Variant
-    engine: EngineCard | None
-    perf: Perf | None
-    accuracy: Accuracy | None
-    parity: Parity | None = None
-    published: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Published AP, AP50 and fps by protocol (`det+flip`), on the same dataset."""
-    verdict: str | None = None
-    """Why its precision is not worth it; None if it is."""
-
-    @property
-    def name(self) -> str:
-        """The variant's name."""
-        return self.variant.name
-
-    @property
-    def precision(self) -> str:
-        """The precision asked for and, where it differs, the one executed."""
-        requested = self.variant.precision
-        executed = self.engine.executed.precision if self.engine else requested
-        return requested if requested == executed else f"{requested} (runs {executed})"
-
-    @property
-    def ap(self) -> float | None:
-        """AP under the headline protocol."""
-        return self.accuracy.metrics.AP if self.accuracy else None
-
-    @property
-    def delta(self) -> Delta | None:
-        """Change of AP against the reference under the headline protocol."""
-        return self.accuracy.delta if self.accuracy else None
 
 
 def labels(rows: Iterable[Row]) -> dict[str, str]:

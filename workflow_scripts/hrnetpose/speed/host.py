@@ -18,12 +18,6 @@ _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx51
              "amx_bf16", "amx_int8", "amx_fp16", "asimd", "asimdhp", "bf16", "i8mm",
              "sve")  # fmt: skip
 _CPUS = Path("/sys/devices/system/cpu")
-NATIVE = {
-    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
-    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
-    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm"),
-}
-"""CPU features that compute in a precision; fp32 needs none."""
 
 
 def cpus() -> list[int]:

@@ -16,7 +16,6 @@ from hrnetpose.batches import Outputs, count_images
 
 Batch = TypeVar("Batch")
 
-
 WINDOWS = 5
 """Into so many parts a measurement is cut to see whether it was steady."""
 FEWEST = 4
@@ -49,6 +48,15 @@ class Completions:
     def fps(self) -> float:
         """Images per second, from handing over the first to having the last."""
         return self.images / self.done[-1]
+
+
+def in_turns(items: Iterable[Batch], limits: Limits) -> Iterator[Batch]:
+    """Yields items in turns, from the first again after the last, until both limits are reached."""
+    start = time.perf_counter()
+    for number, item in enumerate(itertools.cycle(items)):
+        if number >= limits.min_samples and time.perf_counter() - start >= limits.min_seconds:
+            return
+        yield item
 
 
 def warm_up(
@@ -92,9 +100,7 @@ def latency(
 ) -> list[float]:
     """Returns the seconds of blocking calls, one after the other."""
     samples: list[float] = []
-    start = time.perf_counter()
-    while len(samples) < limits.min_samples or time.perf_counter() - start < limits.min_seconds:
-        batch = batches[len(samples) % len(batches)]
+    for batch in in_turns(batches, limits):
         called = time.perf_counter()
         infer(batch)
         samples.append(time.perf_counter() - called)
@@ -108,14 +114,7 @@ def throughput(
     done: list[float] = []
     images = 0
     start = time.perf_counter()
-
-    def supply() -> Iterator[Batch]:
-        number = 0
-        while number < limits.min_samples or time.perf_counter() - start < limits.min_seconds:
-            yield batches[number % len(batches)]
-            number += 1
-
-    for outputs in stream(supply()):
+    for outputs in stream(in_turns(batches, limits)):
         done.append(time.perf_counter() - start)
         images += count_images(outputs)
     return Completions(done, images)

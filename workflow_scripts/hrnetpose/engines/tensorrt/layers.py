@@ -1,6 +1,5 @@
-"""The precision of an engine's layers, from TensorRT's engine inspector."""
+"""The precision of a plan's layers, from TensorRT's engine inspector."""
 
-import importlib
 import json
 import re
 from collections import Counter
@@ -9,7 +8,7 @@ from typing import Any
 
 from hrnetpose.engines.tensorrt.flavour import Flavour
 
-# The inspector's words differ between versions: `Datatype` is `Half`, `Format/Datatype` is
+# The inspector's fields differ between versions: `Datatype` is `Half`, `Format/Datatype` is
 # `Two wide channel vectorized row major FP16 format`.
 _TYPES = (
     ("bf16", ("bfloat16", "bf16")),
@@ -20,37 +19,40 @@ _TYPES = (
 )
 _HEAVY = re.compile(r"conv|gemm|matrixmultiply|matmul", re.IGNORECASE)
 _HEAVY_NODE = re.compile(r"[/ ](Conv|ConvTranspose|Gemm|MatMul)(_\d+)?\]")
-"""In the metadata of a layer: `[ONNX Layer: /stem/conv1/Conv]`, one for each node."""
+"""In the metadata of a layer, which has `[ONNX Layer: /stem/conv1/Conv]` for each node."""
 
 
 def inspect(flavour: Flavour, engine: Any) -> dict[str, Any]:
-    """Returns the engine inspector's report: the layers with their types and tactics."""
-    trt = importlib.import_module(flavour.package)
-    inspector = engine.create_engine_inspector()
-    return json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-
-
-def count_heavy_layers(information: Mapping[str, Any]) -> Counter[str]:
-    """Counts convolutions and matrix products by the type of their input.
-
-    A layer into which several were fused counts once.
+    """Return the engine inspector's report: layers with their types and tactics.
 
     Args:
-        information: what `inspect` returns; the form of TensorRT 10 or of 11.
+        flavour: the package of the engine.
+        engine: an ICudaEngine.
+    """
+    inspector = engine.create_engine_inspector()
+    report = inspector.get_engine_information(flavour.module.LayerInformationFormat.JSON)
+    return json.loads(report)
+
+
+def count_heavy_layers(report: Mapping[str, Any]) -> Counter[str]:
+    """Count convolutions and matrix products by the type of their input; a fused layer is one.
+
+    Args:
+        report: what `inspect` returned, from TensorRT 10 or 11.
     """
     layers: Counter[str] = Counter()
-    for layer in information.get("Layers", []):
-        if not isinstance(layer, Mapping):
+    for layer in report.get("Layers", []):
+        if not isinstance(layer, Mapping):  # a plan built without details has only names
             continue
         kind, nodes = str(layer.get("LayerType", "")), str(layer.get("Metadata", ""))
-        # A fused layer has a type of its own; its metadata names its ONNX nodes.
+        # A fused layer has a type of its own; its metadata lists its ONNX nodes.
         if _HEAVY.search(kind) or (_HEAVY_NODE.search(nodes) and kind != "Reformat"):
             inputs = layer.get("Inputs") or [{}]
-            layers[_type(inputs[0])] += 1
+            layers[_read_type(inputs[0])] += 1
     return layers
 
 
-def _type(tensor: Mapping[str, Any]) -> str:
+def _read_type(tensor: Mapping[str, Any]) -> str:
     words = " ".join(str(tensor.get(key, "")) for key in ("Datatype", "Format/Datatype", "Format"))
     for name, spellings in _TYPES:
         if any(spelling in words.lower() for spelling in spellings):

@@ -11,21 +11,34 @@ from hrnetpose.engines.tensorrt.flavour import Flavour
 from hrnetpose.stage import StageError
 
 _SECONDS_BETWEEN = 2.0
-# On a machine without a driver, calls log this beside their own error.
-_AFTERMATH = "CUDA driver version is insufficient"
+# Without a driver, a call logs this in addition to its own error.
+_SECONDARY = "CUDA driver version is insufficient"
 
 
-def make_error(flavour: Flavour, source: Path, what: str) -> StageError:
-    """Returns an error with the messages that the logger collected, the cause first."""
+def reset_logger(flavour: Flavour) -> Any:
+    """Return the package's logger, with its collected errors cleared."""
+    logger = get_logger(flavour.package)
+    logger.errors.clear()
+    return logger
+
+
+def make_error(flavour: Flavour, source: Path, failure: str) -> StageError:
+    """Return an error with the messages logged since `reset_logger`, the cause first.
+
+    Args:
+        flavour: the package that failed.
+        source: the file named in the error.
+        failure: what failed, such as "cannot load it".
+    """
     errors = [" ".join(text.split()) for text in get_logger(flavour.package).errors]
-    causes = [text for text in dict.fromkeys(errors) if _AFTERMATH not in text] or errors
-    first = causes[0] if causes else "it does not say why"
-    return StageError(f"{source}: {flavour.title} {what}: {first}", causes[1:])
+    causes = [text for text in dict.fromkeys(errors) if _SECONDARY not in text] or errors
+    first = causes[0] if causes else "no reason given"
+    return StageError(f"{source}: {flavour.title} {failure}: {first}", causes[1:])
 
 
 @cache
 def get_logger(package: str) -> Any:
-    """Returns the one logger of the process: TensorRT keeps the first that it is given."""
+    """Return the logger of a package, one per process: TensorRT keeps the first one it gets."""
     trt: Any = importlib.import_module(package)
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
@@ -40,25 +53,25 @@ def get_logger(package: str) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
-            self._seen: set[str] = set()
+            self._logged: set[str] = set()
 
         def log(self, severity: Any, message: str) -> None:
             level = levels.get(severity)
             if level == logging.ERROR:
                 self.errors.append(message)
-            if level is not None and message not in self._seen:
-                self._seen.add(message)
+            if level is not None and message not in self._logged:
+                self._logged.add(message)
                 logging.log(level, "%s: %s", package, message)
 
     return Logger()
 
 
-def create_monitor(package: str) -> Any:
-    """Returns a monitor that logs the progress of a build."""
-    trt: Any = importlib.import_module(package)
+def create_monitor(flavour: Flavour) -> Any:
+    """Return a monitor that logs the progress of a build."""
+    trt: Any = flavour.module
 
     class Monitor(trt.IProgressMonitor):
-        """Logs each phase when it begins, and the step it is at every few seconds."""
+        """Logs each phase when it starts, and its current step every few seconds."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -66,10 +79,9 @@ def create_monitor(package: str) -> Any:
             self._logged = time.monotonic()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            new = phase_name not in self._steps
-            self._steps[phase_name] = num_steps
-            if new:
+            if phase_name not in self._steps:
                 logging.info("%s: %d steps", phase_name, num_steps)
+            self._steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if time.monotonic() - self._logged > _SECONDS_BETWEEN:
@@ -78,6 +90,6 @@ def create_monitor(package: str) -> Any:
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            """Nothing to log: the next phase is."""
+            """Required by the interface; the start of the next phase is logged instead."""
 
     return Monitor()

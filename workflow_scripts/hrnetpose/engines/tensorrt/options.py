@@ -1,4 +1,4 @@
-"""Options of TensorRT and TensorRT-RTX, and the optimization profile that they give."""
+"""Options of TensorRT and TensorRT-RTX, and the optimization profile that follows from them."""
 
 from typing import Literal, Self
 
@@ -9,7 +9,7 @@ from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 RUNTIME_OPTIONS = {"threads", "timing_cache", "buffers", "cuda_graphs"}
-"""Those that a plan does not depend on."""
+"""Options that do not affect the plan."""
 
 
 class TensorRtOptions(Options):
@@ -22,9 +22,9 @@ class TensorRtOptions(Options):
     max_batch: int | None = Field(None, ge=1)
     """The largest batch of the optimization profile; by default the variant's `batch`."""
     workspace_mib: int | None = Field(None, ge=1)
-    """Limit of the scratch memory of layers, MiB; by default all of the device's."""
+    """Limit of the scratch memory of layers, MiB; by default all device memory."""
     optimization_level: int = Field(3, ge=0, le=5)
-    """How long the builder searches, from 0 to 5."""
+    """How thoroughly the builder searches, from 0 to 5."""
     tf32: bool = False
     """Whether fp32 layers may run in TF32, which has 10 bits of mantissa."""
     hardware_compatibility: Literal["none", "same_compute_capability", "ampere_plus"] = "none"
@@ -39,7 +39,7 @@ class TensorRtOptions(Options):
     """Whether a batch is launched as one CUDA graph; needs cuda-bindings."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         given = [n for n in (self.min_batch, self.opt_batch, self.max_batch) if n is not None]
         if given != sorted(given):
             raise ValueError("min_batch <= opt_batch <= max_batch does not hold")
@@ -49,15 +49,15 @@ class TensorRtOptions(Options):
         self.profile(batch)
 
     def profile(self, batch: int) -> tuple[int, int, int]:
-        """Returns the least, the best and the largest batch.
+        """Return the smallest, the optimal and the largest batch.
 
         Raises:
-            StageError: they are not in this order, or do not have the variant's batch among them.
+            StageError: they are out of order, or `batch` is not between the ends.
         """
         low, best, high = (n or batch for n in (self.min_batch, self.opt_batch, self.max_batch))
         if not (low <= best <= high and low <= batch <= high):
             raise StageError(
-                f"options: the optimization profile needs min_batch <= opt_batch <= max_batch with "
+                "options: the optimization profile needs min_batch <= opt_batch <= max_batch with "
                 f"batch {batch} between the ends, not {low} <= {best} <= {high}"
             )
         return low, best, high

@@ -1,4 +1,4 @@
-"""The plug-in of TensorRT and of TensorRT-RTX: one code for both."""
+"""The backends of TensorRT and TensorRT-RTX."""
 
 import importlib.util
 import json
@@ -14,16 +14,16 @@ from hrnetpose.engines.tensorrt.options import RUNTIME_OPTIONS, TensorRtOptions
 from hrnetpose.engines.tensorrt.runtime import TensorRtEngine
 
 
-def create_backend(name: str, flavour: Flavour) -> Backend[TensorRtOptions]:
-    """Returns the plug-in of a flavour."""
+def create_backend(flavour: Flavour) -> Backend[TensorRtOptions]:
+    """Return the backend of a flavour."""
     return Backend(
-        name=name,
+        name=flavour.package,
         graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8-fp16", "fp8": "fp8"},
         packages=(flavour.package,),
         options=TensorRtOptions,
         build=partial(build, flavour),
         open=partial(TensorRtEngine, flavour),
-        device=lambda options: cuda.device(),
+        device=lambda options: cuda.describe_device(),
         unavailable_reason=partial(unavailable_reason, flavour),
         environment=partial(build_environment, flavour),
         builds_anywhere=flavour.portable,
@@ -33,49 +33,49 @@ def create_backend(name: str, flavour: Flavour) -> Backend[TensorRtOptions]:
 
 
 def unavailable_reason(flavour: Flavour, options: TensorRtOptions) -> str | None:
-    """Says why no engine can run here; None if one can."""
-    found = package_version(flavour.package)
-    (oldest, newest), number = flavour.versions, _major_minor(found)
-    if not oldest <= number < newest:
+    """Return why no engine can run here; None if one can."""
+    version = package_version(flavour.package)
+    oldest, end = flavour.versions
+    if not oldest <= _major_minor(version) < end:
         return (
-            f"{flavour.title} {found} is installed, but >={oldest[0]}.{oldest[1]},<{newest[0]} is "
+            f"{flavour.title} {version} is installed, but >={oldest[0]}.{oldest[1]},<{end[0]} is "
             f"supported; install it with {flavour.install}"
         )
-    if options.cuda_graphs and not flavour.portable and not _has_cuda_bindings():
+    if options.cuda_graphs and not flavour.portable and not _is_installed("cuda.bindings"):
         return f"`cuda_graphs` needs cuda-bindings; install it with {flavour.install}"
-    return cuda.unavailable_reason(flavour.install)
+    if not _is_installed("pycuda"):
+        return f"pycuda is not installed; install it with {flavour.install}"
+    reason = cuda.missing_gpu_reason()
+    return f"{reason}; `backend: auto` takes one that can" if reason else None
 
 
 def build_environment(flavour: Flavour, batch: int, options: TensorRtOptions) -> dict[str, str]:
-    """Returns what an engine that is built here is tied to.
-
-    The GPU that a plan was built for cannot be read from it.
-    """
+    """Return what an engine built here is tied to; its GPU cannot be read from a plan."""
     version = package_version(flavour.package)
     if options.version_compatible:
         version = f"{_major_minor(version)[0]}.x"
-    facts = {flavour.title: version}
+    environment = {flavour.title: version}
     if not flavour.portable:
         gpu = cuda.require_gpu()
         match options.hardware_compatibility:
             case "none":
-                facts |= gpu.build_environment()
+                environment |= gpu.build_environment()
             case "same_compute_capability":
-                facts["compute capability"] = gpu.capability
+                environment["compute capability"] = gpu.capability
             case "ampere_plus":
-                new = _major_minor(gpu.capability) >= (8, 0)
-                facts["compute capability"] = "8.0 or newer" if new else gpu.capability
-    facts["profile"] = "-".join(str(n) for n in options.profile(batch))
-    built = options.model_dump(exclude=RUNTIME_OPTIONS, exclude_defaults=True)
-    facts["options"] = json.dumps(built, sort_keys=True)
-    return facts
+                is_ampere = _major_minor(gpu.capability) >= (8, 0)
+                environment["compute capability"] = "8.0 or newer" if is_ampere else gpu.capability
+    environment["profile"] = "-".join(str(n) for n in options.profile(batch))
+    build_options = options.model_dump(exclude=RUNTIME_OPTIONS, exclude_defaults=True)
+    environment["options"] = json.dumps(build_options, sort_keys=True)
+    return environment
 
 
 def _major_minor(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-def _has_cuda_bindings() -> bool:
-    with suppress(ModuleNotFoundError):
-        return importlib.util.find_spec("cuda.bindings") is not None
+def _is_installed(name: str) -> bool:
+    with suppress(ModuleNotFoundError):  # of a parent package
+        return importlib.util.find_spec(name) is not None
     return False

@@ -1,32 +1,70 @@
-"""Stand-ins for pycuda and for a TensorRT runtime: they take the calls and keep what happened.
+"""Stand-ins for pycuda, cuda-bindings and TensorRT's runtime; they record the calls.
 
-Nothing of this is the real thing.  The device is lazy in the way a GPU may be at worst: work in a
-stream is done only when somebody waits for it, then no more than what that waits for, and with the
-contents that buffers have at that moment.  So a missing event, or a buffer that is filled too
-early, gives wrong heatmaps and not only another order of calls.
+The device is as lazy as a GPU may be at worst: work in a stream is done only when something waits
+for it, no more than needed, and with the contents that buffers have at that moment.  So a missing
+event, or a buffer that is filled too early, gives wrong outputs, not only another order of calls.
+ONNX Runtime computes what a GPU would.
 """
 
 import itertools
+import json
 import sys
 import types
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+import tensorrt_rtx
 
-from hrnetpose.engines import cuda
+from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.engines import cuda, tensorrt
+from hrnetpose.engines.tensorrt import flavour, plugin
+from hrnetpose.graphs import onnx_graph
 
 GPU = cuda.Gpu("NVIDIA GeForce RTX 4090", "8.9", "580.95.05 (CUDA 13.0)")
 Mark = tuple["Stream", object]
+LAYERS = {
+    "Layers": [
+        {
+            "Name": "conv1", "LayerType": "CaskConvolution", "TacticName": "sm89_xmma",
+            "Inputs": [{"Name": "a", "Format/Datatype": "Channel major FP16 format"}],
+        },
+        {
+            "Name": "myelin1", "LayerType": "kgen", "Metadata": "[ONNX Layer: /stem/conv2/Conv]",
+            "Inputs": [{"Name": "b", "Format/Datatype": "Row major linear FP32"}],
+        },
+        {
+            "Name": "Reformatting CopyNode for /stem/conv1/Conv", "LayerType": "Reformat",
+            "Inputs": [{"Name": "c", "Format/Datatype": "Row major linear FP32"}],
+        },
+        {
+            "Name": "relu", "LayerType": "kgen", "Metadata": "[ONNX Layer: /stem/conv3/Relu]",
+            "Inputs": [{"Name": "d", "Format/Datatype": "Row major linear FP32"}],
+        },
+        {"Name": "conv3", "LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Half"}]},
+    ],
+    "Bindings": ["crops", "heatmaps"],
+}  # fmt: skip
+"""What the engine inspector of TensorRT 10 reports."""
 
 
 class Device:
-    """Memory by address, streams by handle, and the calls that were made."""
+    """Memory by address, streams by handle, the calls, and the plan that the runtime loads.
 
-    def __init__(self) -> None:
+    Attributes:
+        graph: the ONNX graph of that plan.
+        profile: its optimization profile.
+    """
+
+    def __init__(self, graph: Path, card: Path) -> None:
+        self.graph, self.card = graph, card
+        self.profile: list[tuple[int, ...]] = [(4, 64, 32, 3)] * 3
         self.memory: dict[int, np.ndarray] = {}
         self.streams: dict[int, Stream] = {}
         self.calls: list[str] = []
@@ -34,7 +72,7 @@ class Device:
 
 
 class Stream:
-    """Work that waits to be done."""
+    """A queue of work."""
 
     def __init__(self, device: Device) -> None:
         self.handle = next(device.addresses)
@@ -54,7 +92,7 @@ class Stream:
 
 
 def reach(mark: Mark) -> None:
-    """Does the work of a stream up to a mark; nothing if that was done before."""
+    """Do the work of a stream up to a mark, unless it was done before."""
     stream, end = mark
     while end in stream.work:
         first = stream.work.popleft()
@@ -85,7 +123,7 @@ class Event:
 
 
 class Allocation:
-    """Device memory; its number is its address."""
+    """Device memory, which converts to its address."""
 
     def __init__(self, device: Device, size: int) -> None:
         self.address = next(device.addresses)
@@ -100,7 +138,7 @@ class Allocation:
 
 
 def pycuda(device: Device) -> dict[str, types.ModuleType]:
-    """Returns the modules of pycuda that a run imports."""
+    """Return the modules of pycuda that an engine imports."""
 
     def htod(target: Allocation, source: np.ndarray) -> None:
         content = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
@@ -129,7 +167,6 @@ def pycuda(device: Device) -> dict[str, types.ModuleType]:
         event_flags=types.SimpleNamespace(DISABLE_TIMING=2),
         pagelocked_empty=pagelocked_empty,
         mem_alloc=lambda size: Allocation(device, size),
-        memcpy_htod=htod,
         memcpy_htod_async=htod_async,
         memcpy_dtoh_async=dtoh_async,
     )
@@ -143,20 +180,51 @@ def pycuda(device: Device) -> dict[str, types.ModuleType]:
 
 
 def module(name: str, **content: Any) -> types.ModuleType:
-    """Returns a module that looks imported."""
+    """Return a module that looks imported."""
     made = types.ModuleType(name)
     made.__spec__ = ModuleSpec(name, None)
     vars(made).update(content)
     return made
 
 
-def install(patch: pytest.MonkeyPatch) -> Device:
-    """Puts the stand-in in the place of pycuda and of the driver's answer."""
-    device = Device()
+def install(patch: pytest.MonkeyPatch, graph: Path, card: Path) -> Device:
+    """Replace pycuda, the driver's answer and the runtime of TensorRT-RTX.
+
+    Args:
+        graph: what plans compute.
+        card: of its model.
+    """
+    device = Device(graph, card)
     for name, made in pycuda(device).items():
         patch.setitem(sys.modules, name, made)
-    patch.setattr(cuda, "find", lambda: GPU)
+    patch.setattr(cuda, "find_gpu", lambda: GPU)
+    patch.setattr(tensorrt_rtx, "Runtime", lambda logger: Runtime(device))
     return device
+
+
+def install_tensorrt(patch: pytest.MonkeyPatch) -> None:
+    """Make backend `tensorrt` use the package TensorRT-RTX as if it were TensorRT."""
+    renamed = replace(
+        flavour.TENSORRT, package="tensorrt_rtx", magic=b"vtrt", versions=((1, 0), (2, 0))
+    )
+    patch.setattr(tensorrt, "BACKEND", replace(plugin.create_backend(renamed), name="tensorrt"))
+    patch.delattr(tensorrt_rtx, "CudaGraphStrategy")
+
+
+class Runtime:
+    """Loads each plan as an engine that computes the graph of the device."""
+
+    engine_host_code_allowed = False
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def deserialize_cuda_engine(self, plan: bytes) -> "CudaEngine":
+        device = self._device
+        pixels = onnx_graph.with_pixel_input(
+            onnx_graph.read(device.graph), ModelCard.read(device.card)
+        )
+        return CudaEngine(device, onnxruntime.InferenceSession(pixels.SerializeToString()))
 
 
 class ExecutionContext:
@@ -195,45 +263,37 @@ class ExecutionContext:
 
 
 class EngineInspector:
-    """Says what a TensorRT 10 would."""
-
-    def __init__(self, layers: dict[str, Any]) -> None:
-        self._layers = layers
+    """Reports `LAYERS`."""
 
     def get_engine_information(self, form: Any) -> str:
-        import json
-
-        return json.dumps(self._layers)
+        return json.dumps(LAYERS)
 
 
 class CudaEngine:
-    """An engine of one input, `crops`, and outputs that a function computes."""
+    """An engine that ONNX Runtime computes."""
 
-    def __init__(
-        self,
-        device: Device,
-        outputs: list[str],
-        compute: Callable[[np.ndarray], dict[str, np.ndarray]],
-        profile: list[tuple[int, ...]],
-        layers: dict[str, Any],
-        modes: Any,
-    ) -> None:
-        self.device, self.compute, self.broken = device, compute, False
-        self._names = [*outputs, "crops"]
+    def __init__(self, device: Device, session: onnxruntime.InferenceSession) -> None:
+        self.device, self.session, self.broken = device, session, False
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._names = [*self._outputs, "crops"]
         self.num_io_tensors = len(self._names)
-        self._profile, self._layers, self._modes = profile, layers, modes
+
+    def compute(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        values = self.session.run(self._outputs, {"crops": crops})
+        return dict(zip(self._outputs, values, strict=True))
 
     def get_tensor_name(self, number: int) -> str:
         return self._names[number]
 
     def get_tensor_mode(self, name: str) -> Any:
-        return self._modes.INPUT if name == "crops" else self._modes.OUTPUT
+        modes = tensorrt_rtx.TensorIOMode
+        return modes.INPUT if name == "crops" else modes.OUTPUT
 
     def get_tensor_profile_shape(self, name: str, number: int) -> list[tuple[int, ...]]:
-        return self._profile
+        return self.device.profile
 
     def create_engine_inspector(self) -> EngineInspector:
-        return EngineInspector(self._layers)
+        return EngineInspector()
 
     def create_runtime_config(self) -> types.SimpleNamespace:
         return types.SimpleNamespace(cuda_graph_strategy=None)
@@ -245,7 +305,7 @@ class CudaEngine:
 
 
 def install_cuda_bindings(patch: pytest.MonkeyPatch, device: Device) -> None:
-    """Puts a stand-in in the place of cuda-bindings: it keeps work instead of capturing kernels."""
+    """Replace cuda-bindings; a captured graph is the work that was enqueued."""
     success = types.SimpleNamespace(name="cudaSuccess")
     captured: dict[int, deque[Any]] = {}
 

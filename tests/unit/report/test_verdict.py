@@ -6,7 +6,7 @@ import pytest
 
 from hrnetpose.artifacts.engine import EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.perf import Host, Perf, PrecisionPair, Roofline, Throughput
-from hrnetpose.speed import verdict
+from hrnetpose.report import verdict
 
 
 def known(kind: Any, **values: Any) -> Any:

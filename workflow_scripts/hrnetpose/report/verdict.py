@@ -2,7 +2,6 @@
 
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.perf import Perf
-from hrnetpose.speed import host
 
 WORTH = 1.1
 """A precision that gains less than this on fp32 is not worth its errors."""
@@ -28,8 +27,7 @@ def _cause(card: EngineCard, perf: Perf) -> str:
     """Returns what is known of why it is slow; a share of the limit is no guess."""
     where = f"on this {'GPU' if perf.host.gpu else 'CPU'}"
     executed = perf.precision.executed
-    native = host.NATIVE.get(card.requested, ())
-    if not perf.host.gpu and not set(native) & set(perf.host.features):
+    if not perf.host.gpu and not perf.host.is_native(card.requested):
         runs = "" if executed == card.requested else f", runs {executed}"
         return f"{where}: no native units{runs}"
     if executed != card.requested:

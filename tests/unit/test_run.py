@@ -1,0 +1,228 @@
+"""What follows from a configuration."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hrnetpose import engines
+from hrnetpose.config import ConfigError
+from support import resolve_run
+
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
+Raw = dict[str, Any]
+
+W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
+
+
+def test_auto_stands_for_the_backend_of_this_machine(raw: Raw) -> None:
+    planned = resolve_run(raw)
+
+    assert planned["fp16"].backend == "openvino"
+    assert planned["pytorch"].backend == "pytorch"
+
+
+def test_a_precision_that_the_backend_of_this_machine_lacks_is_refused(raw: Raw) -> None:
+    with pytest.raises(
+        ConfigError, match=r"variants\.int8\.precision: backend pytorch has no int8"
+    ):
+        resolve_run(raw, auto="pytorch")
+
+
+def test_each_engine_has_a_graph_in_the_precision_that_its_backend_takes(raw: Raw) -> None:
+    rules = engines.rules()
+    planned = resolve_run(raw)
+
+    assert set(planned.variants) == set(raw["variants"])
+    for name, variant in planned.variants.items():
+        graph = rules[variant.backend].graphs[planned.config.variants[name].precision]
+        folder = "sample/" if graph.startswith("int8") else ""
+        assert variant.graph == f"build/models/sample/{folder}{graph}.onnx"
+
+
+def test_the_reference_is_the_first_pytorch_variant_in_fp32_of_the_same_model(raw: Raw) -> None:
+    raw["models"]["other"] = {"config": W32, "weights": None}
+    raw["variants"] = {
+        "half": {"backend": "pytorch", "precision": "bf16"},
+        "first": {"backend": "pytorch", "precision": "fp32"},
+        "second": {"backend": "pytorch", "precision": "fp32"},
+        "fast": {"backend": "auto", "precision": "fp32"},
+        "alone": {"backend": "auto", "precision": "fp32", "model": "other"},
+    }
+
+    planned = resolve_run(raw)
+
+    found = {
+        name: variant.reference and variant.reference.name
+        for name, variant in planned.variants.items()
+    }
+    assert found == {
+        "half": "first", "first": None, "second": "first", "fast": "first", "alone": None,
+    }  # fmt: skip
+
+
+def test_a_model_without_weights_is_untrained_and_needs_no_checkpoint(raw: Raw) -> None:
+    raw["models"]["bare"] = {"config": W32, "weights": None}
+    raw["variants"]["bare"] = {"backend": "auto", "precision": "fp32", "model": "bare"}
+
+    planned = resolve_run(raw)
+
+    assert planned.models["bare"].weights is None
+    assert "bare" not in planned.scored
+    assert planned.models["sample"].weights == "resources/weights/sample.pth"
+    assert "fp32" in planned.scored
+
+
+def test_only_models_that_a_variant_uses_are_looked_up(raw: Raw) -> None:
+    raw["models"]["unused"] = {"config": "missing.py", "weights": None}
+
+    assert resolve_run(raw).used_models == ["sample"]
+
+
+def test_a_config_that_is_not_there_is_refused(raw: Raw) -> None:
+    raw["models"]["sample"]["config"] = "missing.py"
+
+    with pytest.raises(
+        ConfigError, match=r"^models\.sample\.config: missing\.py: there is no such file; correct"
+    ):
+        resolve_run(raw)
+
+
+def test_the_crop_comes_from_the_config_unless_it_is_given(raw: Raw) -> None:
+    assert resolve_run(raw)["fp16"].model.crop == "128x96"
+
+    raw["models"]["sample"]["crop"] = "256x192-udp"
+    assert resolve_run(raw)["fp16"].model.crop == "256x192-udp"
+
+
+def test_limits_of_a_variant_go_over_the_common_ones(raw: Raw) -> None:
+    raw["limits"] = {"ap_drop": 0.02, "fps": 5}
+    raw["variants"]["int8"]["limits"] = {"ap_drop": 0.1}
+
+    limits = resolve_run(raw).limits
+
+    assert (limits["fp16"]["ap_drop"], limits["fp16"]["fps"]) == (0.02, 5)
+    assert (limits["int8"]["ap_drop"], limits["int8"]["fps"]) == (0.1, 5)
+
+
+def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
+    figure = {"AP": 0.7, "protocol": "det+flip", "dataset": "sample", "source": "a table"}
+    raw["models"]["sample"]["published"] = figure
+    assert resolve_run(raw).published == {"sample": {"det+flip": {"AP": 0.7}}}
+
+    figure["dataset"] = "coco_val2017"
+    assert resolve_run(raw).published == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, True),
+        ({"detections": {"source": "b.json", "sha256": "89" * 32}}, True),
+        ({"detections": {"source": "b.json", "sha256": "98" * 32}}, False),
+        ({"detections": "b.json"}, False),
+        ({"detection_score": 0.2}, False),
+        ({"nms": "soft"}, False),
+        ({"nms": "hard"}, True),
+    ],
+)
+def test_a_published_figure_applies_to_its_own_boxes_and_nms_only(
+    raw: Raw, change: Raw, shown: bool
+) -> None:
+    raw["models"]["sample"]["published"] = {
+        "AP": 0.7, "protocol": "det+flip", "dataset": "sample", "source": "a table",
+        "detections": "89898989",
+    }  # fmt: skip
+    raw["datasets"]["sample"]["detections"] = {"source": "b.json", "sha256": "8989898989"}
+    section = raw["protocols"] if "nms" in change else raw["datasets"]["sample"]
+    section |= change
+
+    assert bool(resolve_run(raw).published) == shown
+
+
+def test_options_are_written_in_an_order_that_does_not_vary(raw: Raw) -> None:
+    for number, options in enumerate([{"streams": 2, "threads": 1}, {"threads": 1, "streams": 2}]):
+        raw["variants"][f"v{number}"] = {
+            "backend": "openvino", "precision": "fp32", "options": options,
+        }  # fmt: skip
+
+    planned = resolve_run(raw)
+
+    assert planned["v0"].options == planned["v1"].options == '{"streams": 2, "threads": 1}'
+    assert planned["fp32"].options == "{}"
+
+
+def test_planning_imports_nothing_heavy_and_executes_no_config(
+    run_python: RunPython, repository: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.py"
+    config.write_text("open('executed', 'w')\ncodec = dict(input_size=(32, 64))\n")
+    done = run_python(
+        f"""
+        import sys
+        from hrnetpose import engines, run
+
+        raw = {{
+            "model": "m", "dataset": "d",
+            "models": {{"m": {{"config": {str(config)!r}, "weights": None}}}},
+            "datasets": {{"d": {{"images": "i", "annotations": "a"}}}},
+            "variants": {{
+                "auto": {{"backend": "auto", "precision": "fp32"}},
+                "w32": {{"backend": "pytorch", "precision": "fp32", "model": "m"}},
+            }},
+        }}
+        print(run.resolve(raw, engines.rules(), engines.resolve("auto"))["w32"].model.crop)
+        heavy = {{"torch", "openvino", "onnxruntime", "onnx", "mmpose", "mmengine", "cv2"}}
+        print(heavy & set(sys.modules))
+        """
+    )
+
+    assert done.stderr == ""
+    assert done.stdout == "64x32\nset()\n"
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_protocol_of_the_seed_is_its_own(raw: Raw) -> None:
+    """Batch 32, FP16, ground-truth boxes, no flip test; its row is shown beside what is found."""
+    overlay = yaml.safe_load(Path("configs/seed_hrnetpose.yaml").read_text(encoding="utf-8"))
+    for key, value in overlay.items():
+        raw[key] = raw[key] | value if isinstance(value, dict) else value
+
+    planned = resolve_run(raw, auto="tensorrt")
+
+    assert set(planned.config.variants) == {"pytorch", "fp16"}
+    assert (planned["fp16"].precision, planned["fp16"].batch) == ("fp16", 32)
+    assert (planned.config.protocols.boxes, planned.config.protocols.flip) == (["gt"], [False])
+    assert planned["fp16"].model.crop == "256x192"
+    assert planned.published == {"hrnet_w32_c78dce93": {"gt": {"AP50": 0.926, "fps": 1831.2}}}
+
+
+def test_a_published_row_has_a_figure(raw: Raw) -> None:
+    raw["models"]["sample"]["published"] = {"protocol": "gt", "dataset": "x", "source": "y"}
+
+    with pytest.raises(ConfigError, match="one of AP, AP50 and fps is needed"):
+        resolve_run(raw)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
+def test_tensorrt_has_every_precision_of_the_default_configuration(raw: Raw, backend: str) -> None:
+    """Or else `auto` would refuse it where there is a GPU."""
+    planned = resolve_run(raw, auto=backend)
+
+    assert planned["int8"].graph == "build/models/sample/sample/int8-fp16.onnx"
+    assert planned["bf16"].graph == "build/models/sample/bf16.onnx"
+
+
+def test_a_batch_follows_from_the_device_unless_it_is_given(raw: Raw) -> None:
+    raw["variants"] = {
+        "pytorch": {"backend": "pytorch", "precision": "fp32"},
+        "gpu": {"backend": "pytorch", "precision": "fp16", "options": {"device": "cuda"}},
+        "mine": {"backend": "pytorch", "precision": "fp32", "batch": 5},
+    }
+
+    planned = resolve_run(raw)
+
+    assert [variant.batch for variant in planned.variants.values()] == [8, 32, 5]

@@ -1,0 +1,131 @@
+"""The report's rows: all that is known of each variant."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from hrnetpose.artifacts.accuracy import Accuracy, Delta
+from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
+from hrnetpose.artifacts.parity import Parity
+from hrnetpose.artifacts.perf import Perf
+from hrnetpose.report import verdict
+from hrnetpose.report.failures import Variant
+from hrnetpose.stage import StageError
+
+Figures = TypeVar("Figures", Accuracy, Parity, Perf)
+Published = dict[str, dict[str, dict[str, float]]]
+"""Published figures by model and protocol: `{"w32": {"det+flip": {"AP": 0.749}}}`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant.
+
+    Parts that a stage failed to make are missing, and the variant says why; the accuracy is also
+    missing if the model is untrained.
+    """
+
+    variant: Variant
+    engine: EngineCard | None
+    perf: Perf | None
+    accuracy: Accuracy | None
+    parity: Parity | None = None
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Published AP, AP50 and fps by protocol (`det+flip`), on the same dataset."""
+    verdict: str | None = None
+    """Why its precision is not worth it; None if it is."""
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.variant.name
+
+    @property
+    def precision(self) -> str:
+        """The precision asked for and, where it differs, the one executed."""
+        requested = self.variant.precision
+        executed = self.engine.executed.precision if self.engine else requested
+        return requested if requested == executed else f"{requested} (runs {executed})"
+
+    @property
+    def ap(self) -> float | None:
+        """AP under the headline protocol."""
+        return self.accuracy.metrics.AP if self.accuracy else None
+
+    @property
+    def delta(self) -> Delta | None:
+        """Change of AP against the reference under the headline protocol."""
+        return self.accuracy.delta if self.accuracy else None
+
+
+def join(
+    variants: Sequence[Variant] | None,
+    engines: Sequence[Path],
+    perfs: Sequence[Path],
+    accuracies: Sequence[Path],
+    parities: Sequence[Path],
+    published: Published,
+) -> list[Row]:
+    """Puts together what belongs to one variant.
+
+    Args:
+        variants: the rows, and what failed of them; None for those of the engines.
+        engines: their folders.
+        perfs: speeds.
+        accuracies: accuracies.
+        parities: drifts.
+        published: what somebody else measured.
+
+    Raises:
+        StageError: a figure was measured on another engine than the one that is there, or is
+            missing though no stage failed.
+    """
+    cards = {
+        card.variant: card for card in (EngineCard.read(folder / ENGINE_CARD) for folder in engines)
+    }
+    if variants is None:
+        variants = [Variant.of(card) for card in cards.values()]
+    speed = _read(Perf, perfs, cards)
+    accuracy = _read(Accuracy, accuracies, cards)
+    parity = _read(Parity, parities, cards)
+    for variant in variants:
+        if variant.name not in speed and not variant.lacks("speed"):
+            raise StageError(f"--perf: none of the files is of variant {variant.name!r}")
+    plain = {
+        (variant.model, variant.backend): speed[variant.name]
+        for variant in variants
+        if variant.precision == "fp32" and variant.name in speed
+    }
+    return [
+        Row(
+            variant=variant,
+            engine=(card := cards.get(variant.name)),
+            perf=(perf := speed.get(variant.name)),
+            accuracy=accuracy.get(variant.name),
+            parity=parity.get(variant.name),
+            published=published.get(variant.model, {}),
+            verdict=verdict.precision(card, perf, plain.get((variant.model, variant.backend)))
+            if card and perf
+            else None,
+        )
+        for variant in variants
+    ]
+
+
+def _read(
+    kind: type[Figures], paths: Sequence[Path], cards: Mapping[str, EngineCard]
+) -> dict[str, Figures]:
+    """Reads figures by variant; refuses those of another engine than the one that is there."""
+    found = {}
+    for path in paths:
+        figures = kind.read(path)
+        engine = figures.engine
+        card = cards.get(engine.variant)
+        if card is None or card.sha256 != engine.sha256:
+            raise StageError(
+                f"{path}: was measured on another engine of {engine.variant!r} than the one that "
+                "is there; delete the file and run again"
+            )
+        found[engine.variant] = figures
+    return found

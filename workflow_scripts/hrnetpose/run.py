@@ -1,0 +1,415 @@
+"""A run: the configuration with all that follows from it, resolved once.  It is what rules ask.
+
+It imports nothing heavy: planning is on the way of every command, also of one that finds nothing
+to do.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hrnetpose import config
+from hrnetpose.backend_rules import BackendRules
+from hrnetpose.config import Config, ConfigError
+from hrnetpose.layout import DatasetPaths, Layout, ModelPaths, VariantPaths
+from hrnetpose.models import known
+from hrnetpose.models.known import KnownModel
+from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
+from hrnetpose.resources import WITHOUT_BOXES, Dataset, Given, Resources, describe_dataset
+from hrnetpose.stage import StageError
+
+CPU_BATCH, GPU_BATCH = 8, 32
+"""Images per inference unless the variant says it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the configuration.
+
+    Attributes:
+        section: its section there.
+        paths: its files.
+    """
+
+    section: config.Model
+    paths: ModelPaths
+
+    @property
+    def name(self) -> str:
+        return self.paths.name
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has weights, and so an accuracy."""
+        return self.section.weights is not None
+
+    @property
+    def weights(self) -> str | None:
+        """Where its checkpoint lies once it is there; None if it is untrained."""
+        return self.paths.weights if self.is_trained else None
+
+    @cached_property
+    def known(self) -> KnownModel:
+        """What is known of it without running its config.
+
+        Raises:
+            ConfigError: its config cannot be found or read.
+        """
+        return known.look_up(self.name, self.section)
+
+    @property
+    def crop(self) -> str:
+        """The crops that it takes, for example `256x192`."""
+        return self.known.crop
+
+    @cached_property
+    def changes(self) -> str | None:
+        """After which changes of files that its config reads it is exported."""
+        return known.find_changes(Path(self.paths.card))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the report.
+
+    Attributes:
+        section: its section of the configuration, `auto` resolved.
+        rules: what its backend accepts.
+        paths: its files.
+        model: its model.
+        dataset: the dataset that it is evaluated on.
+        graph: the file of the ONNX graph that its engine is built from.
+        predictions: all its predictions: every box set, all shards in order.
+        reference: what its accuracy is compared with: the first variant of the same model that runs
+            the original at fp32; None for that one.
+    """
+
+    section: config.Variant
+    rules: BackendRules
+    paths: VariantPaths
+    model: Model
+    dataset: Dataset
+    graph: str
+    predictions: list[str]
+    reference: "Variant | None" = None
+
+    @property
+    def name(self) -> str:
+        return self.paths.name
+
+    @property
+    def backend(self) -> str:
+        return self.section.backend
+
+    @property
+    def precision(self) -> str:
+        return self.section.precision
+
+    @property
+    def graph_kind(self) -> Graph:
+        return self.rules.graphs[self.section.precision]
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it runs the original model, and no graph."""
+        return self.rules.original
+
+    @property
+    def weights(self) -> str | None:
+        """The checkpoint, where its engine is made from that."""
+        return self.model.weights if self.is_original else None
+
+    @property
+    def module(self) -> str:
+        """The module of its backend."""
+        return f"hrnetpose.engines.{self.backend}"
+
+    @property
+    def environment(self) -> str:
+        """The conda environment of its backend, in envs/."""
+        return "mmpose" if self.is_original else "engines"
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs its engine needs."""
+        return self.rules.gpus(self.section.options)
+
+    @property
+    def batch(self) -> int:
+        """Images per inference."""
+        return self.section.batch or (GPU_BATCH if self.gpus else CPU_BATCH)
+
+    @property
+    def options(self) -> str:
+        """The backend's options as JSON in a fixed order."""
+        return json.dumps(self.section.options, sort_keys=True)
+
+    def crops(self, subset: str, *shard: str) -> str:
+        """Return one shard of the crops that it takes, or all that are not split."""
+        return self.dataset.paths.crops(self.model.crop, subset, *shard)
+
+    def instances(self, subset: str, shard: str) -> str:
+        """Return the table beside a shard of these crops."""
+        return self.dataset.paths.instances(self.model.crop, subset, shard)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What rules ask.
+
+    Attributes:
+        config: the configuration.
+        layout: where its files lie.
+        models: models by name, also those that no variant uses.
+        datasets: datasets by name, also those that are not evaluated.
+        variants: variants by name; `RUN[name]` is the short form.
+        notes: what the user should know before anything runs.
+    """
+
+    config: Config
+    layout: Layout
+    models: Mapping[str, Model]
+    datasets: Mapping[str, Dataset]
+    variants: Mapping[str, Variant]
+    notes: tuple[str, ...]
+
+    def __getitem__(self, variant: str) -> Variant:
+        return self.variants[variant]
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that is evaluated."""
+        return self.datasets[self.config.dataset]
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What comes from elsewhere."""
+        weights = [
+            Given(
+                f"models.{name}.weights",
+                config.Source(source=model.section.weights, sha256=model.section.sha256),
+                model.paths.weights,
+                always_copied=True,
+            )
+            for name, model in self.models.items()
+            if model.section.weights
+        ]
+        return Resources(tuple(weights), self.datasets)
+
+    @property
+    def scored(self) -> list[str]:
+        """The variants that have an accuracy."""
+        return [name for name, variant in self.variants.items() if variant.model.is_trained]
+
+    @property
+    def used_models(self) -> list[str]:
+        """The models that variants use."""
+        used = {variant.model.name for variant in self.variants.values()}
+        return [name for name in self.models if name in used]
+
+    @property
+    def converted_models(self) -> list[str]:
+        """The models that have a variant which is made from a graph."""
+        used = {v.model.name for v in self.variants.values() if not v.is_original}
+        return [name for name in self.models if name in used]
+
+    @property
+    def keypoints(self) -> dict[str, list[str]]:
+        """Model -> names of its keypoints, if they are known."""
+        found = {name: self.models[name].known.keypoints for name in self.used_models}
+        return {name: names for name, names in found.items() if names}
+
+    @property
+    def evaluated_keypoints(self) -> list[str]:
+        """Names of the keypoints that are evaluated; none if they are not known."""
+        return next(iter(self.keypoints.values()), [])
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a variant needs calibration images."""
+        return any(variant.precision in CALIBRATED for variant in self.variants.values())
+
+    @property
+    def audits(self) -> list[str]:
+        """The audits of this run's images."""
+        audited = ["audit", *(["calibration_audit"] if self.is_calibrated else [])]
+        return [self.dataset.paths.audit(name) for name in audited]
+
+    @property
+    def person_summaries(self) -> list[str]:
+        """What is written about the persons that are evaluated."""
+        return [self.dataset.paths.person_summary(boxes) for boxes in self.config.protocols.boxes]
+
+    @property
+    def quantizations(self) -> list[str]:
+        """What is written about the int8 graphs of this run."""
+        return sorted(
+            {
+                variant.model.paths.summary(self.layout.name(graph))
+                for variant in self.variants.values()
+                for graph in lineage(variant.graph_kind)
+                if RECIPES[graph].stage == "quantize_int8"
+            }
+        )
+
+    @property
+    def needed(self) -> list[str]:
+        """The files that this run takes from elsewhere."""
+        found = [weights for name in self.used_models if (weights := self.models[name].weights)]
+        found += [self.dataset.evaluated.images, self.dataset.evaluated.annotations]
+        if self.dataset.detections and "det" in self.config.protocols.boxes:
+            found.append(self.dataset.detections.place)
+        if self.is_calibrated:
+            calibration = self.dataset.subset("calibration")
+            found += [calibration.images, calibration.annotations]
+        return found
+
+    @property
+    def limits(self) -> dict[str, dict[str, float | None]]:
+        """Variant -> what `snakemake gate` demands of it."""
+        common = self.config.limits.model_dump()
+        return {
+            name: common | (own.limits.model_dump(exclude_unset=True) if own.limits else {})
+            for name, own in self.config.variants.items()
+        }
+
+    @property
+    def published(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Model -> protocol -> published figures that compare with these.
+
+        They are of the same dataset, of mmpose's NMS and, with detected boxes, of the same ones.
+        """
+        dataset = self.dataset.section
+        boxes = dataset.detections if dataset.detection_score == 0 else None
+        figures = {}
+        for name, model in self.config.models.items():
+            figure = model.published
+            if not figure or figure.dataset != self.config.dataset:
+                continue
+            other_boxes = figure.detections and not (
+                boxes and boxes.sha256 and _is_same_digest(figure.detections, boxes.sha256)
+            )
+            if self.config.protocols.nms != "soft" and not other_boxes:
+                figures[name] = {figure.protocol: figure.figures()}
+        return figures
+
+
+def resolve(
+    raw: Mapping[str, Any],
+    backends: Mapping[str, BackendRules],
+    auto: str,
+    is_module: bool = False,
+) -> Run:
+    """Check a configuration and look up what follows from it.
+
+    Args:
+        raw: as YAML gives it.
+        backends: what each backend accepts.
+        auto: the backend that `auto` stands for on this machine.
+        is_module: other runs may be planned beside this one, as modules of one workflow: each has
+            rules for what it uses and for nothing else.
+
+    Raises:
+        ConfigError: the configuration is wrong, or a model's config cannot be found or read.
+    """
+    checked, notes = _without_missing_boxes(config.load(raw, backends))
+    # A backend that `auto` stands for must have the precision, too.
+    sections = {
+        name: section.model_copy(update={"backend": auto}) if section.backend == "auto" else section
+        for name, section in checked.variants.items()
+    }
+    for name, section in sections.items():
+        config.check_variant(f"variants.{name}", section, checked, backends)
+    if is_module:
+        used = {section.model or checked.model for section in sections.values()}
+        models = {name: model for name, model in checked.models.items() if name in used}
+        datasets = {checked.dataset: checked.datasets[checked.dataset]}
+        checked = checked.model_copy(update={"models": models, "datasets": datasets})
+    layout = Layout(checked.run, checked.dataset)
+    run = Run(
+        checked,
+        layout,
+        {name: Model(section, layout.model(name)) for name, section in checked.models.items()},
+        {
+            name: describe_dataset(section, layout.dataset(name))
+            for name, section in checked.datasets.items()
+        },
+        {},
+        notes,
+    )
+    run = replace(run, variants=_describe_variants(run, sections, backends))
+    for name in run.used_models:
+        _ = run.models[name].known  # or else an error would only come with the first job
+    return run
+
+
+def _describe_variants(
+    run: Run, sections: Mapping[str, config.Variant], backends: Mapping[str, BackendRules]
+) -> dict[str, Variant]:
+    found = {}
+    originals: dict[str, Variant] = {}
+    count = run.config.shards
+    shards = [f"{index}-of-{count}" for index in range(1, count + 1)]
+    for name, section in sections.items():
+        rules, paths = backends[section.backend], run.layout.variant(name)
+        model = run.models[section.model or run.config.model]
+        variant = found[name] = Variant(
+            section,
+            rules,
+            paths,
+            model,
+            run.dataset,
+            graph=model.paths.graph(run.layout.name(rules.graphs[section.precision])),
+            predictions=[
+                paths.predictions(boxes, shard)
+                for boxes in run.config.protocols.boxes
+                for shard in shards
+            ],
+        )
+        try:
+            rules.check(section.options, variant.batch, section.precision)
+        except StageError as error:
+            raise ConfigError(f"variants.{name}: {error}") from error
+        if variant.is_original and section.precision == "fp32":
+            originals.setdefault(model.name, variant)
+    return {
+        name: replace(variant, reference=original)
+        if (original := originals.get(variant.model.name)) is not variant
+        else variant
+        for name, variant in found.items()
+    }
+
+
+def _without_missing_boxes(checked: Config) -> tuple[Config, tuple[str, ...]]:
+    """Leave out boxes that can only be put there by hand, if annotated ones are asked for.
+
+    Returns:
+        The configuration, and what the user should know.
+
+    Raises:
+        ConfigError: nothing would be left.
+    """
+    source = checked.datasets[checked.dataset].detections
+    place = DatasetPaths(checked.dataset).evaluated.detections
+    if (
+        "det" not in checked.protocols.boxes
+        or source is None
+        or source.source
+        or Path(place).is_file()
+    ):
+        return checked, ()
+    hashed = f" (sha256 {source.sha256})" if source.sha256 else ""
+    missing = f"{place}: the detector's boxes are not there; put the file there{hashed} by hand"
+    others = [boxes for boxes in checked.protocols.boxes if boxes != "det"]
+    if not others:
+        raise ConfigError(f"{missing}, or {WITHOUT_BOXES}")
+    protocols = checked.protocols.model_copy(update={"boxes": others})
+    note = f"{missing}; until then only ground-truth boxes are evaluated (docs/fetching.md)"
+    return checked.model_copy(update={"protocols": protocols}), (note,)
+
+
+def _is_same_digest(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
