@@ -4,6 +4,7 @@ The functions take a config that mmengine has run, or the values that static.Rea
 one.  The latter may be UNKNOWN, which is false and which `get` passes on.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,21 +91,13 @@ def find_metainfo(file: Any, place: str) -> Path:
         StageError: there is none; the message begins with `place`.
     """
     path = Path(str(file))
-    if is_file(path):
+    if os.path.isfile(path):  # not Path.is_file, which refuses some names
         return path
     if path.parts[-3:-1] == ("_base_", "datasets"):
         packaged = find_package("mmpose") / ".mim" / "configs" / "_base_" / "datasets" / path.name
-        if is_file(packaged):
+        if os.path.isfile(packaged):
             return packaged
     raise StageError(
         f"{place}.from_file is {shown(file)}; there is no such file, neither from the working "
         "directory nor among mmpose's configs/_base_/datasets/"
     )
-
-
-def is_file(path: Path) -> bool:
-    """Return True if there is such a file; False, too, for a name that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, or with a null character
-        return False
