@@ -305,7 +305,11 @@ FILE = "metainfo=dict(from_file='points.py')"
         ("metainfo=dict(from_file=make())", "None", None),
         ("metainfo={**INFO, 'sigmas': []}", "None", None),
         ("metainfo={**INFO, 'keypoint_info': {1: dict(name='nose')}}", "None", None),
-        ("metainfo={**INFO, 'keypoint_info': {0: dict(name=make())}}", "None", None),
+        (
+            "metainfo={**INFO, 'keypoint_info': {i: dict(name=f'{i}' + make()) for i in range(3)}}",
+            "None",
+            None,
+        ),
         ("type='NoSuchDataset'", "None", None),
         ("type='DeepFashionDataset', subset='upper'", "None", None),
     ],
