@@ -305,11 +305,7 @@ FILE = "metainfo=dict(from_file='points.py')"
         ("metainfo=dict(from_file=make())", "None", None),
         ("metainfo={**INFO, 'sigmas': []}", "None", None),
         ("metainfo={**INFO, 'keypoint_info': {1: dict(name='nose')}}", "None", None),
-        (
-            "metainfo={**INFO, 'keypoint_info': {i: dict(name=f'{i}' + make()) for i in range(3)}}",
-            "None",
-            None,
-        ),
+        ("metainfo={**INFO, 'keypoint_info': UNNAMED}", "None", None),
         ("type='NoSuchDataset'", "None", None),
         ("type='DeepFashionDataset', subset='upper'", "None", None),
     ],
@@ -323,6 +319,7 @@ def test_names_of_a_set_of_the_users_own(
 ) -> None:
     path = config(
         f"import sets\n{POINTS.replace('dataset_info', 'INFO')}"
+        "UNNAMED = {0: dict(name=make()), 1: dict(name='a'), 2: dict(name='b')}\n"
         f"model = dict(test_cfg=dict(output_keypoint_indices={indices}))\n"
         f"test_dataloader = dict(dataset=dict({dataset}))\n"
     )
