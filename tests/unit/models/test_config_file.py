@@ -19,7 +19,7 @@ def config(tmp_path: Path) -> Callable[[str], Path]:
     """Writes a config beside a base."""
 
     def write(text: str) -> Path:
-        (tmp_path / "base.py").write_text(CODEC)
+        (tmp_path / "base.py").write_text(f"{CODEC}nested = dict(codec=codec)\n")
         (tmp_path / "config.py").write_text(text)
         return tmp_path / "config.py"
 
@@ -86,6 +86,8 @@ def test_an_unknown_name_is_answered_with_where_the_names_are() -> None:
         "with read_base():\n    from .base import *\n",
         "with read_base():\n    from .base import codec\ncodec.update(dict(sigma=3))\n",
         "with read_base():\n    from .base import codec as other\ncodec = other\n",
+        "with read_base():\n    from .base import nested\n"
+        "nested.update(codec=dict(sigma=3))\ncodec = nested['codec']\n",
         # Of several codecs the last one decodes.
         "codec = [dict(sigma=2), dict(sigma=3, input_size=(192, 256))]\n",
         "codec = [dict(input_size=(192, 256), kernel_size=k) for k in (15, 11)]\n",
@@ -136,6 +138,8 @@ val_pipeline = [
         "size = make_size()\ncodec = dict(input_size=size)\n",
         "_base_ = 'base.py'\ncodec = dict(_delete_=True, sigma=3)\n",
         CODEC + "for n in (1, 2):\n    codec['input_size'] = n\n",
+        CODEC + "nested = dict(codec=codec)\n"
+        "nested.update(codec=dict(sigma=3))\ncodec = nested['codec']\n",
         CODEC + "del codec\n",
         CODEC + "codec.update(**make())\n",
         CODEC + "change(codec)\n",
