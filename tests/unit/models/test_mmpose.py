@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,21 +68,31 @@ def test_without_a_checkpoint_the_weights_follow_from_the_seed(read: Callable[..
         ("td-hm_res50_8xb64-210e_deepfashion_upper-256x192", "256x192", 6),
     ],
 )
-def test_models_of_the_zoo_give_a_heatmap_for_each_of_their_keypoints(
+def test_models_of_the_zoo_give_the_heatmaps_that_mmpose_evaluates(
     name: str, crop: str, count: int
 ) -> None:
     config = mmpose.read_config(name)
     model = mmpose.build_model(config, None)
     width, height = config.model.head.decoder.input_size
+    images = torch.rand(1, 3, height, width)
+    from mmengine.structures import InstanceData
+    from mmpose.structures import PoseDataSample
+
+    boxes = InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))
+    box = {"input_size": (width, height), "input_center": np.ones(2), "input_scale": np.ones(2)}
+    sample = PoseDataSample(gt_instances=boxes, metainfo=box)
 
     with torch.inference_mode():
-        heatmaps = mmpose.heatmaps(model, torch.zeros(1, 3, height, width))
+        heatmaps = mmpose.heatmaps(model, images)
+        model.test_cfg.update(flip_test=False, output_heatmaps=True)
+        (expected,) = model(images, [sample], mode="predict")
 
     assert str(settings.read_crop(config)) == crop
     assert str(config_file.read_crop(config_file.find(name))) == crop
     assert len(keypoints.read_keypoints(config).names) == count
     channels = count * settings.read_codec(config).channels
     assert heatmaps.shape == (1, channels, height // 4, width // 4)
+    torch.testing.assert_close(heatmaps[0], expected.pred_fields.heatmaps)
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,7 @@ def build_model(
 
 def describe(config: Any) -> dict[str, Any]:
     """Return the description of a config's model that `build` takes."""
-    description = config.model.to_dict()
-    # Pretrained weights would be fetched, only to be overwritten by the checkpoint.
-    description["backbone"].pop("init_cfg", None)
-    return description
+    return config.model.to_dict()
 
 
 def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
