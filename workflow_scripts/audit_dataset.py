@@ -113,7 +113,10 @@ def check_images(annotations: Annotations, store: ImageStore, threads: int) -> l
     broken = [p for p, needed in zip(problems, with_persons, strict=True) if p and needed]
     if broken:
         more = f"; {len(broken)} images in all are missing, damaged or of another size"
-        raise StageError(f"{broken[0]}{more if len(broken) > 1 else ''}", broken[1:])
+        raise StageError(
+            f"{broken[0]}; {annotations.source} lists it{more if len(broken) > 1 else ''}",
+            broken[1:],
+        )
     missing = [p for p in problems if p]
     text = f"{len(missing)} images without annotated persons are missing (first: {missing[:1]})"
     return [Finding(kind="images", count=len(missing), text=text)] if missing else []

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from hrnetpose import config_text, plan, stage
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.config import ConfigError
 from hrnetpose.models import config_file
 from hrnetpose.sample.keypoints import KEYPOINTS
@@ -156,16 +157,10 @@ def plan_it(folder: Path) -> None:
 
 def look_at_config(folder: Path) -> None:
     path = folder / "model.py"
+    config_file.check(path)
     config_file.read_crop(path)
     config_file.list_files(path)
     config_file.read_keypoint_names(path)
-
-
-def build(folder: Path) -> None:
-    from hrnetpose.models import mmpose
-
-    config = mmpose.read_config(str(folder / "model.py"))
-    mmpose.build_model(config, folder / "model.pth")
 
 
 def run(script: str, *arguments: object) -> None:
@@ -173,6 +168,13 @@ def run(script: str, *arguments: object) -> None:
 
     module = importlib.import_module(script)
     module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
+
+
+def export(folder: Path) -> None:
+    run("export_onnx", "--name", "damaged", "--config", folder / "model.py",
+        "--weights", folder / "model.pth", "--crop", "64x32", "--output", folder / "model.onnx",
+        "--card", folder / "model.json")  # fmt: skip
+    ModelCard.read(folder / "model.json")
 
 
 def audit(folder: Path) -> None:
@@ -191,9 +193,9 @@ KINDS = {
     "configuration": Kind("config.yaml", as_yaml, plan_it, 50, (r"^\S.*: ",)),
     "model's config, planned": Kind("model.py", as_python, look_at_config, 25),
     "metainfo, planned": Kind("points.py", as_python, look_at_config, 25, (r"model\.py",)),
-    "model's config, built": Kind("model.py", as_python, build, 25),
-    "metainfo, built": Kind("points.py", as_python, build, 25, (r"model\.py",)),
-    "checkpoint": Kind("model.pth", lambda tree: b"", build, 25),
+    "model's config, exported": Kind("model.py", as_python, export, 25),
+    "metainfo, exported": Kind("points.py", as_python, export, 25, (r"model\.py",)),
+    "checkpoint": Kind("model.pth", lambda tree: b"", export, 25),
     "annotations": Kind("val.json", as_json, audit, 25),
     "detections": Kind("boxes.json", as_json, list_detections, 25),
 }

@@ -109,7 +109,7 @@ def terminal() -> TextIO | None:
 
 def shown(value: object, limit: int = 100) -> str:
     """Returns a value as Python writes it, on one line and not too long for a message."""
-    text = repr(value)
+    text = repr(value).replace("\n", " ")  # of arrays, for example
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 

@@ -408,6 +408,7 @@ def test_keypoints_without_names_are_taken_in_order_and_told(
     ("names", "says"),
     [
         (("nose", "LEye", "REye"), "lacks left_eye, right_eye, and has LEye, REye"),
+        (("nose", "\x1b[31mred", "right_eye"), r"lacks left_eye, and has '\\x1b\[31mred'"),
         (("thumb", "palm", "wrist"), "lacks nose, left_eye, right_eye, and has thumb, palm, wrist"),
     ],
 )

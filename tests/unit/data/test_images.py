@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from hrnetpose import stage
 from hrnetpose.data.images import ImageStore
 from hrnetpose.stage import StageError
 
@@ -99,14 +100,16 @@ def test_images_are_read_by_several_threads_at_a_time(store: Make, image: Pixels
 def refusal(opened: ImageStore, name: str = "a.jpg") -> str:
     with pytest.raises(StageError) as error:
         opened.decode(name, WIDTH, HEIGHT)
-    assert name in str(error.value)
+    assert stage.name(name) in str(error.value)
+    assert str(error.value).isprintable()
     return str(error.value)
 
 
-def test_a_missing_image_is_named(store: Make, jpeg: bytes) -> None:
-    said = refusal(store({"a.jpg": jpeg}), "b.jpg")
+@pytest.mark.parametrize("name", ["b.jpg", "x" * 5000, "a\n\x1b[31mb"], ids=repr)
+def test_a_missing_image_is_named(store: Make, jpeg: bytes, name: str) -> None:
+    said = refusal(store({"a.jpg": jpeg}), name)
 
-    assert "holds no image" in said or "No such file" in said
+    assert "holds no image" in said
 
 
 def test_an_image_of_another_size_is_refused(store: Make, image: Pixels) -> None:

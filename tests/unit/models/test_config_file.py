@@ -7,7 +7,7 @@ import pytest
 
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.models import config_file
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, shown
 from support import refusal
 
 HRNET = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
@@ -131,9 +131,6 @@ val_pipeline = [
     [
         "",
         "codec = dict(sigma=2)\n",
-        "codec = dict(input_size=256)\n",
-        "codec = dict(input_size=(192,))\n",
-        "codec = dict(input_size=('192', '256'))\n",
         "codec = make_codec()\n",
         "size = make_size()\ncodec = dict(input_size=size)\n",
         "_base_ = 'base.py'\ncodec = dict(_delete_=True, sigma=3)\n",
@@ -168,6 +165,17 @@ def test_a_size_that_cannot_be_known_is_asked_for(config: Callable[[str], Path],
         ("with read_base():\n    from .gone import *\n", "read_base() imports"),
         ("x = " + "(" * 5000 + ")" * 5000, "not a Python config file"),
         ("x = 1" + " + 1" * 5000, "not a Python config file: it is nested too deeply"),
+        ("codec = dict(input_size=256)\n", "codec.input_size is 256; expected (width, height)"),
+        (
+            "codec = dict(input_size=(192,))\n",
+            "codec.input_size is [192]; expected (width, height)",
+        ),
+        ("codec = dict(input_size=('192', '256'))\n", "codec.input_size is ['192', '256']; exp"),
+        ("codec = dict(input_size=(192, 4097))\n", "[192, 4097]; expected (width, height) in pix"),
+        (
+            f"codec = dict(input_size=({10**30}, 1))\n",
+            "1]; expected (width, height) in pixels, from 1",
+        ),
         (
             CODEC + "val_pipeline = [dict(type='GetBBoxCenterScale', padding=-1)]\n",
             "val_dataloader.dataset.pipeline: padding is -1: ",
@@ -205,7 +213,7 @@ def test_nothing_in_a_config_is_executed(config: Callable[[str], Path], tmp_path
 def test_a_kind_that_is_not_supported_is_refused_before_it_is_run(
     config: Callable[[str], Path], text: str, says: str
 ) -> None:
-    assert f"config.py: {says}" in refusal(config_file.check_kinds, config(text))
+    assert f"config.py: {says}" in refusal(config_file.check, config(text))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,7 @@ def test_a_kind_that_is_not_supported_is_refused_before_it_is_run(
 def test_a_kind_that_is_supported_or_unknown_is_not_refused(
     config: Callable[[str], Path], text: str
 ) -> None:
-    config_file.check_kinds(config(text))
+    config_file.check(config(text))
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -270,10 +278,29 @@ def test_the_users_own_files_are_found(
     assert [file.name for file in found] == ["config.py", *files]
 
 
-def test_a_metainfo_file_that_is_not_there_is_named(config: Callable[[str], Path]) -> None:
-    for name in ("gone.py", "x" * 5000):
-        with pytest.raises(StageError, match=rf"from_file is '{name[:50]}.*there is no such file"):
-            config_file.list_files(config(METAINFO % name))
+@pytest.mark.parametrize("name", ["gone.py", "", "x" * 5000, "a\0b", "a\nb"], ids=repr)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (METAINFO, "from_file is {}; there is no such file"),
+        ("_base_ = '%s'\n", "_base_ names {}; t"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named(
+    folder: Path, config: Callable[[str], Path], text: str, name: str, says: str
+) -> None:
+    said = refusal(config_file.list_files, config(text % repr(name)[1:-1]))
+
+    assert says.format(shown(name, 300)) in said
+    assert len(said) < 1000
+
+
+def test_a_module_with_a_name_too_long_for_a_path_is_left_out(
+    config: Callable[[str], Path],
+) -> None:
+    path = config(f"custom_imports = dict(imports='{'x' * 5000}')\n")
+
+    assert config_file.list_files(path) == [path]
 
 
 # --- keypoints ------------------------------------------------------------------------------------

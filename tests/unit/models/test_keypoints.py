@@ -242,6 +242,9 @@ def test_a_set_without_oks_constants_has_no_ap(read_set: Callable[..., Keypoints
         ("del metainfo['keypoint_info'][0]", "not a keypoint set of mmpose"),
         ("metainfo['keypoint_info'] = ['nose', 'eye']", "not a keypoint set of mmpose"),
         ("metainfo['skeleton_info'][0]['link'] = ('nose', 'tail')", "skeleton_info links"),
+        ("metainfo['skeleton_info'][0]['link'] = 'x' * 5000", "skeleton_info links ('x', 'x', 'x'"),
+        ("metainfo['keypoint_info'][1]['swap'] = 'x' * 5000", "... (5002 characters), which is no"),
+        ("metainfo = dict(from_file='x' * 5000)", "... (5002 characters); there is no such file"),
         ("metainfo = 'three'", "metainfo is 'three'; expected a section"),
         ("metainfo = dict(from_file='no.py')", "from_file is 'no.py'; there is no such file"),
         ("metainfo = dict(from_file='mine/coco.py')", "is 'mine/coco.py'; there is no such"),
@@ -252,6 +255,7 @@ def test_a_damaged_set_is_refused_by_key(
 ) -> None:
     assert says in (text := refusal(read_set, change))
     assert text.startswith(f"{tmp_path / 'config.py'}: val_dataloader.dataset.metainfo")
+    assert len(text) < 1000
 
 
 def test_a_damaged_file_of_a_set_is_named(

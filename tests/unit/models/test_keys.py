@@ -253,6 +253,16 @@ model["test_cfg"]["flip_mode"] = "udp_combined"
         ("codec['unbiased'] = 'perhaps'", "model.head.decoder: unbiased is 'perhaps'"),
         ("codec['kernel'] = 11", "model.head.decoder.kernel is not known"),
         ("codec['input_size'] = (32, 0)", "model.head.decoder.input_size is (32, 0); expected"),
+        (
+            "codec['input_size'] = (32, 4097)",
+            "(32, 4097); expected (width, height) in pixels, from",
+        ),
+        ("codec['heatmap_size'] = (8, 5000)", "(8, 5000); expected (width, height) in pixels, fr"),
+        ("codec['blur_kernel_size'] = 1001", "model.head.decoder: blur_kernel_size is 1001"),
+        ("codec.update(unbiased=True, blur_kernel_size=10)", "kernel_size is 10; expected an odd"),
+        ("model['head']['a\\nb'] = 1", r"model.head.'a\nb' is not known"),
+        ("val_pipeline[0]['type'] = 'a\\nb'", r"pipeline is 'a\nb', GetBBox"),
+        ("model['head']['out_channels'] = 'a\\nb'", r"the head has 'a\nb' heatmaps"),
         ("codec['heatmap_size'] = 64", "model.head.decoder.heatmap_size is 64; expected"),
         ("val_dataloader['dataset']['data_mode'] = 'bottomup'", "expected topdown"),
         ("val_dataloader['dataset']['datasets'] = [1]", "several datasets in one"),
@@ -265,6 +275,7 @@ model["test_cfg"]["flip_mode"] = "udp_combined"
         (STEP.format(0, "color_type='grayscale'"), "LoadImage.color_type is 'grayscale'"),
         (STEP.format(0, "imdecode_backend='pillow'"), "imdecode_backend is 'pillow'"),
         (STEP.format(1, "padding=-1"), "padding is -1"),
+        (STEP.format(1, "padding=1e30"), "padding is 1e+30"),
         (STEP.format(1, "scale=2"), "GetBBoxCenterScale.scale is not known"),
         (STEP.format(2, "input_size=(192, 256)"), "TopdownAffine.input_size is (192, 256), but"),
         ("val_evaluator = dict(type='CocoMetric', iou_type='keypoints_crowd')", "keypoints_crowd"),
@@ -284,8 +295,9 @@ model["test_cfg"]["flip_mode"] = "udp_combined"
         ("model['head']['out_channels'] = 21", "the head has 21 heatmaps, but its dataset has 17"),
         ("val_dataloader = [val_dataloader]", "expected a section, dict(...)"),
         ("val_dataloader['dataset']['pipeline'] = 7", "pipeline is 7; supported: LoadImage"),
+        ("val_dataloader['dataset']['pipeline'] = 'x' * 5000", "(5002 characters); supported: "),
         ("model['head']['type'] = 3", "model.head.type is 3"),
-        (STEP.format(2, "input_size=64"), "TopdownAffine.input_size is 64, but model.head.decoder"),
+        (STEP.format(2, "input_size=64"), "TopdownAffine.input_size is 64; expected (width, hei"),
         (COMBINED, "the head has 17 heatmaps, but its dataset has 17 keypoints with 3"),
         ("val_dataloader['dataset']['type'] = 'CrowdPoseDataset'", "its dataset has 14 keypoints"),
     ],
@@ -295,3 +307,4 @@ def test_what_would_change_a_figure_is_refused_by_name(read: Read, change: str, 
 
     assert "config.py: " in text
     assert says in text
+    assert len(text) < 1000

@@ -40,7 +40,10 @@ def test_files_that_are_read_are_recorded_with_their_hashes(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_modules_are_recorded_as_their_sources(folder: Path, compiled: bool) -> None:
+def test_modules_are_recorded_as_their_sources(
+    folder: Path, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     names = [f"outer_{compiled}", f"inner_{compiled}"]
     write(folder / f"{names[0]}.py", f"import {names[1]}\n")
     write(folder / f"{names[1]}.py", "x = 1\n")
@@ -52,6 +55,7 @@ def test_modules_are_recorded_as_their_sources(folder: Path, compiled: bool) -> 
             del sys.modules[name]
 
     assert set(found) == {f"{name}.py" for name in names}
+    assert (folder / "__pycache__").is_dir()
 
 
 def test_what_belongs_to_others_is_left_out(folder: Path) -> None:

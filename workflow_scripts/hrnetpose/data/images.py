@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrnetpose import stage
 from hrnetpose.data import archives
 from hrnetpose.stage import StageError
 
@@ -58,8 +59,10 @@ class ImageStore:
                 raise StageError(f"{file}: image cannot be read: {error.strerror}") from error
         member = self._zip.getinfo(found)
         if member.file_size > LARGEST_IMAGE:
-            raise StageError(f"{self.path}: image {name} has {member.file_size} bytes: no image")
-        with self._lock, archives.reading(self.path, f"image {name}"):
+            raise StageError(
+                f"{self.path}: image {stage.name(name)} has {member.file_size} bytes: no image"
+            )
+        with self._lock, archives.reading(self.path, f"image {stage.name(name)}"):
             return self._zip.read(member)
 
     def find(self, name: str) -> str:
@@ -72,14 +75,14 @@ class ImageStore:
         """
         parts = PurePosixPath(name.replace("\\", "/")).parts  # written on Windows
         if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
-            raise StageError(f"{self.path}: image {name!r} is outside this folder")
+            raise StageError(f"{self.path}: image {stage.shown(name, 300)} is outside this folder")
         inside = name if self._has(name) else "/".join(parts)
         if self._has(inside):
             return inside
         further_in = self._inner.get(inside, [])
         if len(further_in) > 1:
             raise StageError(
-                f"{self.path}: holds several images {name}, in different folders: "
+                f"{self.path}: holds several images {stage.name(name)}, in different folders: "
                 f"{', '.join(further_in[:3])}"
             )
         if further_in:
@@ -89,11 +92,11 @@ class ImageStore:
             rest = "/".join(parts[count:])
             if outer[-count:] == parts[:count] and self._has(rest):
                 return rest
-        raise StageError(f"{self.path}: holds no image {name}")
+        raise StageError(f"{self.path}: holds no image {stage.name(name)}")
 
     def _has(self, name: str) -> bool:
         if self._zip is None:
-            return (self.path / name).is_file()
+            return os.path.isfile(self.path / name)  # false of what is too long for a path
         return name in self._zip.NameToInfo and not name.endswith("/")
 
     @cached_property
@@ -139,11 +142,13 @@ class ImageStore:
         content = self.read(name)
         image = _decoded(content, cv2.IMREAD_COLOR)
         if image is None or _truncated_jpeg(content):
-            raise StageError(f"{self.path}: image {name} is damaged: it cannot be decoded whole")
+            raise StageError(
+                f"{self.path}: image {stage.name(name)} is damaged: it cannot be decoded whole"
+            )
         if image.shape[:2] != (height, width):
             raise StageError(
-                f"{self.path}: image {name} is {image.shape[1]}x{image.shape[0]}, but its "
-                f"annotation says {width}x{height} (width x height)"
+                f"{self.path}: image {stage.name(name)} is {image.shape[1]}x{image.shape[0]}, "
+                f"but its annotation says {width}x{height} (width x height)"
             )
         return image
 

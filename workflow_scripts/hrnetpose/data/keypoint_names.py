@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from hrnetpose import stage
+
 
 def match_names(found: Sequence[str], number: int, wanted: Sequence[str]) -> list[int] | str:
     """Returns which annotated keypoint is each of a model's, or what is wrong.
@@ -37,4 +39,4 @@ def spelling(name: str) -> str:
 def listed(items: Sequence[object], most: int = 5) -> str:
     """Returns the first items for a message, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(map(str, items[:most])) + more
+    return ", ".join(stage.name(str(item)) for item in items[:most]) + more

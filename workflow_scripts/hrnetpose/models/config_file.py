@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.models import keypoints, keys, sections
+from hrnetpose.models import bounds, keypoints, keys, sections
 from hrnetpose.models.expressions import UNKNOWN, is_known
 from hrnetpose.models.reading import is_own
 from hrnetpose.models.static import Reader, find_package, parse
@@ -25,7 +25,7 @@ def find(config: str) -> Path:
         StageError: there is no such file and mmpose has no config of that name.
     """
     path = Path(config)
-    if os.path.isfile(path):  # not Path.is_file, which refuses some names
+    if os.path.isfile(path):  # Path.is_file raises an error for a name that is too long
         return path
     if path.suffix == ".py" or "/" in config:
         raise StageError(f"{name(config)}: there is no such mmpose config file")
@@ -39,17 +39,19 @@ def find(config: str) -> Path:
     return named[0]
 
 
-def check_kinds(config: Path) -> None:
-    """Refuse a model, head or decoder of an unsupported type, if its type can be known.
+def check(config: Path) -> None:
+    """Refuse unsupported types and too large numbers, as far as they can be known.
 
     Raises:
-        StageError: the type is not supported, or the file is not Python.
+        StageError: the type of the model, head or decoder is not supported, no network has such a
+            number, or the file is not Python.
     """
     values = Reader().read(config)
     for section in keys.KINDS:
         kind = sections.get(values, *section.place.split("."), "type")
         if isinstance(kind, str):
             keys.check(config, section, {"type": kind})
+    bounds.check(config, values.get("model"))
 
 
 def read_crop(config: Path) -> Crop:
@@ -58,7 +60,7 @@ def read_crop(config: Path) -> Crop:
     A test pipeline that cannot be known counts as mmpose's plain one.
 
     Raises:
-        StageError: the file is not Python, its codec has no `input_size` that can be known, or the
+        StageError: the file is not Python, its `input_size` is invalid or cannot be known, or the
             pipeline has an invalid value.
     """
     values = Reader().read(config)
@@ -66,10 +68,15 @@ def read_crop(config: Path) -> Crop:
     pipeline = sections.get(sections.find_dataset(values, loader), "pipeline")
     codec = values.get("codec")
     codec = codec[-1] if isinstance(codec, list) and codec else codec
-    for decoder in (sections.get(values, "model", "head", "decoder"), codec):
-        if size := sections.parse_size(sections.get(decoder, "input_size")):
-            steps = dict(sections.name_steps(pipeline))
-            return sections.make_crop(size, steps, f"{config}: {loader}.dataset.pipeline")
+    decoder = sections.get(values, "model", "head", "decoder")
+    for place, section in (("model.head.decoder", decoder), ("codec", codec)):
+        size = sections.get(section, "input_size")
+        if size is not None and is_known(size):
+            return sections.make_crop(
+                sections.parse_size(size, f"{config}: {place}.input_size"),
+                dict(sections.name_steps(pipeline)),
+                f"{config}: {loader}.dataset.pipeline",
+            )
     raise StageError(
         f"{config}: no `codec = dict(input_size=(width, height), ...)` was found in it; "
         "give the model's input as `crop: HEIGHTxWIDTH` in the configuration"
@@ -178,8 +185,8 @@ def _find_module(module: str) -> list[Path]:
         return []
     for folder in [*os.environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path]:
         path = Path(folder, *parts)
-        is_package = path.is_dir()
-        if not folder or not (is_package or path.with_suffix(".py").is_file()) or not is_own(path):
+        is_package, is_module = os.path.isdir(path), os.path.isfile(path.with_suffix(".py"))
+        if not folder or not (is_package or is_module) or not is_own(path):
             continue
         inner = sorted(path.rglob("*.py")) if is_package else [path.with_suffix(".py")]
         outer = [Path(folder, *parts[:n], "__init__.py") for n in range(1, len(parts))]

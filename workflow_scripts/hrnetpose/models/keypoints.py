@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hrnetpose import stage
 from hrnetpose.artifacts.model import Keypoints
 from hrnetpose.models import keys, sections, settings
 from hrnetpose.stage import StageError, shown
@@ -41,7 +42,7 @@ def read_keypoints(config: Any) -> Keypoints:
             return tested
     if channels != len(mirrored.names) * width:
         raise StageError(
-            f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
+            f"{config.filename}: the head has {shown(channels)} heatmaps, but its dataset has "
             f"{len(mirrored.names)} keypoints with {width} each"
         )
     everything = range(len(mirrored.names))
@@ -74,16 +75,20 @@ def parse(metainfo: Any, place: str) -> Keypoints:
         ) from error
     for name, partner in zip(names, partners, strict=True):
         if names.count(name) > 1:
-            raise StageError(f"{place}.keypoint_info has {name!r} twice; expected different names")
+            raise StageError(
+                f"{place}.keypoint_info has {shown(name)} twice; expected different names"
+            )
         if partner not in names or partners[names.index(partner)] != name:
             reason = "is no keypoint" if partner not in names else "has another partner"
             raise StageError(
-                f"{place}.keypoint_info: the `swap` of {name!r} is {partner!r}, which {reason}; "
-                "expected mirror partners to name each other"
+                f"{place}.keypoint_info: the `swap` of {shown(name)} is {shown(partner)}, which "
+                f"{reason}; expected mirror partners to name each other"
             )
     for link in links:
         if len(link) != 2 or not set(link) <= set(names):
-            raise StageError(f"{place}.skeleton_info links {link}; expected two keypoints by name")
+            raise StageError(
+                f"{place}.skeleton_info links {shown(link)}; expected two keypoints by name"
+            )
     if len(sigmas) not in (0, len(names)) or not all(0 < sigma < math.inf for sigma in sigmas):
         raise StageError(
             f"{place}.sigmas are {len(sigmas)} numbers; expected {len(names)} above 0, one for "
@@ -122,12 +127,12 @@ def _find_tested(config: Any) -> tuple[Any, str]:
             kind._check_subset_and_metainfo(dataset.get("subset", ""))
         except Exception as error:
             raise StageError(
-                f"{place}.subset is {dataset.get('subset')!r}, which {name} does not know"
+                f"{place}.subset is {shown(dataset.get('subset'))}, which {name} does not know"
             ) from error
     metainfo = dataset.get("metainfo") or getattr(kind, "METAINFO", None)
     if not metainfo:
         raise StageError(
-            f"{place}.type is {dataset.get('type')!r}; expected a dataset of mmpose, for its "
+            f"{place}.type is {shown(dataset.get('type'))}; expected a dataset of mmpose, for its "
             "keypoint names, flip pairs and sigmas"
         )
     return metainfo, f"{place}.metainfo"
@@ -176,8 +181,8 @@ def _pick(config: Any, picked: Sequence[int], tested: Keypoints, mirrored: Keypo
         if partner not in picked:
             raise StageError(
                 f"{config.filename}: model.test_cfg.output_keypoint_indices has {index} "
-                f"({mirrored.names[index]}), but not its mirror partner {partner} "
-                f"({mirrored.names[partner]}), which the flip test needs; give both"
+                f"({stage.name(mirrored.names[index])}), but not its mirror partner {partner} "
+                f"({stage.name(mirrored.names[partner])}), which the flip test needs; give both"
             )
     if len(tested.names) not in (len(picked), len(mirrored.names)):
         raise StageError(

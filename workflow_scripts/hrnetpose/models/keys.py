@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hrnetpose import stage
 from hrnetpose.stage import StageError, shown
 
 
@@ -305,12 +306,12 @@ SECTIONS = (
 
 
 def short(kind: Any) -> str:
-    """Return a type's own name.
+    """Return a type's own name, as a message can show it.
 
     Args:
         kind: a class, its name, `scope.Name`, or its full path, as configs give it.
     """
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
+    return kind.__name__ if isinstance(kind, type) else stage.name(str(kind).rpartition(".")[2])
 
 
 def check(source: object, section: Section, given: Mapping[str, Any], place: str = "") -> list[str]:
@@ -331,14 +332,15 @@ def check(source: object, section: Section, given: Mapping[str, Any], place: str
     prefix = "" if section is TOP else f"{place or section.place}."
     notes = []
     for name, value in given.items():
-        key, where = section.keys.get(name), f"{prefix}{name}"
+        key, where = section.keys.get(name), f"{prefix}{stage.name(name)}"
         if name == "_scope_":  # mmengine adds it to bases of a package
             continue
         if key is None and section.others == "refused":
             close = difflib.get_close_matches(name, list(section.keys), n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
             raise StageError(
-                f"{source}: {where} is not known{f' (did you mean {close[0]}?)' if close else ''}; "
-                f"mmpose's top-down test reads: {', '.join(section.keys)}; remove it"
+                f"{source}: {where} is not known{meant}; mmpose's top-down test reads: "
+                f"{', '.join(section.keys)}; remove it"
             )
         if key is None and section.others == "ignored":
             notes.append(f"{where} is ignored here")

@@ -39,7 +39,7 @@ def look_up(name: str, model: config.Model) -> KnownModel:
         raise ConfigError(f"{key}: {fault}")
     try:
         path = config_file.find(model.config)
-        config_file.check_kinds(path)
+        config_file.check(path)
         return KnownModel(
             crop=model.crop or str(config_file.read_crop(path)),
             files=[str(file) for file in config_file.list_files(path)],

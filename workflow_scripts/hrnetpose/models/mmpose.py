@@ -5,6 +5,7 @@ mmpose is imported with placeholders for the compiled packages that its import c
 """
 
 import importlib
+import re
 import types
 import warnings
 from collections.abc import Iterator
@@ -12,11 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hrnetpose.models import checkpoint, config_file, keypoints, modules, placeholders, settings
+from hrnetpose.models import (
+    bounds,
+    checkpoint,
+    config_file,
+    keypoints,
+    modules,
+    placeholders,
+    settings,
+)
 from hrnetpose.stage import StageError
 
 _INSTALL = "install envs/requirements-mmpose.txt with pip install --no-deps"
+_TOO_LARGE = re.compile("can't allocate memory|overflow", re.IGNORECASE)
+"""What PyTorch says of a tensor that is too large."""
 _READERS = (
+    settings.check_numbers,
     settings.check_keys,
     settings.read_normalisation,
     settings.read_crop,
@@ -138,7 +150,7 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
         seed: what the weights are drawn from.
 
     Raises:
-        StageError: mmpose cannot build it.
+        StageError: mmpose cannot build it, or it is larger than any model.
     """
     import torch
 
@@ -154,11 +166,15 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
             ) from error
     torch.manual_seed(seed)
     try:
-        return mmpose.registry.MODELS.build(description).eval()
+        with bounds.watch(description):
+            return mmpose.registry.MODELS.build(description).eval()
+    except StageError as error:
+        raise StageError(f"{source}: {error}") from error
     except Exception as error:
-        raise StageError(
-            f"{source}: mmpose cannot build the model: {settings.describe_error(error)}"
-        ) from error
+        reason = settings.describe_error(error)
+        if isinstance(error, MemoryError) or _TOO_LARGE.search(reason):
+            reason = f"it does not fit into the memory; {bounds.blame(description)}"
+        raise StageError(f"{source}: mmpose cannot build the model: {reason}") from error
 
 
 def modules_of(config: Any, estimator: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hrnetpose.artifacts.model import Crop
+from hrnetpose.artifacts.model import LARGEST_SIDE, Crop
 from hrnetpose.models import keys
 from hrnetpose.models.expressions import UNKNOWN
 from hrnetpose.models.static import find_package
@@ -54,13 +54,19 @@ def name_steps(pipeline: Any) -> list[tuple[str, Any]]:
     return [(keys.short(get(step, "type")), step) for step in steps]
 
 
-def parse_size(value: Any) -> tuple[int, int] | None:
-    """Return a width and a height in pixels, None if the value is something else."""
+def parse_size(value: Any, place: str) -> tuple[int, int]:
+    """Return a width and a height in pixels.
+
+    Raises:
+        StageError: the value is something else; the message begins with `place`.
+    """
     match value:
         case [int(width), int(height)] if width > 0 and height > 0:
-            return width, height
-        case _:
-            return None
+            if max(width, height) <= LARGEST_SIDE:
+                return width, height
+    raise StageError(
+        f"{place} is {shown(value)}; expected (width, height) in pixels, from 1 to {LARGEST_SIDE}"
+    )
 
 
 def make_crop(size: tuple[int, int], steps: Mapping[str, Any], place: str) -> Crop:
@@ -91,13 +97,13 @@ def find_metainfo(file: Any, place: str) -> Path:
         StageError: there is none; the message begins with `place`.
     """
     path = Path(str(file))
-    if os.path.isfile(path):  # not Path.is_file, which refuses some names
+    if os.path.isfile(path):  # Path.is_file raises an error for a name that is too long
         return path
     if path.parts[-3:-1] == ("_base_", "datasets"):
         packaged = find_package("mmpose") / ".mim" / "configs" / "_base_" / "datasets" / path.name
         if os.path.isfile(packaged):
             return packaged
     raise StageError(
-        f"{place}.from_file is {shown(file)}; there is no such file, neither from the working "
+        f"{place}.from_file is {shown(file, 300)}; there is no such file, neither from the working "
         "directory nor among mmpose's configs/_base_/datasets/"
     )

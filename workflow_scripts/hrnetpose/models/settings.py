@@ -5,13 +5,14 @@ raise comes when a config is read.
 """
 
 import math
-import textwrap
+import re
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from hrnetpose import stage
 from hrnetpose.artifacts.model import Codec, Crop, Evaluation
-from hrnetpose.models import keys, sections
+from hrnetpose.models import bounds, keys, sections
 from hrnetpose.stage import StageError, shown
 
 
@@ -30,7 +31,9 @@ def describe_error(error: BaseException) -> str:
             text = "a config that imports modules cannot call what is in them (mmengine)"
         case _:
             text = str(error).strip() or "it stops without a message"
-    return textwrap.shorten(text.split("\n")[0], 300, placeholder=" ...")
+    text = "".join(c if c.isprintable() else "?" for c in text.split("\n")[0])
+    text = text if len(text) <= 300 else f"{text[:300]} ..."
+    return re.sub(r"<(?:class '([\w.]+)'|([\w.]+) object at 0x\w+)>", r"\1\2", text)
 
 
 def require(config: Any, place: str, default: Any = None) -> Any:
@@ -56,6 +59,11 @@ def read_dataset(config: Any, loader: str) -> dict[str, Any]:
     """
     dataset = sections.find_dataset(config, loader)
     return dataset if isinstance(dataset, dict) else require(config, f"{loader}.dataset")
+
+
+def check_numbers(config: Any) -> None:
+    """Refuse a number that no network has."""
+    bounds.check(config.filename, config.get("model"))
 
 
 def check_keys(config: Any) -> list[str]:
@@ -147,22 +155,23 @@ def read_crop(config: Any) -> Crop:
     steps = sections.name_steps(pipeline)
     names, supported = [name for name, _ in steps], list(keys.STEPS)
     if pipeline and names != supported:
-        found = ", ".join(names) or shown(pipeline)
+        found = stage.name(", ".join(names)) or shown(pipeline)
         raise StageError(f"{place} is {found}; supported: {', '.join(supported)}")
     for name, step in steps:
         keys.check(config.filename, keys.STEPS[name], step, f"{loader}.dataset.pipeline: {name}")
     size = _read_size(config, "model.head.decoder.input_size")
     given = sections.get(dict(steps), "TopdownAffine", "input_size")
-    if given is not None and sections.parse_size(given) != size:
+    where = f"{place}: TopdownAffine.input_size"
+    if given is not None and sections.parse_size(given, where) != size:
         raise StageError(
-            f"{place}: TopdownAffine.input_size is {shown(given)}, but "
-            f"model.head.decoder.input_size is {size}; expected the same"
+            f"{where} is {shown(given)}, but model.head.decoder.input_size is {size}; expected "
+            "the same"
         )
     divisor = sections.get(config, "model", "data_preprocessor", "pad_size_divisor") or 1
     if not isinstance(divisor, int) or any(side % divisor for side in size):
         raise StageError(
-            f"{config.filename}: model.data_preprocessor.pad_size_divisor is {divisor!r}, which "
-            f"does not divide the input {size}; padding is not supported"
+            f"{config.filename}: model.data_preprocessor.pad_size_divisor is {shown(divisor)}, "
+            f"which does not divide the input {size}; padding is not supported"
         )
     return sections.make_crop(size, dict(steps), place)
 
@@ -184,6 +193,12 @@ def read_codec(config: Any) -> Codec:
         raise StageError(
             f"{config.filename}: {keys.DECODER.place}: {sections.describe_invalid(error)}"
         ) from error
+    if codec.blur_kernel_size % 2 == 0 and codec.label in ("dark", "udp", "megvii"):
+        key = "kernel_size" if "kernel_size" in given else "blur_kernel_size"
+        raise StageError(
+            f"{config.filename}: {keys.DECODER.place}: {key} is {codec.blur_kernel_size}; expected "
+            "an odd number: the blur has a middle"
+        )
     mode = sections.get(config, "model", "test_cfg", "flip_mode") or codec.flip_mode
     if mode != codec.flip_mode:
         raise StageError(
@@ -194,13 +209,9 @@ def read_codec(config: Any) -> Codec:
 
 
 def _read_size(config: Any, place: str) -> tuple[int, int]:
-    value = sections.get(config, *place.split("."))
-    size = sections.parse_size(value)
-    if size is None:
-        raise StageError(
-            f"{config.filename}: {place} is {shown(value)}; expected (width, height) in pixels"
-        )
-    return size
+    return sections.parse_size(
+        sections.get(config, *place.split(".")), f"{config.filename}: {place}"
+    )
 
 
 def read_evaluation(config: Any) -> Evaluation:

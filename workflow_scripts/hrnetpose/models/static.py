@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hrnetpose import stage
 from hrnetpose.models.expressions import (
     UNKNOWN,
     Names,
@@ -20,7 +21,7 @@ from hrnetpose.models.expressions import (
     has_item,
     is_key,
 )
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, shown
 
 
 class _Inherited(dict[str, Any]):
@@ -39,7 +40,7 @@ def find_package(name: str) -> Path:
     except ValueError:  # __main__, for example
         package = None
     if package is None or not package.submodule_search_locations:
-        raise StageError(f"{name} is not installed, so its configs cannot be looked up")
+        raise StageError(f"{stage.name(name)} is not installed, so its configs cannot be looked up")
     return Path(package.submodule_search_locations[0])
 
 
@@ -172,8 +173,10 @@ class Reader:
         else:
             folder, module = find_package(module[0]), module[1:]
         file = Path(os.path.normpath(folder.joinpath(*module))).with_suffix(".py")
-        if not file.is_file():
-            raise StageError(f"{path}: read_base() imports {file}; there is no such file")
+        if not os.path.isfile(file):
+            raise StageError(
+                f"{path}: read_base() imports {stage.name(str(file))}; there is no such file"
+            )
         values = _copy_inherited(self.read(file))
         if node.names[0].name == "*":
             return values
@@ -185,12 +188,15 @@ def _find_base(base: str, path: Path) -> Path:
     try:
         folder = find_package(package) / ".mim" / "configs" if scoped else path.parent
     except StageError as error:
-        raise StageError(f"{path}: _base_ names {base!r}, but {error}") from error
+        raise StageError(f"{path}: _base_ names {shown(base, 300)}, but {error}") from error
     file = Path(os.path.normpath(folder / name))
-    if scoped and not file.is_file():
+    if scoped and not os.path.isfile(file):
         file = file.with_name(f"{file.name}.py")
-    if not file.is_file():
-        raise StageError(f"{path}: _base_ names {base!r}; there is no such file ({file})")
+    if not os.path.isfile(file):  # Path.is_file raises an error for a name that is too long
+        raise StageError(
+            f"{path}: _base_ names {shown(base, 300)}; there is no such file "
+            f"({stage.name(str(file))})"
+        )
     return file
 
 
