@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from hrnetpose.stage import StageError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -162,3 +166,13 @@ def peak_memory(project: Project, script: str, *arguments: object) -> int:
     _, status, usage = os.wait4(child, 0)
     assert status == 0, command
     return usage.ru_maxrss * 1024
+
+
+def refusal(function: Callable[..., object], *arguments: object, **options: Any) -> str:
+    """Returns the message of the StageError that a call raises: one line, without class names."""
+    with pytest.raises(StageError) as error:
+        function(*arguments, **options)
+    text = str(error.value)
+    assert text.isprintable()
+    assert not re.search(r"[A-Z]\w+(Error|Exception|Exit)|weights_only", text)
+    return text

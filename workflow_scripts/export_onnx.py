@@ -41,12 +41,12 @@ def main(
     card: Path,
 ) -> None:
     """Runs the stage."""
-    with reading.recorded(weights) as files:
+    with reading.record(weights) as files:
         content = mmpose.read_config(config)
         notes: list[str] = []
         network = export.HeatmapNetwork(mmpose.build_model(content, weights, notes=notes))
-    export.export(content, network, output)
-    made = export.card(name, config, content, crop, network, weights, output)
+    export.write_graph(content, network, output)
+    made = export.make_card(name, config, content, crop, network, weights, output)
     made.files, made.changes, made.notes = files, changes, [*made.notes, *notes]
     for note in made.notes:
         logging.warning("%s: %s", config, note)

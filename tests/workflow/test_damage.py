@@ -159,9 +159,9 @@ def plan_it(folder: Path) -> None:
 def look_at_config(folder: Path) -> None:
     path = folder / "model.py"
     config_file.check(path)
-    config_file.crop(path)
-    config_file.files(path)
-    config_file.keypoint_names(path)
+    config_file.read_crop(path)
+    config_file.list_files(path)
+    config_file.read_keypoint_names(path)
 
 
 def run(script: str, *arguments: object) -> None:

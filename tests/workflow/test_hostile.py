@@ -331,7 +331,7 @@ def checkpoint(name: str) -> Callable[[Path], None]:
 
 
 def crop_of_config(folder: Path) -> None:
-    config_file.crop(folder / "model.py")
+    config_file.read_crop(folder / "model.py")
 
 
 def planned(folder: Path) -> None:

@@ -60,7 +60,7 @@ class Model:
         Raises:
             ConfigError: its config cannot be found or read.
         """
-        return known.look_at(self.name, self.section)
+        return known.look_up(self.name, self.section)
 
     @property
     def crop(self) -> str:
@@ -70,7 +70,7 @@ class Model:
     @cached_property
     def changes(self) -> str | None:
         """After which changes of files that its config reads it is exported."""
-        return known.changes(Path(self.paths.card))
+        return known.find_changes(Path(self.paths.card))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What no network exceeds: a number with some digits too many ends in one line, not in swapping.
+"""Bounds that no network exceeds: a mistyped number ends in one line, not in swapping.
 
 Of mmpose's own top-down models the largest have 2,700 layers (RSN-50 with three stages) and 631
 million parameters (ViTPose-huge), and no config has a number above 2,048.
@@ -15,31 +15,35 @@ from hrnetpose.stage import StageError, name, shown
 NUMBER = 1_000_000
 LAYERS = 50_000
 PARAMETERS = 2**30
-"""Twice what an ONNX file holds: what a model replaces while it is built is counted, too."""
+"""Twice what an ONNX file holds: what is replaced while a model is built is counted, too."""
 
 
-def check(model: Any) -> None:
-    """Refuses a config's model for a whole number that is none of blocks, channels or pixels.
+def check(source: object, model: Any) -> None:
+    """Refuse a whole number in a config's model that no network has.
+
+    Args:
+        source: the config's file, for messages.
+        model: the section, or anything in its place.
 
     Raises:
-        StageError: the text begins with the key; it does not name the file.
+        StageError: there is one.
     """
-    for place, number in _numbers(model, "model"):
+    for place, number in _list_numbers(model, "model"):
         if isinstance(number, int) and number > NUMBER:
             raise StageError(
-                f"{place} is {shown(number)}; expected at most {NUMBER:,}: no network has so many "
-                "blocks, channels or pixels"
+                f"{source}: {place} is {shown(number)}; expected at most {NUMBER:,}: no network "
+                "has so many blocks, channels or pixels"
             )
 
 
 @contextmanager
 def watch(model: Any) -> Iterator[None]:
-    """Stops the building of a network when it has more layers or parameters than any.
+    """Stop building a network that has more layers or parameters than any.
 
-    Numbers that are small by themselves can make a large product.
+    Small numbers can make a large product.
 
     Raises:
-        StageError: from where the network is built; the text names the largest number.
+        StageError: from where the network is built; the message names the largest number.
     """
     from torch.nn.modules import module
 
@@ -65,19 +69,19 @@ def watch(model: Any) -> Iterator[None]:
 
 
 def blame(model: Any) -> str:
-    """Returns where to look in a model that is too large: at its largest number."""
-    finite = [found for found in _numbers(model, "model") if math.isfinite(found[1])]
+    """Name the largest number of a model that is too large."""
+    finite = [found for found in _list_numbers(model, "model") if math.isfinite(found[1])]
     place, number = max(finite, key=lambda found: found[1], default=("none", 0))
     return f"the largest number in its config is {place}, {number:,}; correct that, or others"
 
 
-def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
-    """Yields the numbers of a section with their places."""
+def _list_numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
+    """Yield the numbers of a section with their places."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _numbers(inner, f"{place}.{name(str(key), 100)}")
+            yield from _list_numbers(inner, f"{place}.{name(str(key), 100)}")
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from _numbers(inner, f"{place}[{index}]")
+            yield from _list_numbers(inner, f"{place}[{index}]")
     elif isinstance(value, int | float):
         yield place, value
