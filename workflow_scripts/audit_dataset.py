@@ -24,7 +24,7 @@ from hrnetpose.stage import StageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument(
         "--annotations", type=Path, required=True, help="COCO keypoint annotations"
@@ -48,7 +48,7 @@ def main(
     output: Path,
     audit: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     found = coco.read(annotations, keypoints, category)
     if found.ignored.all():
         raise StageError(f"{annotations}: no person with labelled keypoints to evaluate")
@@ -60,7 +60,7 @@ def main(
 
 
 def describe(annotations: Annotations, sha256: str, findings: list[Finding]) -> Audit:
-    """Returns what was found in a dataset.
+    """Return what was found in a dataset.
 
     Args:
         annotations: its persons.
@@ -81,7 +81,7 @@ def describe(annotations: Annotations, sha256: str, findings: list[Finding]) -> 
 
 
 def check_images(annotations: Annotations, store: ImageStore, threads: int) -> list[Finding]:
-    """Checks that images are there and, if they hold persons, whole and of the annotated size.
+    """Check that images are there and, if they hold persons, whole and of the annotated size.
 
     Args:
         annotations: name the images.

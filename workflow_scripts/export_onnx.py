@@ -18,7 +18,7 @@ from hrnetpose.models import export, mmpose, reading
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--name", required=True, help="what the model is called in the report")
     command.add_argument("--config", required=True, help="an mmpose config: a name or a path")
@@ -40,7 +40,7 @@ def main(
     output: Path,
     card: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     with reading.record(weights) as files:
         content = mmpose.read_config(config)
         notes: list[str] = []

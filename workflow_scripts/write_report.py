@@ -24,7 +24,7 @@ from hrnetpose.report.rows import Published, Row
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--engines", type=Path, nargs="*", default=[], help="engine folders")
     command.add_argument("--perf", type=Path, nargs="*", default=[], help="their speed (JSON)")
@@ -71,7 +71,7 @@ def main(
     output: Path,
     summary: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     found = rows.join(variants, engines, perf, accuracy, parity, published)
     cards = [ModelCard.read(folder / "model.json") for folder in models]
     made = [
@@ -91,7 +91,7 @@ def main(
 
 
 def found_in_data(audits: list[Path], persons: list[Path], found: list[Row]) -> list[str]:
-    """Returns what was found in the datasets, each sentence once."""
+    """Return what was found in the datasets, each sentence once."""
     texts = []
     for path in audits:
         prefix = "calibration: " if path.name.startswith("calibration") else ""

@@ -27,7 +27,7 @@ def card_file(model_card: ModelCard, tmp_path: Path) -> Path:
 
 
 def change(path: Path, **values: object) -> None:
-    """Sets keys of a JSON file; None removes one."""
+    """Set keys of a JSON file; None removes one."""
     content = json.loads(path.read_text()) | values
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 

@@ -29,7 +29,7 @@ def default(repository: Path) -> Raw:
 
 @pytest.fixture
 def refused(default: Raw, rules: dict[str, BackendRules]) -> Callable[[str, Any], str]:
-    """Sets one key of the default configuration (`a.b.c`) and returns what is said of it."""
+    """Set one key of the default configuration (`a.b.c`) and return what is said of it."""
 
     def refuse(key: str, value: Any) -> str:
         raw = copy.deepcopy(default)

@@ -16,7 +16,7 @@ HANDS_ON = {"bench_worker"}
 
 
 def kinds(action: argparse.Action) -> list[Any]:
-    """Returns the types that fit what a flag gives; choices may also be told one by one."""
+    """Return the types that fit what a flag gives; choices may also be told one by one."""
     convert = action.type or (bool if action.const is True else str)
     if isinstance(convert, Json):
         one = convert.kind

@@ -62,7 +62,7 @@ def test_mirrors_are_kept_in_their_order(raw: Raw) -> None:
 
 
 def coco(raw: Raw) -> Raw:
-    """Makes the sample a dataset such as COCO: annotations in one zip, images by coco_url."""
+    """Make the sample a dataset such as COCO: annotations in one zip, images by coco_url."""
     source = {"source": "https://host/annotations.zip", "sha256": "0123456789"}
     raw["datasets"]["sample"] |= {
         "annotations": {**source, "member": "val.json"},

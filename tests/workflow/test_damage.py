@@ -49,7 +49,7 @@ NAMES = ["", " ", "x", "0", "näme", "x" * 300, "a/b", "a b", "../x", "{x}", "a\
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields each value of a document as its parent and its key there."""
+    """Yield each value of a document as its parent and its key there."""
     for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
         yield tree, key
         if isinstance(tree[key], dict | list):
@@ -57,7 +57,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def damage_tree(tree: Any, chance: random.Random) -> Any:
-    """Deletes, replaces, renames, swaps or moves one value, seldom two."""
+    """Delete, replaces, renames, swaps or move one value, seldom two."""
     tree = copy.deepcopy(tree)
     for _ in range(chance.choice([1, 1, 1, 2])):
         parent, key = chance.choice(list(places(tree)) or [(None, None)])
@@ -81,7 +81,7 @@ def damage_tree(tree: Any, chance: random.Random) -> Any:
 
 
 def damage_text(text: bytes, chance: random.Random) -> bytes:
-    """Cuts a file off, or changes characters as an editor, a copy or a server does."""
+    """Cut a file off, or change characters as an editor, a copy or a server does."""
     place = chance.randrange(max(len(text), 1))
     return chance.choice([
         text[:place],
@@ -107,7 +107,7 @@ def as_json(tree: Any) -> bytes:
 
 
 def as_python(tree: Any) -> bytes:
-    """Writes a dictionary as a config of mmengine's: one assignment for each key."""
+    """Write a dictionary as a config of mmengine's: one assignment for each key."""
     lines = [f"{key} = {value!r}" for key, value in tree.items()] if isinstance(tree, dict) else []
     numbers = "from math import inf, nan\n" if any("nan" in x or "inf" in x for x in lines) else ""
     return (numbers + "\n".join(lines) + "\n").encode("utf-8", "replace")
@@ -246,7 +246,7 @@ def _metainfo(text: str) -> dict[str, Any]:
 
 
 def damage(kind: Kind, whole: Path, folder: Path, chance: random.Random) -> None:
-    """Writes a damaged file."""
+    """Write a damaged file."""
     content = (whole / kind.file).read_bytes()
     if kind.file.endswith(".pth"):
         (folder / kind.file).write_bytes(damage_checkpoint(content, chance))
@@ -266,7 +266,7 @@ def _python(text: str) -> dict[str, Any]:
 
 
 def damage_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Changes the names, shapes, types and wrapping of tensors, or the file."""
+    """Change the names, shapes, types and wrapping of tensors, or the file."""
     import io
 
     import torch
@@ -302,7 +302,7 @@ def damage_checkpoint(content: bytes, chance: random.Random) -> bytes:
 
 
 def finding(kind: Kind, folder: Path, whole: Path) -> str:
-    """Reads a damaged folder; returns what is wrong with the message, nothing if all is well."""
+    """Read a damaged folder; return what is wrong with the message, nothing if all is well."""
     try:
         kind.read(folder)
     except (StageError, ConfigError) as error:

@@ -32,7 +32,7 @@ def project(repository: Path, tmp_path: Path) -> Project:
 
 
 def write_detections(project: Project, boxes: int) -> None:
-    """Annotates one image, on which a detector has found many persons."""
+    """Annotate one image, on which a detector has found many persons."""
     keypoints = [10.0, 10.0, 2] * 17
     person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 50, 50],
               "keypoints": keypoints, "num_keypoints": 17, "area": 900, "iscrowd": 0}  # fmt: skip
@@ -65,7 +65,7 @@ CROP = 3 * 768 * 1024
 
 
 def planned(project: Project, tmp_path: Path, *config: str) -> tuple[int, list[str]]:
-    """Plans the report; returns the exit status and what it says of the disk."""
+    """Plan the report; return the exit status and what it says of the disk."""
     with Planner(tmp_path) as planner:
         status, printed = planner.snakemake(
             project.folder, "-n", "--quiet", "all", "--configfile", "overlay.yaml",

@@ -58,7 +58,7 @@ HOSTILE: list[Any] = [
 
 
 def damaged_bytes(content: bytes, chance: random.Random) -> bytes:
-    """Cuts, flips, repeats or replaces a part of a file."""
+    """Cut, flips, repeats or replaces a part of a file."""
     data = bytearray(content)
     place = chance.randrange(max(len(data), 1))
     match chance.randrange(8):
@@ -132,7 +132,7 @@ def damaged_json(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_arrays(content: bytes, chance: random.Random) -> bytes:
-    """Changes an .npz: its bytes, or its arrays' types, shapes and values."""
+    """Change an .npz: its bytes, or its arrays' types, shapes and values."""
     if chance.random() < 0.5:
         return damaged_bytes(content, chance)
     import io
@@ -162,7 +162,7 @@ def damaged_arrays(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_onnx(content: bytes, chance: random.Random) -> bytes:
-    """Changes a graph: its bytes, or its nodes, names, shapes and attributes."""
+    """Change a graph: its bytes, or its nodes, names, shapes and attributes."""
     if chance.random() < 0.4:
         return damaged_bytes(content, chance)
     model = onnx.load_from_string(content)
@@ -198,7 +198,7 @@ def damaged_onnx(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_zip(content: bytes, chance: random.Random) -> bytes:
-    """Changes a zip of images: its bytes, or a member's."""
+    """Change a zip of images: its bytes, or a member's."""
     if chance.random() < 0.5:
         return damaged_bytes(content, chance)
     import io
@@ -215,7 +215,7 @@ def damaged_zip(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Changes a checkpoint: its bytes, or the program in it, which no checksum guards then."""
+    """Change a checkpoint: its bytes, or the program in it, which no checksum guards then."""
     import io
 
     if chance.random() < 0.3:
@@ -231,7 +231,7 @@ def damaged_checkpoint(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_old_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Changes a checkpoint in the format without a zip, mostly at its front, the program."""
+    """Change a checkpoint in the format without a zip, mostly at its front, the program."""
     if chance.random() < 0.3:
         return damaged_bytes(content, chance)
     return damaged_bytes(content[:20_000], chance) + content[20_000:]
@@ -473,7 +473,7 @@ def tiny_model(folder: Path) -> None:
 
 
 def outcome(target: Target, folder: Path) -> str:
-    """Reads a damaged folder; returns what is wrong with how that went, nothing if all is well."""
+    """Read a damaged folder; return what is wrong with how that went, nothing if all is well."""
     try:
         target.read(folder)
     except (StageError, ConfigError) as error:
@@ -498,7 +498,7 @@ def outcome(target: Target, folder: Path) -> str:
 
 
 def run_chunk(target: Target, name: str, numbers: list[int], whole: Path, scratch: Path) -> None:
-    """Runs cases one after the other, and writes down what became of each."""
+    """Run cases one after the other, and write down what became of each."""
     os.chdir(scratch)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     null = os.open(os.devnull, os.O_WRONLY)

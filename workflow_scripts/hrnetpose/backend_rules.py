@@ -37,7 +37,7 @@ class BackendRules(Protocol):
 
     @property
     def gpus(self) -> Callable[[Any], int]:
-        """Returns how many GPUs an engine with these options needs."""
+        """Return how many GPUs an engine with these options needs."""
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ class Published(Section):
         return self
 
     def figures(self) -> dict[str, float]:
-        """Returns what is published."""
+        """Return what is published."""
         return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
@@ -223,7 +223,7 @@ class Config(Section):
 
 
 def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:
-    """Checks a configuration.
+    """Check a configuration.
 
     Args:
         raw: the configuration as YAML gives it; entries of `models`, `datasets` and `variants`
@@ -294,7 +294,7 @@ def _check_sources(key: str, sources: Iterable[str]) -> None:
 def check_variant(
     key: str, variant: Variant, config: Config, backends: Mapping[str, BackendRules]
 ) -> Options:
-    """Checks what a variant names against what there is, and returns the options of its backend.
+    """Check what a variant names against what there is, and return the options of its backend.
 
     Raises:
         ConfigError: with the key.
@@ -336,7 +336,7 @@ def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:
 
 
 def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
-    """Says what is wrong with the value at a key and what is allowed there."""
+    """Say what is wrong with the value at a key and what is allowed there."""
     match error["type"]:
         case "extra_forbidden":
             section = _section_at(kind, error["loc"][:-1])
@@ -353,7 +353,7 @@ def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
 
 
 def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """Follows an error's location down to the section that holds the key."""
+    """Follow an error's location down to the section that holds the key."""
     section: Any = kind
     for part in location:
         if get_origin(section) is dict:
@@ -374,7 +374,7 @@ def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def no_such(kind: str, name: str, names: Iterable[str]) -> str:
-    """Says that a name is not known, and which are."""
+    """Say that a name is not known, and which are."""
     return f"there is no {kind} {name!r}{_allowed(name, list(names))}"
 
 

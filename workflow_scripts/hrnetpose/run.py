@@ -263,7 +263,7 @@ class Run:
 
     @property
     def evaluated_keypoints(self) -> list[str]:
-        """Names of the keypoints that are evaluated; none if they are not known."""
+        """Name of the keypoints that are evaluated; none if they are not known."""
         return next(iter(self.keypoints.values()), [])
 
     @property

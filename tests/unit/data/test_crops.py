@@ -44,7 +44,7 @@ def mmpose() -> SimpleNamespace:
 
 
 def theirs(mmpose: SimpleNamespace, crop: Crop, box: Floats, **image: Any) -> dict[str, Any]:
-    """Runs mmpose's test pipeline on a box, and on an image if there is one."""
+    """Run mmpose's test pipeline on a box, and on an image if there is one."""
     result = mmpose.transforms.GetBBoxCenterScale(padding=crop.padding)({"bbox": box, **image})
     size = (crop.width, crop.height)
     return mmpose.transforms.TopdownAffine(input_size=size, use_udp=crop.udp)(
@@ -114,7 +114,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Image], Path]:
 def written(
     images: list[Image], folder: Path, crop: Crop, output: Path, threads: int = 2
 ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[Any]]]:
-    """Writes crops and reads them back, with their table."""
+    """Write crops and read them back, with their table."""
     paths = output / "crops.npy", output / "instances.npz"
     cutting.write(images, "gt", ImageStore(folder), crop, *paths, threads)
     found = crops.read(paths[0])

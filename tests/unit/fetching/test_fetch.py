@@ -444,7 +444,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(repository: Path, tmp_path: Path, output: Path, server: Server) -> Iterator[Start]:
-    """Starts `fetch_file.py` as a process of its own."""
+    """Start `fetch_file.py` as a process of its own."""
     processes = []
 
     def start(url: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:

@@ -20,7 +20,7 @@ RunStage = Callable[..., None]
 
 @pytest.fixture
 def quantize_int8(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Callable[..., Quantization]:
-    """Quantises the small HRNet for persons whose keypoints are where fp32 finds them."""
+    """Quantise the small HRNet for persons whose keypoints are where fp32 finds them."""
     card = ModelCard.read(tiny / "model.json")
     crops = np.load(tiny / "crops.npy")
     count, number = len(crops), len(card.keypoints.names)

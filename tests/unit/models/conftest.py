@@ -11,7 +11,7 @@ from support import TINY_CONFIG
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the small model's config with texts replaced and lines added."""
+    """Write the small model's config with texts replaced and lines added."""
 
     def write(*lines: str, replace: Mapping[str, str] | None = None) -> Path:
         text = TINY_CONFIG
@@ -26,7 +26,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def read(write: Callable[..., Path]) -> Callable[..., Any]:
-    """Reads it: `read("model.update(...)", replace={"sigma=1": "sigma=2"})`."""
+    """Read it: `read("model.update(...)", replace={"sigma=1": "sigma=2"})`."""
     from hrnetpose.models import mmpose
 
     return lambda *lines, **replace: mmpose.read_config(str(write(*lines, **replace)))

@@ -16,7 +16,7 @@ CODEC = "codec = dict(input_size=(192, 256), sigma=2)\n"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[[str], Path]:
-    """Writes a config beside a base."""
+    """Write a config beside a base."""
 
     def write(text: str) -> Path:
         (tmp_path / "base.py").write_text(f"{CODEC}nested = dict(codec=codec)\n")

@@ -29,7 +29,7 @@ MODULES = {
 
 
 def replace_types(spell: Callable[[str], str]) -> str:
-    """Returns the small model's config with its types written in another way."""
+    """Return the small model's config with its types written in another way."""
     text = TINY_CONFIG
     for name in MODULES:
         text = text.replace(f'"{name}"', spell(name))
@@ -99,7 +99,7 @@ FORMS: dict[str, Callable[[Path], str]] = {
 
 
 def read_everything(config: Any) -> list[Any]:
-    """Returns all that this project takes from a config."""
+    """Return all that this project takes from a config."""
     names = [keys.short(config.model[part].type) for part in ("backbone", "head")]
     functions = (
         settings.read_normalisation,

@@ -28,7 +28,7 @@ CODECS = {
 
 @pytest.fixture
 def write_picking(write: Write) -> Write:
-    """Writes the config of a model of 19 keypoints that gives out some of them."""
+    """Write the config of a model of 19 keypoints that gives out some of them."""
 
     def write_picking(indices: Any, *lines: str, codec: str = "plain") -> Path:
         kind, options = CODECS[codec]
@@ -190,7 +190,7 @@ FROM_FILE = "metainfo = dict(from_file=str('{{fileDirname}}/set.py'))"
 
 @pytest.fixture
 def read_set(read: Callable[..., Any], tmp_path: Path) -> Callable[..., Keypoints]:
-    """Reads a set of three keypoints, with lines behind it."""
+    """Read a set of three keypoints, with lines behind it."""
     (tmp_path / "set.py").write_text(SET.replace("metainfo =", "dataset_info ="))
 
     def read_set(*lines: str) -> Keypoints:

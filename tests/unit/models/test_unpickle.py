@@ -37,7 +37,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def watch() -> Iterator[list[str]]:
-    """Yields what is imported, executed, started and written."""
+    """Yield what is imported, executed, started and written."""
     events: list[str] = []
     _watches.append(events)
     try:

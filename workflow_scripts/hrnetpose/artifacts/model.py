@@ -37,7 +37,7 @@ class Crop(Part):
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Reads a name back.
+        """Read a name back.
 
         Raises:
             ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
@@ -84,7 +84,7 @@ class Keypoints(Part):
         return self
 
     def oks_sigmas(self) -> list[float]:
-        """Returns the OKS constants.
+        """Return the OKS constants.
 
         Raises:
             StageError: the set has none.

@@ -26,7 +26,7 @@ class Picture:
 def draw(
     rows: list[Row], predictions: list[Path], annotations: Path, images: Path
 ) -> list[Picture]:
-    """Draws some images: true persons, those of the first variant, those of the fastest."""
+    """Draw some images: true persons, those of the first variant, those of the fastest."""
     truths = Annotations.read(annotations)
     scored = [row for row in rows if row.accuracy]
     shown = {
@@ -54,7 +54,7 @@ def draw(
 
 
 def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[np.float32]]:
-    """Returns a variant's persons by image, [N, K, 3], in the first boxes and protocol."""
+    """Return a variant's persons by image, [N, K, 3], in the first boxes and protocol."""
     shards = [
         files.read_table(
             path,
@@ -78,7 +78,7 @@ def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[n
 
 
 def _spread(images: list[Image], count: int) -> list[Image]:
-    """Picks images from all over the dataset."""
+    """Pick images from all over the dataset."""
     return [
         images[index] for index in np.unique(np.linspace(0, len(images) - 1, count).astype(int))
     ]
