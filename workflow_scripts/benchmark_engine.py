@@ -219,7 +219,7 @@ def main(
 def measure(
     subject: Subject, batches: list[int], streams: list[int], raw: str
 ) -> tuple[Perf, dict[str, list[float]]]:
-    """Measures all scenarios; return the figures and the raw samples.
+    """Measures all scenarios; returns the figures and the raw samples.
 
     Args:
         subject: the engine.

@@ -110,7 +110,7 @@ class PyTorchEngine(Engine[PyTorchOptions]):
 
 
 Run = Callable[[Any], dict[str, Any]]
-"""Runs the model on crops on the device; return the outputs there, by name."""
+"""Run the model on crops on the device; return the outputs there, by name."""
 
 
 class CpuSlot(Slot):
