@@ -44,5 +44,7 @@ rule gate:
 if workflow.is_main_process:
     try:
         plan.check(RUN, is_made)  # all rules are known
+        for note in disk.check(RUN):
+            logger.warning(note)
     except ConfigError as error:
         raise WorkflowError(f"configuration: {error}")

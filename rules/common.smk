@@ -5,7 +5,7 @@ Takes: config.yaml and overlays.  Makes: nothing.
 
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
@@ -20,8 +20,10 @@ if not (ROOT / "workflow_scripts").is_dir():
     )
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hrnetpose import config_text, engines, environment, imports, locks, plan
+from hrnetpose import config_text, disk, environment, imports, locks, plan
 from hrnetpose.config import ConfigError
+from hrnetpose.data import contents
+from hrnetpose.flags import option
 from hrnetpose.layout import any_of
 from hrnetpose.run import resolve
 from hrnetpose.stage import StageError
@@ -36,6 +38,8 @@ IS_CACHED = (
 # `code(script)`: the script, and the library files that it imports; a stage is made from them too.
 SCRIPTS = Path(os.path.relpath(ROOT / "workflow_scripts"))
 code = partial(imports.imported_files, SCRIPTS)
+# With conda it is the environment's file that says versions.
+versions = environment.installed_versions if not HAS_CONDA else lambda *packages: None
 
 # What is given on the command line, or by the workflow that has this one as a module, goes over the
 # files that the configuration is based on.
@@ -48,12 +52,7 @@ try:
         config_text.check(*BASE, *overlays)
     for section in [*map(load_configfile, BASE), config]:
         update_config(CONFIG, section)
-    RUN = resolve(
-        config_text.locate(CONFIG, ROOT),
-        engines.rules(),
-        environment.decide_auto(engines.resolve),
-        is_module=IS_MODULE,
-    )
+    RUN = resolve(config_text.locate(CONFIG, ROOT), is_module=IS_MODULE)
     TO_FETCH = RUN.resources.to_fetch()
 except (ConfigError, StageError) as error:
     raise WorkflowError(f"configuration: {error}")
@@ -70,17 +69,29 @@ DATASET = LAYOUT.dataset("{dataset}")
 VARIANT = LAYOUT.variant("{variant}")
 
 
-def versions(*packages):
-    """Return versions of packages.  With conda it is the environment's file that says them."""
-    return None if HAS_CONDA else environment.installed_versions(packages)
-
-
 def scale_with_attempt(amount):
     """Return a resource of which a job that ran out of it gets more."""
     return lambda wildcards, attempt: amount * attempt
 
 
-def option(flag, value):
-    """Return a flag and its value or values for a command line; nothing if there is none."""
-    values = value if isinstance(value, list | tuple) else [value]
-    return [flag, *map(str, values)] if value or value == 0 else []
+def is_made(path):
+    """Return True if a rule makes a file."""
+    return any(known.is_producer(path) for known in workflow.rules)
+
+
+@cache
+def is_given(path):
+    """Return True if a file is the user's own: neither made by a rule nor brought from elsewhere."""
+    return not is_made(path) and not RUN.resources.brings(path)
+
+
+def images_in(path):
+    """Return images as an input.  The user's own are compared by content, not by date."""
+    return ancient(path) if is_given(path) else path
+
+
+@cache
+def contents_of(path):
+    """Return a digest of the user's own file or images; jobs on other nodes have no use for it."""
+    is_compared = workflow.is_main_process and is_given(path)
+    return contents.digest_given(Path(path)) if is_compared else None

@@ -6,39 +6,9 @@ Makes: resources/weights/, resources/datasets/ and build/datasets/ (the crops).
 Fetching runs where Snakemake runs: the nodes of a cluster often have no way out.
 """
 
-from functools import cache
-
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.benchmark import PERSONS
-from hrnetpose.data import contents
 from hrnetpose.layout import resource
-
-
-def is_made(path):
-    """Return True if a rule makes a file."""
-    return any(known.is_producer(path) for known in workflow.rules)
-
-
-@cache
-def is_given(path):
-    """Return True if a file is the user's own: neither made by a rule nor brought from elsewhere."""
-    return not is_made(path) and not RUN.resources.brings(path)
-
-
-def images_in(path):
-    """Return images as an input.  The user's own are compared by content, not by date."""
-    return ancient(path) if is_given(path) else path
-
-
-@cache
-def contents_of(path):
-    """Return a digest of the user's own file or images, whatever their dates.
-
-    Jobs on other nodes have no use for it.
-    """
-    if not workflow.is_main_process or not is_given(path):
-        return None
-    return contents.digest_given(Path(path))
 
 
 wildcard_constraints:
@@ -257,8 +227,8 @@ rule make_crops:
             "gt" if w.subset == "benchmark" else w.subset
         ),
     output:
-        crops=DATASET.crops("{crop}", "{subset}", "{shard}"),
-        instances=DATASET.instances("{crop}", "{subset}", "{shard}"),
+        crops=DATASET.cut.crops("{crop}", "{subset}", "{shard}"),
+        instances=DATASET.cut.instances("{crop}", "{subset}", "{shard}"),
     log:
         LAYOUT.shared_log("make_crops", "{dataset}_{crop}_{subset}_{shard}"),
     conda:
@@ -275,6 +245,30 @@ rule make_crops:
         " --crop {wildcards.crop:q} --shard {wildcards.shard:q} {params.first:q}"
         " --threads {threads} --output {output.crops:q} --instances {output.instances:q}"
         " --log {log:q}"
+
+
+if RUN.config.crops == "temporary":
+
+    use rule make_crops as make_temporary_crops with:
+        input:
+            code=code("make_crops"),
+            images=images_in(RUN.dataset.evaluated.images),
+            persons=lambda w: LAYOUT.dataset(w.dataset).persons(w.subset),
+            # Only to wait for them; `ancient` would hide this job from Snakemake's look at its code.
+            earlier=lambda w: RUN.earlier_predictions(w.crop, w.subset, w.shard),
+        output:
+            crops=temp(
+                LAYOUT.temporary_crops("{dataset}").crops(
+                    "{crop}", "{subset}", "{shard}"
+                )
+            ),
+            instances=temp(
+                LAYOUT.temporary_crops("{dataset}").instances(
+                    "{crop}", "{subset}", "{shard}"
+                )
+            ),
+        log:
+            LAYOUT.log("make_crops", "{dataset}_{crop}_{subset}_{shard}"),
 
 
 rule check_calibration:

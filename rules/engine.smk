@@ -39,7 +39,7 @@ rule build_engine:
         backend=lambda w: RUN[w.variant].backend,
         precision=lambda w: RUN[w.variant].precision,
         batch=lambda w: RUN[w.variant].batch,
-        options=lambda w: RUN[w.variant].options,
+        options=lambda w: RUN[w.variant].options_json,
         versions=lambda w: versions(*RUN[w.variant].rules.packages),
         weights=lambda w, input: option("--weights", input.weights),
         cache=TIMING_CACHE,

@@ -12,19 +12,7 @@ from hrnetpose.config import no_such
 
 def all_cores(wildcards):
     """Return all cores of this machine; on a cluster it is the profile that sets them."""
-    try:
-        return workflow.cores
-    except WorkflowError:
-        return 8
-
-
-def refuse_variant(wildcards):
-    """Say which variants there are: a figure of another one that lies there is an old one."""
-    figures = LAYOUT.variant(wildcards.name).figures(wildcards.kind)
-    # Snakemake would show a traceback of any exception.
-    sys.exit(
-        f"configuration: {figures}: {no_such('variant', wildcards.name, RUN.variants)}"
-    )
+    return workflow.resource_settings.cores or 8
 
 
 rule predict_keypoints:
@@ -41,6 +29,7 @@ rule predict_keypoints:
         VARIANT.predictions("{boxes}", "{shard}"),
     log:
         LAYOUT.log("predict_keypoints", "{variant}_{boxes}_{shard}"),
+    priority: 1  # so that temporary crops are read before more are cut
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
     threads: 2
@@ -135,7 +124,7 @@ rule benchmark_engine:
         code=lambda w: code("benchmark_engine", RUN[w.variant].module),
         engine=VARIANT.engine,
         card=VARIANT.card,
-        crops=lambda w: RUN[w.variant].crops("benchmark"),
+        crops=lambda w: RUN[w.variant].benchmark_crops,
         persons=RUN.dataset.paths.persons("gt"),
         images=images_in(RUN.dataset.evaluated.images),
         # Measured again, the machine is still the same one.
@@ -176,7 +165,7 @@ rule reference_heatmaps:
         weights=lambda w: RUN.models[w.model].weights or [],
         config=lambda w: RUN.models[w.model].known.files,
         card=MODEL.card,
-        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+        crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "benchmark"
         ),
     output:
@@ -271,9 +260,13 @@ rule check_gate:
 
 
 rule no_such_variant:
-    """Refuse the figures of a variant that the configuration does not have."""
+    """Refuse the figures of a variant that the configuration does not have: they are old ones."""
     input:
-        refuse_variant,
+        # Snakemake would show a traceback of any exception.
+        lambda w: sys.exit(
+            f"configuration: {LAYOUT.variant(w.name).figures(w.kind)}: "
+            + no_such("variant", w.name, RUN.variants)
+        ),
     output:
         LAYOUT.variant("{name}").figures("{kind}"),
     wildcard_constraints:

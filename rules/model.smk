@@ -97,10 +97,10 @@ rule quantize_int8:
         model=MODEL.simplified,
         card=MODEL.card,
         calibration=DATASET.calibration,
-        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+        crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "calibration"
         ),
-        instances=lambda w: LAYOUT.dataset(w.dataset).instances(
+        instances=lambda w: LAYOUT.dataset(w.dataset).cut.instances(
             RUN.models[w.model].crop, "calibration"
         ),
         annotations=DATASET.annotations("calibration_audit"),
@@ -140,7 +140,7 @@ rule quantize_fp8:
         model=MODEL.simplified,
         card=MODEL.card,
         calibration=DATASET.calibration,
-        crops=lambda w: LAYOUT.dataset(w.dataset).crops(
+        crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "calibration"
         ),
     output:

@@ -74,7 +74,7 @@ class Planner:
         self._server.wait()
 
     def start(self, folder: Path, *arguments: str, path: Sequence[Path] = ()) -> int:
-        """Starts the command and returns its process id; `finish` waits for it.
+        """Start the command and return its process id; `finish` waits for it.
 
         Args:
             folder: where to run it.
@@ -93,13 +93,13 @@ class Planner:
         return self._answer()
 
     def finish(self) -> tuple[int, str]:
-        """Returns the command's exit status and what it printed."""
+        """Return the command's exit status and what it printed."""
         return self._answer(), self.output.read_text()
 
     def snakemake(
         self, folder: Path, *arguments: str, path: Sequence[Path] = ()
     ) -> tuple[int, str]:
-        """Runs the command; returns its exit status and what it printed."""
+        """Run the command; return its exit status and what it printed."""
         self.start(folder, *arguments, path=path)
         return self.finish()
 
@@ -108,19 +108,19 @@ class Planner:
         return int(self._server.stdout.readline())
 
     def jobs(self, folder: Path, *arguments: str, path: Sequence[Path] = ()) -> set[Job]:
-        """Returns the jobs that would run, target rules left out."""
+        """Return the jobs that would run, target rules left out."""
         status, printed = self.snakemake(folder, "--dry-run", *arguments, path=path)
         assert status == 0, printed
         return jobs_in(printed)
 
 
 def jobs_in(printed: str) -> set[Job]:
-    """Reads the jobs in what a dry run printed."""
+    """Read the jobs in what a dry run printed."""
     return {job for job, _ in inputs_in(printed)}
 
 
 def inputs_in(printed: str) -> Iterator[tuple[Job, list[str]]]:
-    """Reads the jobs in what a dry run printed, with the files that they take."""
+    """Read the jobs in what a dry run printed, with the files that they take."""
     # With or without a blank line, or the shell command, between two jobs.
     for block in re.split(r"\n\n|\n(?=\[)", printed):
         lines = [line.strip() for line in block.splitlines() if line and line[0] != "["]
@@ -134,7 +134,7 @@ def inputs_in(printed: str) -> Iterator[tuple[Job, list[str]]]:
 
 
 def fabricate(planner: Planner, folder: Path, *arguments: str) -> None:
-    """Makes a project look finished: all outputs exist, with the records of having been made.
+    """Make a project look finished: all outputs exist, with the records of having been made.
 
     `snakemake --touch` writes the records that a run writes.  What the files hold does not matter
     for what is stale.

@@ -84,16 +84,16 @@ class Server:
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def serve(self, path: str, *answers: Answer) -> str:
-        """Sets the answers of a path, by default 404, and returns its URL."""
+        """Set the answers of a path, by default 404, and return its URL."""
         self.answers[path] = list(answers) or [NOT_THERE]
         return f"{self.url}{path}"
 
     def ranges(self, path: str) -> list[str | None]:
-        """Returns the Range header of each request for a path."""
+        """Return the Range header of each request for a path."""
         return [headers.get("range") for asked, headers in self.requests if asked == path]
 
     def asked(self, path: str) -> int:
-        """Returns how often a path was asked for."""
+        """Return how often a path was asked for."""
         return len(self.ranges(path))
 
     def next_answer(self, path: str, headers: dict[str, str]) -> Answer:
@@ -109,7 +109,7 @@ class Server:
             self.busy -= 1
 
     def release(self) -> None:
-        """Ends the connections that are silent."""
+        """End the connections that are silent."""
         self._over.set()
 
     def wait_until_over(self) -> None:
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if answer.length != "none":
             self.send_header("Content-Length", str(answer.length or len(body)))
-        if status == 206:
+        if status == 206 and "Content-Range" not in answer.headers:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         if answer.validators:
             self.send_header("ETag", answer.etag)
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end(answer)
 
     def end(self, answer: Answer) -> None:
-        """Ends a connection in the way that the answer says."""
+        """End a connection in the way that the answer says."""
         self.close_connection = True
         if answer.ending == "stall":
             self.server_state.wait_until_over()

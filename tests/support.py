@@ -2,17 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from hrnetpose import engines
-from hrnetpose.run import Run, resolve
+from hrnetpose.stage import StageError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -67,11 +68,6 @@ val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=val_pipeline))
 """An HRNet of some thousand parameters; its input is 64x32 (height x width)."""
 
 
-def resolve_run(raw: Mapping[str, Any], auto: str = "openvino") -> Run:
-    """Resolve a run on a machine where `auto` stands for a given backend."""
-    return resolve(raw, engines.rules(), auto)
-
-
 class Project:
     """A checkout in a folder of its own."""
 
@@ -80,7 +76,7 @@ class Project:
 
     @classmethod
     def copied(cls, repository: Path, folder: Path) -> "Project":
-        """Copies what git tracks, or would, without what was built."""
+        """Copy what git tracks, or would, without what was built."""
         listing = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
             cwd=repository,
@@ -96,12 +92,12 @@ class Project:
         return cls(folder)
 
     def overlay(self, content: Mapping[str, Any], name: str = "overlay.yaml") -> str:
-        """Writes a configuration overlay and returns its name."""
+        """Write a configuration overlay and return its name."""
         (self.folder / name).write_text(yaml.safe_dump(dict(content)))
         return name
 
     def snakemake(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess[str]:
-        """Runs Snakemake and returns what it printed."""
+        """Run Snakemake and return what it printed."""
         return subprocess.run(
             [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments],
             cwd=self.folder,
@@ -111,32 +107,32 @@ class Project:
         )
 
     def succeed(self, *arguments: str, cores: int = 2) -> str:
-        """Runs Snakemake, which must succeed, and returns all that it printed."""
+        """Run Snakemake, which must succeed, and return all that it printed."""
         done = self.snakemake(*arguments, cores=cores)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def jobs(self, *arguments: str) -> dict[str, int]:
-        """Returns how often each rule would run."""
+        """Return how often each rule would run."""
         return job_counts(self.succeed("--dry-run", "--quiet=rules", *arguments))
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs make and returns what it printed."""
+        """Run make and return what it printed."""
         return subprocess.run(
             ["make", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
         )
 
     def json(self, name: str) -> Any:
-        """Reads a JSON file."""
+        """Read a JSON file."""
         return json.loads((self.folder / name).read_text())
 
     def leftovers(self) -> list[str]:
-        """Returns temporary files that a stage left behind."""
+        """Return temporary files that a stage left behind."""
         return [str(path) for path in self.folder.rglob("*.partial*")]
 
 
 def job_counts(printed: str) -> dict[str, int]:
-    """Returns how often each rule would run, from what a dry run has printed."""
+    """Return how often each rule would run, from what a dry run has printed."""
     counts = {}
     for line in printed.splitlines():
         words = line.split()
@@ -146,7 +142,7 @@ def job_counts(printed: str) -> dict[str, int]:
 
 
 def stage_command(printed: str) -> str:
-    """Returns the first stage command that Snakemake printed."""
+    """Return the first stage command that Snakemake printed."""
     return next(
         line.partition("python ")[1] + line.partition("python ")[2]
         for line in printed.splitlines()
@@ -155,13 +151,13 @@ def stage_command(printed: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Returns the environment in which `python` is the one that runs the tests."""
+    """Return the environment in which `python` is the one that runs the tests."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path}
 
 
 def peak_memory(project: Project, script: str, *arguments: object) -> int:
-    """Runs a stage, which must succeed, and returns the most memory that it had, in bytes."""
+    """Run a stage, which must succeed, and return the most memory that it had, in bytes."""
     command = [sys.executable, script, *map(str, arguments)]
     child = os.fork()
     if child == 0:
@@ -170,3 +166,13 @@ def peak_memory(project: Project, script: str, *arguments: object) -> int:
     _, status, usage = os.wait4(child, 0)
     assert status == 0, command
     return usage.ru_maxrss * 1024
+
+
+def refusal(function: Callable[..., object], *arguments: object, **options: Any) -> str:
+    """Return the message of the StageError that a call raises: one line, without class names."""
+    with pytest.raises(StageError) as error:
+        function(*arguments, **options)
+    text = str(error.value)
+    assert text.isprintable()
+    assert not re.search(r"[A-Z]\w+(Error|Exception|Exit)|weights_only", text)
+    return text

@@ -1,15 +1,14 @@
-"""Trains the small HRNet of the embedded sample on drawn images.
+"""Train the small HRNet of the embedded sample on drawn images.
 
-Nothing is read but the model's config: the images are drawn while the network learns from them.
-The seed fixes the initial weights, the images and their augmentation; `--init` goes on from a
-checkpoint, with the images of another seed.  The commands that made the weights of this repository
-are in resources/sample/README.md.
+The only input is the model's config: images are drawn during training.  The seed fixes the initial
+weights, the images and their augmentation; `--init` continues from a checkpoint.  The commands that
+made the weights of this repository are in resources/sample/README.md.
 
     python tools/train_sample.py --output resources/sample/hrnet_sample_128x96.pth
 
-The loss is mmpose's squared error of the heatmaps.  Alone it rests for thousands of steps where
-every heatmap is zero, so for most of the steps the cross-entropy of the heatmaps' spatial softmax,
-which has no such plateau, is added to it.
+The loss is mmpose's squared error of the heatmaps.  Alone it stays for thousands of steps at the
+plateau where all heatmaps are zero, so for most of the steps the cross-entropy of the heatmaps'
+spatial softmax, which has no such plateau, is added.
 """
 
 import argparse
@@ -31,10 +30,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Codec, Crop
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.data import cutting
 from hrnetpose.files import atomic_path
-from hrnetpose.models import mmpose, settings
+from hrnetpose.models import keypoints, mmpose, settings
 from hrnetpose.pose import decode
 from hrnetpose.sample.images import draw_image
 
@@ -47,18 +46,18 @@ LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.01
 VAL_IMAGES = 100
 CROSS_ENTROPY_SHARE = 0.8  # of the steps
-CROPS_PER_PERSON = 2  # each augmented in another way: drawing takes longer than cutting
-# Scales a heatmap, whose peak is to be 1, to the logits of a softmax over its pixels.
+CROPS_PER_PERSON = 2  # augmented differently: drawing takes longer than cropping
+# From a heatmap, whose target peak is 1, to the logits of a softmax over its pixels.
 SHARPNESS = 12.0
 
 log = logging.getLogger(__name__)
 
 
 class AugmentedCrops(IterableDataset[tuple[Pixels, Floats, Floats]]):
-    """An endless stream of crops, with the keypoints in their pixels.
+    """An endless stream of crops with their keypoints.
 
-    Yields a crop, uint8 (height, width, 3) RGB; its keypoints, float32 (17, 2); and their
-    weights, float32 (17,), 1 where the keypoint is labelled and inside the crop, else 0.
+    Yields a crop, uint8 (height, width, 3) RGB; its keypoints in crop pixels, float32 (17, 2); and
+    their weights, float32 (17,): 1 where a keypoint is labelled and inside the crop, else 0.
     """
 
     def __init__(self, crop: Crop, flip_indices: list[int], seed: int) -> None:
@@ -69,19 +68,19 @@ class AugmentedCrops(IterableDataset[tuple[Pixels, Floats, Floats]]):
     def __iter__(self) -> Iterator[tuple[Pixels, Floats, Floats]]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng(self.seed)
-        index = self.seed * 10_000_000  # another seed draws other images
+        index = self.seed * 10_000_000  # each seed draws its own images
         while True:
             image, people = draw_image("train", index)
             index += 1
             for person in people * CROPS_PER_PERSON:
                 if person["num_keypoints"]:
-                    yield self._cut(rng, image, person)
+                    yield self._augment(rng, image, person)
 
-    def _cut(
+    def _augment(
         self, rng: np.random.Generator, image: Pixels, person: dict[str, Any]
     ) -> tuple[Pixels, Floats, Floats]:
         width, height = self.crop.width, self.crop.height
-        centers, scales = cutting.center_and_scale(_corners([person["bbox"]]), self.crop)
+        centers, scales = cutting.center_and_scale(_corners([person]), self.crop)
         zoom = np.clip(rng.normal(1, 0.1), 0.75, 1.25)
         shift = np.clip(rng.normal(0, 0.03, size=2), -0.1, 0.1) * scales[0]
         center = (centers[0] + shift).astype(np.float32)
@@ -105,28 +104,23 @@ class AugmentedCrops(IterableDataset[tuple[Pixels, Floats, Floats]]):
 
 
 class Trainee:
-    """The network with what surrounds it: normalised input, target heatmaps and evaluation."""
+    """The network in training: normalised input, target heatmaps and evaluation."""
 
     def __init__(self, config: Any, seed: int) -> None:
-        self.config = config
-        self.codec = Codec.model_validate(
-            {key: config.codec[key] for key in Codec.model_fields if key in config.codec}
-        )
-        self.keypoints = settings.keypoint_info(config)
-        width, height = config.codec.input_size
-        self.crop = Crop(width=width, height=height, padding=1.25)
+        self.codec = settings.read_codec(config)
+        self.crop = settings.read_crop(config)
+        self.keypoints = keypoints.read_keypoints(config)
         self.heatmap_size: tuple[int, int] = tuple(config.codec.heatmap_size)
         self.network = mmpose.build_model(config, weights=None, seed=seed)
-        # Heatmaps that start near zero, where the loss is tame.
+        # Heatmaps start near zero, where the loss is small.
         torch.nn.init.normal_(self.network.head.final_layer.weight, std=0.001)
         torch.nn.init.zeros_(self.network.head.final_layer.bias)
         self.network.to(memory_format=torch.channels_last)
-        preprocessor = config.model.data_preprocessor
-        self.mean = torch.tensor(preprocessor.mean).view(1, 3, 1, 1)
-        self.std = torch.tensor(preprocessor.std).view(1, 3, 1, 1)
+        _, mean, std = settings.read_normalisation(config)
+        self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
 
     def heatmaps(self, pixels: Tensor) -> Tensor:
-        """Returns fp32 heatmaps [N, 17, h, w] of crops, uint8 [N, height, width, 3] RGB."""
+        """Return fp32 heatmaps [N, 17, h, w] of crops, uint8 [N, height, width, 3] RGB."""
         images = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.network.training):
@@ -134,7 +128,7 @@ class Trainee:
         return heatmaps.float()
 
     def targets(self, positions: Tensor) -> Tensor:
-        """Returns Gaussians with peak 1, [N, 17, h, w], at positions [N, 17, 2] in crop pixels."""
+        """Return Gaussians with peak 1, [N, 17, h, w], at positions [N, 17, 2] in crop pixels."""
         width, height = self.heatmap_size
         x, y = (positions * width / self.crop.width).unsqueeze(-1).unbind(-2)
         rows = torch.exp(-((torch.arange(height) - y) ** 2) / (2 * self.codec.sigma**2))
@@ -142,42 +136,38 @@ class Trainee:
         return rows.unsqueeze(-1) * columns.unsqueeze(-2)
 
     def measure(self, images: int) -> dict[str, float]:
-        """Returns COCO's AP on the first val images, true boxes, without and with a flip test."""
+        """Return COCO's AP on the first val images, true boxes, without and with a flip test."""
+        drawn = [draw_image("val", index) for index in range(images)]
+        people = [person for _, annotated in drawn for person in annotated]
         dataset = COCO()
-        people: list[dict[str, Any]] = []
-        cut: list[Pixels] = []
-        for index in range(images):
-            image, annotated = draw_image("val", index)
-            people += annotated
-            for person in annotated:
-                centers, scales = cutting.center_and_scale(_corners([person["bbox"]]), self.crop)
-                cut.append(cutting.cut(image, centers[0], scales[0], self.crop))
         dataset.dataset = {
             "images": [{"id": number} for number in {person["image_id"] for person in people}],
             "categories": [{"id": 1, "name": "person"}],
             "annotations": people,
         }
-        centers, scales = cutting.center_and_scale(
-            _corners([person["bbox"] for person in people]), self.crop
-        )
-        pixels = torch.from_numpy(np.stack(cut))
+        centers, scales = cutting.center_and_scale(_corners(people), self.crop)
+        sources = [image for image, annotated in drawn for _ in annotated]
+        crops = [
+            cutting.cut(image, center, scale, self.crop)
+            for image, center, scale in zip(sources, centers, scales, strict=True)
+        ]
+        pixels = torch.from_numpy(np.stack(crops))
         self.network.eval()
         with torch.inference_mode():
             straight = self.heatmaps(pixels).numpy()
             mirrored = self.heatmaps(pixels.flip(2)).numpy()
         mirrored = decode.flip_back(mirrored, self.keypoints.flip_indices, shift=True)
-        figures = {}
+        figures = {"peak": float(straight.max(axis=(2, 3)).mean())}
         with contextlib.redirect_stdout(open(os.devnull, "w")):
             dataset.createIndex()
             for name, heatmaps in (("AP", straight), ("AP_flip", 0.5 * (straight + mirrored))):
                 positions, scores = decode.decode(heatmaps, self.codec)
                 found = decode.to_image(positions, self.heatmap_size, centers, scales)
                 figures[name] = _average_precision(dataset, people, found, scores)
-        figures["peak"] = float(straight.max(axis=(2, 3)).mean())
         return figures
 
     def save(self, path: Path, meta: dict[str, str | int | float]) -> None:
-        """Writes the fp32 weights and `meta`; torch.load reads it with weights_only=True."""
+        """Write the fp32 weights and `meta`; torch.load reads them with weights_only=True."""
         state = {
             name: value.detach().contiguous() for name, value in self.network.state_dict().items()
         }
@@ -185,9 +175,9 @@ class Trainee:
             torch.save({"state_dict": state, "meta": meta}, temporary)
 
 
-def _corners(boxes: list[list[float]]) -> Floats:
-    """Returns (x1, y1, x2, y2) of boxes (x, y, width, height)."""
-    corners = np.array(boxes, np.float32)
+def _corners(people: list[dict[str, Any]]) -> Floats:
+    """Return (x1, y1, x2, y2) of the boxes (x, y, width, height) of annotations."""
+    corners = np.array([person["bbox"] for person in people], np.float32)
     corners[:, 2:] += corners[:, :2]
     return corners
 
@@ -212,13 +202,13 @@ def _average_precision(
 
 
 def loss(heatmaps: Tensor, targets: Tensor, weights: Tensor, cross_entropy: bool) -> Tensor:
-    """Returns the mean over labelled keypoints of the squared error of their heatmaps.
+    """Return the mean over labelled keypoints of the squared error of their heatmaps.
 
     Args:
         heatmaps: [N, 17, h, w].
         targets: [N, 17, h, w], Gaussians with peak 1.
         weights: [N, 17], 1 for labelled keypoints, else 0.
-        cross_entropy: add that of the spatial softmax; both are least at the same heatmaps.
+        cross_entropy: add that of the spatial softmax, which has the same minimum.
     """
     errors = ((heatmaps - targets) ** 2).sum(dim=(2, 3))
     if cross_entropy:
@@ -231,18 +221,18 @@ def loss(heatmaps: Tensor, targets: Tensor, weights: Tensor, cross_entropy: bool
 def train(
     trainee: Trainee, steps: int, last: int, seed: int, report_every: int, output: Path
 ) -> None:
-    """Trains, and writes the weights at each report and at the end.
+    """Train, and write the weights at each report and at the end.
 
     Args:
-        trainee: what is trained.
+        trainee: the network.
         steps: of the whole schedule.
-        last: the step of it to stop at.
+        last: the step to stop at.
         seed: of the crops.
-        report_every: so many steps.
+        report_every: steps between reports.
         output: the checkpoint to write.
     """
     stream = AugmentedCrops(trainee.crop, trainee.keypoints.flip_indices, seed)
-    # One worker: with more, the order of the crops would no longer be the stream's.
+    # One worker: several would change the order of the crops.
     batches = iter(DataLoader(stream, BATCH, num_workers=1, prefetch_factor=8))
     optimizer = torch.optim.AdamW(
         trainee.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
@@ -276,7 +266,7 @@ def parser() -> argparse.ArgumentParser:
     command = stage.command(__doc__)
     command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
     command.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
-    command.add_argument("--init", type=Path, help="a checkpoint to go on from")
+    command.add_argument("--init", type=Path, help="a checkpoint to continue from")
     command.add_argument("--steps", type=int, default=10000, help="default: %(default)s")
     command.add_argument("--stop-at", type=int, help="stop at this step of the schedule")
     command.add_argument("--seed", type=int, default=1, help="default: %(default)s")
@@ -296,7 +286,7 @@ def main(
     report_every: int,
     threads: int,
 ) -> None:
-    """Trains from the command line."""
+    """Train from the command line."""
     torch.set_num_threads(threads)
     trainee = Trainee(mmpose.read_config(str(config)), seed)
     if init:

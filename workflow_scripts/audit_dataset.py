@@ -24,7 +24,7 @@ from hrnetpose.stage import StageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument(
         "--annotations", type=Path, required=True, help="COCO keypoint annotations"
@@ -48,7 +48,7 @@ def main(
     output: Path,
     audit: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     found = coco.read(annotations, keypoints, category)
     if found.ignored.all():
         raise StageError(f"{annotations}: no person with labelled keypoints to evaluate")
@@ -60,7 +60,7 @@ def main(
 
 
 def describe(annotations: Annotations, sha256: str, findings: list[Finding]) -> Audit:
-    """Returns what was found in a dataset.
+    """Return what was found in a dataset.
 
     Args:
         annotations: its persons.
@@ -81,7 +81,7 @@ def describe(annotations: Annotations, sha256: str, findings: list[Finding]) -> 
 
 
 def check_images(annotations: Annotations, store: ImageStore, threads: int) -> list[Finding]:
-    """Checks that images are there and, if they hold persons, whole and of the annotated size.
+    """Check that images are there and, if they hold persons, whole and of the annotated size.
 
     Args:
         annotations: name the images.
@@ -113,7 +113,10 @@ def check_images(annotations: Annotations, store: ImageStore, threads: int) -> l
     broken = [p for p, needed in zip(problems, with_persons, strict=True) if p and needed]
     if broken:
         more = f"; {len(broken)} images in all are missing, damaged or of another size"
-        raise StageError(f"{broken[0]}{more if len(broken) > 1 else ''}", broken[1:])
+        raise StageError(
+            f"{broken[0]}; {annotations.source} lists it{more if len(broken) > 1 else ''}",
+            broken[1:],
+        )
     missing = [p for p in problems if p]
     text = f"{len(missing)} images without annotated persons are missing (first: {missing[:1]})"
     return [Finding(kind="images", count=len(missing), text=text)] if missing else []

@@ -79,7 +79,7 @@ class WholeWay:
         return sum(len(image.persons) for image in self.images)
 
     def persons_per_s(self, engine: Engine[Any], seconds: float, device: Device) -> Measured[float]:
-        """Measures persons per second, all parts at the same time."""
+        """Measure persons per second, all parts at the same time."""
         _, centers, scales = cutting.geometry(self.images, self.model.crop)
         persons = 0
         with Monitor(device) as watched:
@@ -87,7 +87,7 @@ class WholeWay:
             images = timing.in_turns(self.images, Limits(seconds, 1))
             crops = cutting.cut_all(images, self.store, self.model.crop, self.threads)
             for plain, _ in predict.infer(
-                engine.stream, cutting.in_batches(crops, engine.batch), mirror=False
+                engine.stream, cutting.stack_batches(crops, engine.batch), mirror=False
             ):
                 count = count_images(plain)
                 rows = np.arange(persons, persons + count) % len(centers)
@@ -99,7 +99,7 @@ class WholeWay:
     def part_by_part(
         self, engine: Engine[Any], batches: list[Crops], seconds: float, device: Device
     ) -> Measured[dict[str, float]]:
-        """Measures where the milliseconds of a person go, from its crop on, one part at a time."""
+        """Measure where the milliseconds of a person go, from its crop on, one part at a time."""
         parts = dict.fromkeys(("copy_in", "inference", "copy_out", "keypoints", "other"), 0.0)
         _, centers, scales = cutting.geometry(self.images, self.model.crop)
         persons = 0
@@ -155,21 +155,21 @@ class Subject:
         return replace(self.limits, max_seconds=self.patience.extend(seconds))
 
     def open(self, batch: int, streams: int | None) -> Engine[Any]:
-        """Prepares the engine at a batch size and a number of streams."""
+        """Prepare the engine at a batch size and a number of streams."""
         return self.built.open(self.threads, batch, streams)
 
     def batches(self, size: int) -> list[Crops]:
-        """Returns full batches of crops."""
+        """Return full batches of crops."""
         return fill(self.crops, size, BATCHES)
 
     def check(self, engine: Engine[Any], inputs: list[Crops]) -> None:
-        """Refuses an engine whose outputs are not finite."""
+        """Refuse an engine whose outputs are not finite."""
         outputs = engine.infer(inputs[0]).values()
         finite.require(outputs, self.built.path, self.built.card.requested)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     defaults = Benchmark()
     command = stage.command(__doc__)
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
@@ -216,7 +216,7 @@ def main(
     output: Path,
     samples: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     built = engines.read(engine)
     pixels = np.asarray(crop_files.read(crops))
     if not len(pixels):
@@ -246,7 +246,7 @@ def main(
 
 
 def find_shared(path: Path | None, here: Host, device: Device, threads: int) -> Machine | None:
-    """Reads what was measured once for all variants; None if that was on another machine."""
+    """Read what was measured once for all variants; None if that was on another machine."""
     shared = Machine.read(path) if path else None
     if shared and (other := machines.difference(shared, here, device, threads)):
         logging.warning("%s: %s; what is in it is measured again", path, other)
@@ -257,7 +257,7 @@ def find_shared(path: Path | None, here: Host, device: Device, threads: int) -> 
 def measure(
     subject: Subject, here: Host, batches: list[int], streams: list[int], raw: str
 ) -> tuple[Perf, dict[str, Any]]:
-    """Measures all scenarios; returns the figures and the raw samples.
+    """Measure all scenarios; returns the figures and the raw samples.
 
     Args:
         subject: the engine.
@@ -331,7 +331,7 @@ class Alone:
 
 
 def measure_alone(subject: Subject) -> Alone:
-    """Measures one request at a time, at batch 1 where the engine can."""
+    """Measure one request at a time, at batch 1 where the engine can."""
     card, backend, device = subject.built.card, subject.built.backend, subject.device
     batch = 1 if backend.any_batch else card.batch
     streams = 1 if backend.has_streams else None
@@ -361,7 +361,7 @@ def measure_alone(subject: Subject) -> Alone:
 
 
 def sweep(subject: Subject, tried: list[int], streams: list[int]) -> list[SweepPoint]:
-    """Measures throughput shortly at every batch size and number of streams that there is."""
+    """Measure throughput shortly at every batch size and number of streams that there is."""
     backend, own = subject.built.backend, subject.built.card.batch
     sizes = sorted({own, *tried}) if backend.any_batch else [own]
     counts: list[int | None] = [None]
@@ -405,7 +405,7 @@ class Best:
 
 
 def measure_best(subject: Subject, points: list[SweepPoint]) -> Best:
-    """Measures the best point of the sweep at full length."""
+    """Measure the best point of the sweep at full length."""
     best = max(points, key=lambda point: point.fps)
     inputs, device = subject.batches(best.batch), subject.device
     with subject.open(best.batch, best.streams) as engine:
@@ -431,7 +431,7 @@ def measure_best(subject: Subject, points: list[SweepPoint]) -> Best:
 def end_to_end(
     subject: Subject, parts: Measured[dict[str, float]] | None, rate: Measured[float] | None
 ) -> EndToEnd | None:
-    """Puts the whole way together: from disk to the crop it is the same for every variant."""
+    """Put the whole way together: from disk to the crop it is the same for every variant."""
     whole = subject.whole
     if whole is None or parts is None or rate is None:
         return None
@@ -458,7 +458,7 @@ def end_to_end(
 def roofline(
     subject: Subject, executed: ExecutedPrecision, found: ThroughputResult, here: Host
 ) -> Roofline:
-    """Holds the throughput against the machine's limit.
+    """Hold the throughput against the machine's limit.
 
     A figure above the limit may have been measured in a better minute than the peak, which is
     therefore measured again before it is said to be wrong.

@@ -20,7 +20,7 @@ from hrnetpose.recipes import PRECISIONS, Precision
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--variant", required=True, help="what the engine is called")
     command.add_argument("--backend", choices=engines.BACKENDS, required=True)
@@ -52,7 +52,7 @@ def main(
     cache: Path | None,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     used = engines.backend(backend)
     checked = used.parse_options(options, "--options")
     checked.check(batch, precision)
@@ -84,7 +84,7 @@ def main(
 def describe(
     variant: str, backend: Backend[Any], request: BuildRequest[Any], folder: Path
 ) -> EngineCard:
-    """Returns the card of an engine that has just been built and was not opened yet.
+    """Return the card of an engine that has just been built and was not opened yet.
 
     Args:
         variant: what it is called.

@@ -16,7 +16,7 @@ from hrnetpose.data.images import ImageStore
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
@@ -34,7 +34,7 @@ def main(
     evaluated_images: Path,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     calibration = ground_truth(Annotations.read(annotations))
     evaluated = ground_truth(Annotations.read(evaluated_annotations))
     digests = overlap.refuse(

@@ -17,7 +17,7 @@ from hrnetpose.stage import StageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument(
         "--limits", type=stage.Json(dict[str, Limits]), required=True, help="JSON: by variant"
@@ -37,7 +37,7 @@ def main(
     parity: list[Path],
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     accuracies = {found.engine.variant: found for found in map(Accuracy.read, accuracy)}
     perfs = {found.engine.variant: found for found in map(Perf.read, perf)}
     parities = {found.engine.variant: found for found in map(Parity.read, parity)}
@@ -54,7 +54,7 @@ def main(
 def checks(
     limit: Limits, accuracy: Accuracy | None, perf: Perf, parity: Parity
 ) -> list[tuple[str, bool]]:
-    """Returns each check that applies, as a sentence and whether it holds."""
+    """Return each check that applies, as a sentence and whether it holds."""
     found: list[tuple[str, bool]] = []
 
     def at_least(what: str, value: float | None, least: float | None) -> None:

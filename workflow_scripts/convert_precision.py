@@ -24,7 +24,7 @@ CONVERTERS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--precision", choices=list(CONVERTERS), required=True)
     command.add_argument("--model", type=Path, required=True, help="the ONNX file to convert")
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, precision: str, model: Path, output: Path) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     graph = CONVERTERS[precision](onnx_graph.read(model))
     with files.atomic_path(output) as temporary:
         onnx.save(graph, temporary)

@@ -13,7 +13,7 @@ from hrnetpose.sample.split import write_split
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--split", choices=SPLITS, required=True)
     command.add_argument("--images", type=int, required=True, help="how many to draw")
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, split: str, images: int, archive: Path, annotations: Path) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     write_split(split, images, archive, annotations)
 
 

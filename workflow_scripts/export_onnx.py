@@ -18,7 +18,7 @@ from hrnetpose.models import export, mmpose, reading
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--name", required=True, help="what the model is called in the report")
     command.add_argument("--config", required=True, help="an mmpose config: a name or a path")
@@ -40,13 +40,13 @@ def main(
     output: Path,
     card: Path,
 ) -> None:
-    """Runs the stage."""
-    with reading.recorded(weights) as files:
+    """Run the stage."""
+    with reading.record(weights) as files:
         content = mmpose.read_config(config)
         notes: list[str] = []
         network = export.HeatmapNetwork(mmpose.build_model(content, weights, notes=notes))
-    export.export(content, network, output)
-    made = export.card(name, config, content, crop, network, weights, output)
+    export.write_graph(content, network, output)
+    made = export.make_card(name, config, content, crop, network, weights, output)
     made.files, made.changes, made.notes = files, changes, [*made.notes, *notes]
     for note in made.notes:
         logging.warning("%s: %s", config, note)

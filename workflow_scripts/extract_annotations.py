@@ -12,7 +12,7 @@ from hrnetpose.data import archives
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--archive", type=Path, required=True, help="the zip")
     command.add_argument("--member", required=True, help="the file's name in it")
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, archive: Path, member: str, output: Path) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     archives.extract(archive, member, output)
 
 

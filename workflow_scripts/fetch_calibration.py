@@ -13,7 +13,7 @@ from hrnetpose.fetching.transfer import RetryPolicy
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--pool", type=Path, required=True, help="annotations to choose from")
     command.add_argument("--count", type=int, required=True, help="how many images")
@@ -39,7 +39,7 @@ def main(
     timeout: float,
     backoff: float,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     policy = RetryPolicy(attempts, timeout, backoff)
     calibration.fetch_images(pool, count, identity, archive, annotations, manifest, policy)
 

@@ -13,7 +13,7 @@ from hrnetpose.fetching.transfer import RetryPolicy
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument(
         "--source", nargs="*", default=[], help="URLs (http, https, file) or paths, tried in order"
@@ -37,7 +37,7 @@ def main(
     timeout: float,
     backoff: float,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     policy = RetryPolicy(attempts, timeout, backoff)
     fetch.fetch(source, output, sha256, size, policy, otherwise=otherwise)
 

@@ -18,7 +18,7 @@ from hrnetpose.data.persons import Persons
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
     command.add_argument("--detections", type=Path, help="a detector's boxes instead of the true")
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 def main(
     *, annotations: Path, detections: Path | None, minimum_score: float, output: Path, summary: Path
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     audited = Annotations.read(annotations)
     boxes: Literal["gt", "det"] = "det" if detections else "gt"
     findings: list[Finding] = []

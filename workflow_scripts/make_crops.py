@@ -17,7 +17,7 @@ from hrnetpose.data.persons import Persons
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Reads `2-of-4` as (2, 4)."""
+    """Read `2-of-4` as (2, 4)."""
     match = re.fullmatch(r"([0-9]+)-of-([0-9]+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(text)
@@ -25,7 +25,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--persons", type=Path, required=True, help="of list_persons (.npz)")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
@@ -49,7 +49,7 @@ def main(
     output: Path,
     instances: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     table = Persons.read(persons)
     cut = table.first(first) if first else table.shard(*shard)
     logging.info("%d images, %d persons", len(cut), sum(len(image.persons) for image in cut))

@@ -23,7 +23,7 @@ from hrnetpose.stage import StageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     defaults = Benchmark()
     command = stage.command(__doc__)
     command.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="of the engines")
@@ -52,7 +52,7 @@ def main(
     threads: int,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     first = Persons.read(persons).first(PERSONS)
     if not any(image.persons for image in first):
         raise StageError(f"{persons}: holds no persons; a benchmark needs at least one")

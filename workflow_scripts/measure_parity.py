@@ -26,7 +26,7 @@ MINIMUM_SCORE = 0.2
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--reference", type=Path, required=True, help="crops and heatmaps (.npz)")
     command.add_argument("--card", type=Path, required=True, help="the model card")
@@ -50,7 +50,7 @@ def main(
     threads: int,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     model = ModelCard.read(card)
     crops, expected = read_reference(reference, model)
     images = onnx_graph.normalised(crops, model)
@@ -81,7 +81,7 @@ def main(
 
 
 def read_reference(path: Path, model: ModelCard) -> tuple[Crops, Array]:
-    """Reads the crops and the original model's heatmaps.
+    """Read the crops and the original model's heatmaps.
 
     Raises:
         StageError: they are not of this model, none at all, or not finite.
@@ -98,7 +98,7 @@ def read_reference(path: Path, model: ModelCard) -> tuple[Crops, Array]:
 
 
 def compare(found: Mapping[Stage, Array], model: ModelCard, engine: EngineReference) -> Parity:
-    """Compares what each stage gives with what the original model does.
+    """Compare what each stage gives with what the original model does.
 
     Args:
         found: heatmaps by stage, float32 [N, C, h, w]; `pytorch` is the original's.
@@ -126,7 +126,7 @@ def compare(found: Mapping[Stage, Array], model: ModelCard, engine: EngineRefere
 
 
 def drift(values: Array, reference: Array, shifts: npt.NDArray[np.float64]) -> Drift:
-    """Compares heatmaps.
+    """Compare heatmaps.
 
     Args:
         values: float32 [N, K, H, W].

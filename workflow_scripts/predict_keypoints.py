@@ -19,7 +19,7 @@ from hrnetpose.stage import StageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
     command.add_argument("--audit", type=Path, required=True, help="of the dataset (JSON)")
@@ -46,7 +46,7 @@ def main(
     threads: int,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     shape = crop_files.read(crops).shape
     table = crop_files.read_instances(instances, shape[0])
     built = engines.read(engine)

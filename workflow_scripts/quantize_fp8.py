@@ -16,7 +16,7 @@ from hrnetpose.graphs import fp8, onnx_graph
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--model", type=Path, required=True, help="the simplified ONNX file")
     command.add_argument("--card", type=Path, required=True, help="its model card")
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, model: Path, card: Path, crops: Path, output: Path) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     graph = onnx_graph.read(model)
     converted = fp8.to_fp8(graph, crop_files.read(crops), ModelCard.read(card))
     with files.atomic_path(output) as temporary:

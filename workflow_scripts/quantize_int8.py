@@ -30,7 +30,7 @@ from hrnetpose.stage import StageError
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--model", type=Path, required=True, help="the simplified ONNX file")
     command.add_argument("--card", type=Path, required=True, help="its model card")
@@ -60,7 +60,7 @@ def main(
     output: Path,
     summary: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     known = ModelCard.read(card)
     persons = CalibrationSet.read(calibration).persons
     pixels = crop_files.read(crops)
@@ -71,7 +71,7 @@ def main(
     if ap_drop is not None:
         if annotations is None or instances is None:
             raise StageError("--ap-drop needs --annotations and --instances, to take the AP with")
-        truths = Annotations.read(annotations).ordered(known.keypoints.names)
+        truths = Annotations.read(annotations).reorder(known.keypoints.names)
         evaluator = Evaluator(truths, known.keypoints.oks_sigmas(), known.evaluation)
         table = crop_files.read_instances(instances, len(pixels))
         chosen, found = sensitivity.select(
@@ -105,7 +105,7 @@ def average_precision(
     evaluator: Evaluator,
     card: ModelCard,
 ) -> float:
-    """Returns the AP of a graph with ground-truth boxes and without flip test.
+    """Return the AP of a graph with ground-truth boxes and without flip test.
 
     Args:
         graph: in any precision.

@@ -19,7 +19,7 @@ from hrnetpose.models import export, mmpose
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--config", required=True, help="an mmpose config: a name or a path")
     command.add_argument("--weights", type=Path, help="the checkpoint; without one: seeded weights")
@@ -41,7 +41,7 @@ def main(
     threads: int,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     torch.set_num_threads(threads)
     network = export.HeatmapNetwork(mmpose.build_model(mmpose.read_config(config), weights))
     pixels = np.array(crop_files.read(crops)[:count])

@@ -42,7 +42,7 @@ NMS: dict[Nms, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft":
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--annotations", type=Path, required=True, help="of audit_dataset (.npz)")
     command.add_argument("--audit", type=Path, required=True, help="what was found in them (JSON)")
@@ -80,10 +80,10 @@ def main(
     reference: list[str] | None,
     output: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     card = EngineCard.read(engine / ENGINE_CARD)
     model = card.model
-    truths = Annotations.read(annotations).ordered(model.keypoints.names)
+    truths = Annotations.read(annotations).reorder(model.keypoints.names)
     listed = [finding for path in persons for finding in PersonList.read(path).findings]
     findings = [*Audit.read(audit).findings, *truths.findings, *listed]
     for finding in findings:
@@ -119,7 +119,7 @@ def main(
 
 
 def choose_settings(model: ModelCard, nms: Nms | None) -> Evaluation:
-    """Returns how predictions are scored: as the model's config says, but for `--nms`."""
+    """Return how predictions are scored: as the model's config says, but for `--nms`."""
     change = {"nms_mode": NMS[nms]} if nms else {}
     return model.evaluation.model_copy(update=change)
 
@@ -127,7 +127,7 @@ def choose_settings(model: ModelCard, nms: Nms | None) -> Evaluation:
 def score(
     paths: Sequence[Path], evaluator: Evaluator, annotations: Path
 ) -> Iterator[tuple[Literal["gt", "det"], bool, Scored]]:
-    """Yields each box set without and with flip test, scored.
+    """Yield each box set without and with flip test, scored.
 
     Args:
         paths: the shards of all box sets, in order.
@@ -157,13 +157,13 @@ def score(
 
 
 def is_made_on(table: Mapping[str, npt.NDArray[Any]], truths: Annotations) -> bool:
-    """Tells whether predictions were made on a dataset."""
+    """Return True if predictions were made on a dataset."""
     known = np.isin(table["image_id"], truths.image_ids).all()
     return bool(known and (table["boxes_from"] == "det" or np.isin(table["id"], truths.ids).all()))
 
 
 def predicted(keypoints: int) -> dict[str, str]:
-    """Returns what predictions hold, as `files.read_table` reads it; F are the flip tests."""
+    """Return what predictions hold, as `files.read_table` reads it; F are the flip tests."""
     return {
         "id": "int64 N",
         "image_id": "int64 N",
@@ -180,7 +180,7 @@ def predicted(keypoints: int) -> dict[str, str]:
 def describe_persons(
     predictions: Predictions, findings: Sequence[Finding], boxes: str
 ) -> list[str]:
-    """Returns how many persons a figure is of, and what findings change about it."""
+    """Return how many persons a figure is of, and what findings change about it."""
     images, persons = len(np.unique(predictions.image_ids)), len(predictions.ids)
     told = [f.label for f in findings if f.label and f.boxes in (None, boxes)]
     return [f"{images} images", f"{persons} persons", *told]
@@ -194,7 +194,7 @@ def protocol(
     dataset: str,
     found: Sequence[str],
 ) -> Protocol:
-    """Names what a figure was measured under."""
+    """Name what a figure was measured under."""
     decode = model.codec.label
     subset = f"{dataset} ({', '.join(found)})"
     flipped = "flip test" if flip else "no flip"
@@ -211,7 +211,7 @@ def protocol(
 def delta(
     protocol: Protocol, scored: Scored, other: Scored | None, reference: str | None
 ) -> Delta | None:
-    """Compares a variant's figure with the reference's.
+    """Compare a variant's figure with the reference's.
 
     Raises:
         StageError: the reference has no figure under the same label.
@@ -234,7 +234,7 @@ def delta(
 
 
 def view_keypoints(scored: Scored, evaluator: Evaluator, model: ModelCard) -> KeypointView:
-    """Looks at the keypoints themselves, on ground-truth boxes, which say whose they are."""
+    """Look at the keypoints themselves, on ground-truth boxes, which say whose they are."""
     truths, sigmas = evaluator.truths, evaluator.sigmas
     persons, rows = joints.pairs(truths.ids, scored.predictions.ids)
     predicted = scored.predictions.keypoints[rows].astype(np.float64)
@@ -267,7 +267,7 @@ def view_keypoints(scored: Scored, evaluator: Evaluator, model: ModelCard) -> Ke
 
 
 def finite(value: float) -> float | None:
-    """Returns a number that JSON can hold: None where nobody has the joint labelled."""
+    """Return a number that JSON can hold: None where nobody has the joint labelled."""
     return float(value) if math.isfinite(value) else None
 
 

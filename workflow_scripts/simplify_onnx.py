@@ -36,7 +36,7 @@ Heatmaps = list[npt.NDArray[np.float32]]
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--model", type=Path, required=True, help="the exported ONNX file")
     command.add_argument("--card", type=Path, required=True, help="its model card")
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, model: Path, card: Path, output: Path, summary: Path) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     before = len(onnx_graph.read(model).graph.node)
     with files.atomic_path(output) as temporary:
         after, error, reason = simplify(model, ModelCard.read(card), temporary)
@@ -68,7 +68,7 @@ def main(*, model: Path, card: Path, output: Path, summary: Path) -> None:
 def simplify(
     model: Path, card: ModelCard, output: Path
 ) -> tuple[int | None, float | None, str | None]:
-    """Writes the simplified graph, and compares it with the one it is made of.
+    """Write the simplified graph, and compare it with the one it is made of.
 
     Args:
         model: the ONNX file.
@@ -108,7 +108,7 @@ def simplify(
 def in_own_process(
     model: Path, output: Path, images: list[npt.NDArray[np.float32]]
 ) -> list[npt.NDArray[np.float32]]:
-    """Simplifies a graph and runs the outcome where a crash of compiled code does no harm.
+    """Simplify a graph and run the outcome where a crash of compiled code does no harm.
 
     Args:
         model: the ONNX file.

@@ -25,7 +25,7 @@ from hrnetpose.report.rows import Published, Row
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("--engines", type=Path, nargs="*", default=[], help="engine folders")
     command.add_argument("--perf", type=Path, nargs="*", default=[], help="their speed (JSON)")
@@ -81,7 +81,7 @@ def main(
     summary: Path,
     verdicts: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     found = rows.join(variants, engines, perf, accuracy, parity, published, ap_drop)
     cards = [ModelCard.read(folder / "model.json") for folder in models]
     made = [
@@ -103,7 +103,7 @@ def main(
 
 
 def found_in_data(audits: list[Path], persons: list[Path], found: list[Row]) -> list[str]:
-    """Returns what was found in the datasets, each sentence once."""
+    """Return what was found in the datasets, each sentence once."""
     texts = []
     for path in audits:
         prefix = "calibration: " if path.name.startswith("calibration") else ""

@@ -69,7 +69,7 @@ PartitionName=gpu Nodes=node1 MaxTime=INFINITE State=UP
 
 
 def missing() -> list[str]:
-    """Returns what this machine lacks for a cluster."""
+    """Return what this machine lacks for a cluster."""
     lacks = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
     return lacks + (["root"] if os.geteuid() else [])
 
@@ -116,23 +116,23 @@ class Cluster:
         return {**os.environ, "PATH": path, "SLURM_CONF": str(self.conf)}
 
     def command(self, *arguments: str) -> str:
-        """Runs one of Slurm's commands and returns what it prints."""
+        """Run one of Slurm's commands and return what it prints."""
         done = subprocess.run(
             arguments, env=self.environment, capture_output=True, text=True, check=True, timeout=60
         )
         return done.stdout
 
     def running(self) -> list[tuple[str, str, str]]:
-        """Returns the jobs that run: their ids, nodes and comments (which name the rule)."""
+        """Return the jobs that run: their ids, nodes and comments (which name the rule)."""
         lines = self.command("squeue", "-h", "-t", "R", "-o", "%i|%N|%k").splitlines()
         return [(job, node, comment) for job, node, comment in (line.split("|") for line in lines)]
 
     def power_off(self, node: str) -> None:
-        """Takes a node away, with all that runs on it and without a word to the controller."""
+        """Take a node away, with all that runs on it and without a word to the controller."""
         self._kill(node)
 
     def records(self) -> list[dict[str, str]]:
-        """Returns Slurm's own records of the jobs that ended."""
+        """Return Slurm's own records of the jobs that ended."""
         text = (self.folder / "log/jobcomp.log").read_text()
         return [
             dict(part.partition("=")[::2] for part in line.split() if "=" in part)
@@ -213,7 +213,7 @@ class Cluster:
             )
 
     def _kill(self, name: str) -> None:
-        """Ends a process; `--kill-child` takes a node's processes with it."""
+        """End a process; `--kill-child` takes a node's processes with it."""
         process = self._processes.pop(name, None)
         if process is not None:
             with_children = [process.pid, *_children(process.pid)]
@@ -233,7 +233,7 @@ def _children(pid: int) -> list[int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on."""
+    """Return ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -245,7 +245,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Waits for a condition; fails with `what` when the time is over."""
+    """Wait for a condition; fail with `what` when the time is over."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"waited {seconds:g} s in vain until {what}"

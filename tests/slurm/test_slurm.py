@@ -51,7 +51,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(repository: Path) -> Iterator[Run]:
-    """Runs the report on the cluster, cancels a job and powers a node off in the middle."""
+    """Run the report on the cluster, cancels a job and powers a node off in the middle."""
     lacks = missing()
     assert not lacks, (
         f"needs {', '.join(lacks)}; as root: apt-get install --no-install-recommends slurmctld "
@@ -92,7 +92,7 @@ def run(repository: Path) -> Iterator[Run]:
 
 
 def job_on(cluster: Cluster, snakemake: "subprocess.Popen[bytes]", rule: str, node: str) -> str:
-    """Waits until a rule's job runs on a node, and returns its id."""
+    """Wait until a rule's job runs on a node, and return its id."""
     while snakemake.poll() is None:
         for job, place, comment in cluster.running():
             if place == node and rule in comment:

@@ -41,6 +41,7 @@ LAYERS = {
         },
         {
             "Name": "Reformatting CopyNode for /stem/conv1/Conv", "LayerType": "Reformat",
+            "Metadata": "[ONNX Layer: /stem/conv1/Conv]",
             "Inputs": [{"Name": "c", "Format/Datatype": "Row major linear FP32"}],
         },
         {

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.engines.base import Engine, OpenRequest, Options
+from hrnetpose.backend_rules import Options
+from hrnetpose.engines.base import Engine, OpenRequest
 from hrnetpose.engines.slots import Slot
 
 

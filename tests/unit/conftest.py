@@ -23,7 +23,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def run_stage() -> Callable[..., None]:
-    """Runs a stage script in this process: `run_stage("export_onnx", "--name", "tiny", ...)`."""
+    """Run a stage script in this process: `run_stage("export_onnx", "--name", "tiny", ...)`."""
 
     def run(script: str, *arguments: object) -> None:
         module = importlib.import_module(script)
@@ -155,7 +155,7 @@ def model_card() -> ModelCard:
 
 @pytest.fixture
 def run_python(repository: Path, tmp_path: Path) -> RunPython:
-    """Runs a program in a process of its own, with the library at hand."""
+    """Run a program in a process of its own, with the library at hand."""
 
     def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "program.py"

@@ -12,9 +12,9 @@ from hrnetpose.stage import StageError
 
 CROPS = st.builds(
     Crop,
-    height=st.integers(1, 5000),
-    width=st.integers(1, 5000),
-    padding=st.floats(1e-6, 1e6),
+    height=st.integers(1, 4096),
+    width=st.integers(1, 4096),
+    padding=st.floats(1e-6, 100),
     udp=st.booleans(),
 )
 
@@ -27,7 +27,7 @@ def card_file(model_card: ModelCard, tmp_path: Path) -> Path:
 
 
 def change(path: Path, **values: object) -> None:
-    """Sets keys of a JSON file; None removes one."""
+    """Set keys of a JSON file; None removes one."""
     content = json.loads(path.read_text()) | values
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
@@ -128,11 +128,18 @@ def test_crops_have_plain_names(crop: Crop, name: str) -> None:
     assert str(crop) == name
 
 
-@pytest.mark.parametrize("name", ["", "256", "256x", "256×192", "0x192", "256x192-pad0", "-1x2"])  # noqa: RUF001
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "256", "256x", "256×192", "0x192", "256x192-pad0", "-1x2", "4097x192",  # noqa: RUF001
+        "256x192-pad101", f"256x{'9' * 5000}", "256x192\n",
+    ],
+)  # fmt: skip
 def test_what_is_no_name_of_a_crop_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ValueError, match="is not HEIGHTxWIDTH") as error:
         Crop.parse(name)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 300
 
 
 def test_a_keypoint_set_without_oks_constants_has_no_ap(model_card: ModelCard) -> None:

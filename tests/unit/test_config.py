@@ -29,7 +29,7 @@ def default(repository: Path) -> Raw:
 
 @pytest.fixture
 def refused(default: Raw, rules: dict[str, BackendRules]) -> Callable[[str, Any], str]:
-    """Sets one key of the default configuration (`a.b.c`) and returns what is said of it."""
+    """Set one key of the default configuration (`a.b.c`) and return what is said of it."""
 
     def refuse(key: str, value: Any) -> str:
         raw = copy.deepcopy(default)
@@ -280,6 +280,6 @@ def test_each_model_of_the_zoo_is_one_that_mmpose_publishes(repository: Path) ->
 def test_the_hashes_of_the_zoo_are_those_of_the_file_names(repository: Path) -> None:
     for name, model in zoo(repository).items():
         assert re.search(rf"-{model['sha256']}_20\d{{6}}\.pth$", model["weights"]), name
-        assert config_file.crop(config_file.find(model["config"])).udp == ("udp" in name)
+        assert config_file.read_crop(config_file.find(model["config"])).udp == ("udp" in name)
         assert "256x192" in name or "384x288" in name
         assert model["published"]["protocol"] == "det+flip"

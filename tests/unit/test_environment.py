@@ -28,7 +28,7 @@ def normal(name: str) -> str:
 
 
 def pins_in(lines: Iterable[str]) -> Pins:
-    """Reads `name==version` lines; anything else but comments and flags is a mistake."""
+    """Read `name==version` lines; anything else but comments and flags is a mistake."""
     pins: Pins = {}
     for line in (line.split("#")[0].strip() for line in lines):
         if line and not line.startswith("--"):

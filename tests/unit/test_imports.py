@@ -13,7 +13,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def made_from(repository: Path) -> Callable[..., set[str]]:
-    """Returns what a script is made from, relative to the folder of the scripts."""
+    """Return what a script is made from, relative to the folder of the scripts."""
     scripts = repository / "workflow_scripts"
 
     def files(script: str, *modules: str) -> set[str]:

@@ -1,12 +1,17 @@
 """A path that leads to nothing usable is told with what is wrong with it."""
 
+import multiprocessing
 import os
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hrnetpose import paths
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -80,14 +85,35 @@ def test_images_that_are_none(folder: Path, path: str, reason: str) -> None:
     assert reason in str(paths.fault(path, images=True))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(folder: Path) -> None:
-    (folder / "file.pth").chmod(0)
-    (folder / "images").chmod(0)
-    assert "it may not be read" in str(paths.fault("file.pth"))
-    assert "the folder may not be read" in str(paths.fault("images", images=True))
-    assert "may not be entered" in str(paths.fault("images/a.jpg"))
-    (folder / "images").chmod(0o700)
+@pytest.fixture
+def user(folder: Path) -> Iterator[Executor]:
+    """A process in the folder that is not root's: root may read everything."""
+    folder.chmod(0o755)
+    uid = os.geteuid() or NOBODY
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork, initializer=os.setuid, initargs=(uid,)) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("path", "images", "reason"),
+    [
+        ("file.pth", False, "it may not be read"),
+        ("images", True, "the folder may not be read"),
+        ("images/a.jpg", False, "may not be entered"),
+    ],
+)
+def test_what_may_not_be_read(
+    folder: Path, user: Executor, path: str, images: bool, reason: str
+) -> None:
+    assert user.submit(paths.fault, path, images=images).result() is None
+
+    closed = folder / path.partition("/")[0]
+    closed.chmod(0)
+    said = user.submit(paths.fault, path, images=images).result()
+    closed.chmod(0o700)
+
+    assert reason in said
 
 
 @pytest.mark.parametrize(

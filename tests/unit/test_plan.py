@@ -8,7 +8,7 @@ import pytest
 
 from hrnetpose import plan
 from hrnetpose.config import ConfigError
-from support import resolve_run
+from hrnetpose.run import resolve
 
 Raw = dict[str, Any]
 
@@ -18,7 +18,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 def checked(raw: Raw, *made_by_rules: str) -> None:
     sample = ("resources/datasets/sample/", *made_by_rules)
-    plan.check_given(resolve_run(raw), lambda path: path.startswith(sample))
+    plan.check_given(resolve(raw, "openvino"), lambda path: path.startswith(sample))
 
 
 def refusal(raw: Raw) -> str:
@@ -84,7 +84,7 @@ def test_a_config_that_is_not_there_is_refused_by_its_key(given: Raw) -> None:
     given["models"]["sample"] |= {"config": "~/config.py", "crop": "64x32"}
 
     with pytest.raises(ConfigError, match=r"^models\.sample\.config: ~/config\.py: .*not expanded"):
-        resolve_run(given)
+        resolve(given, "openvino")
 
 
 def test_only_what_the_run_uses_is_looked_for(given: Raw) -> None:
@@ -142,17 +142,17 @@ def test_a_file_that_a_rule_makes_need_not_be_there(given: Raw) -> None:
 )
 def test_the_file_that_is_copied_is_known(given: Raw, sources: list[str], own: list[str]) -> None:
     given["models"]["sample"]["weights"] = sources
-    assert resolve_run(given).resources.downloads["resources/weights/sample.pth"].own == own
+    assert resolve(given, "openvino").resources.downloads["resources/weights/sample.pth"].own == own
 
     given["models"]["sample"]["weights"] = [Path("data/w.pth").absolute().as_uri()]
-    assert resolve_run(given).resources.downloads["resources/weights/sample.pth"].own == [
+    assert resolve(given, "openvino").resources.downloads["resources/weights/sample.pth"].own == [
         str(Path("data/w.pth").absolute())
     ]
 
 
 def test_what_the_workflow_writes_is_no_input(given: Raw) -> None:
     given["datasets"]["sample"]["annotations"] = "build/annotations.json"
-    run = resolve_run(given)
+    run = resolve(given, "openvino")
 
     with pytest.raises(ConfigError, match=r"^datasets\.sample\.annotations: .* writes this file"):
         plan.check_given(run, lambda path: path.startswith("build/"))
@@ -167,7 +167,7 @@ def test_a_checkpoint_that_lies_at_its_place_is_no_copy(given: Raw, absolute: bo
 
     checked(given)
 
-    assert resolve_run(given).resources.to_fetch() == []
-    assert "resources/weights/sample.pth" in resolve_run(given).needed
+    assert resolve(given, "openvino").resources.to_fetch() == []
+    assert "resources/weights/sample.pth" in resolve(given, "openvino").needed
     place.unlink()
     assert "there is no such file" in refusal(given)

@@ -9,17 +9,17 @@ import pytest
 from hrnetpose.artifacts.fetched import FetchedImages
 from hrnetpose.config import ConfigError
 from hrnetpose.resources import Dataset, Resources
-from support import resolve_run
+from hrnetpose.run import resolve
 
 Raw = dict[str, Any]
 
 
 def resources_of(raw: Raw) -> Resources:
-    return resolve_run(raw).resources
+    return resolve(raw, "openvino").resources
 
 
 def sample_of(raw: Raw) -> Dataset:
-    return resolve_run(raw).datasets["sample"]
+    return resolve(raw, "openvino").datasets["sample"]
 
 
 def test_what_a_url_names_lies_among_the_resources(raw: Raw) -> None:
@@ -62,7 +62,7 @@ def test_mirrors_are_kept_in_their_order(raw: Raw) -> None:
 
 
 def coco(raw: Raw) -> Raw:
-    """Makes the sample a dataset such as COCO: annotations in one zip, images by coco_url."""
+    """Make the sample a dataset such as COCO: annotations in one zip, images by coco_url."""
     source = {"source": "https://host/annotations.zip", "sha256": "0123456789"}
     raw["datasets"]["sample"] |= {
         "annotations": {**source, "member": "val.json"},
@@ -94,7 +94,7 @@ def test_one_zip_holds_the_annotations_of_both_splits(raw: Raw) -> None:
 
 def test_a_run_takes_from_elsewhere_what_its_variants_need(raw: Raw) -> None:
     raw["datasets"]["sample"]["detections"] = "https://host/boxes.json"
-    needed = resolve_run(coco(raw)).needed
+    needed = resolve(coco(raw), "openvino").needed
     assert needed == [
         "resources/weights/sample.pth",
         "resources/datasets/sample/val.zip",
@@ -105,7 +105,10 @@ def test_a_run_takes_from_elsewhere_what_its_variants_need(raw: Raw) -> None:
 
     raw["variants"]["int8"] = None
     raw["protocols"]["boxes"] = ["det"]
-    assert resolve_run(raw).needed == [*needed[:3], "resources/datasets/sample/detections.json"]
+    assert resolve(raw, "openvino").needed == [
+        *needed[:3],
+        "resources/datasets/sample/detections.json",
+    ]
 
 
 def test_another_zip_for_calibration_lies_elsewhere(raw: Raw) -> None:
@@ -196,7 +199,7 @@ def test_calibration_images_that_are_there_are_not_fetched(raw: Raw, filled: Pat
 def test_boxes_that_cannot_be_had_are_left_out_with_a_note(raw: Raw, filled: Path) -> None:
     raw["datasets"]["sample"]["detections"] = {"source": [], "sha256": SHA256}
     raw["protocols"]["boxes"] = ["det", "gt"]
-    run = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
     assert run.config.protocols.boxes == ["gt"]
     (note,) = run.notes
@@ -204,12 +207,12 @@ def test_boxes_that_cannot_be_had_are_left_out_with_a_note(raw: Raw, filled: Pat
     assert f"put the file there (sha256 {SHA256}) by hand" in note
     raw["protocols"]["boxes"] = ["det"]
     with pytest.raises(ConfigError, match=r"or evaluate with ground-truth boxes: `protocols: \{bo"):
-        resolve_run(raw)
+        resolve(raw, "openvino")
 
     place = filled.parents[1] / "datasets/sample/detections.json"
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
-    run = resolve_run(raw)
+    run = resolve(raw, "openvino")
     assert run.config.protocols.boxes == ["det"]
     assert run.notes == ()
 
@@ -218,7 +221,7 @@ def test_boxes_with_an_address_are_fetched(raw: Raw, filled: Path) -> None:
     raw["datasets"]["sample"]["detections"] = "https://host/boxes.json"
     raw["protocols"]["boxes"] = ["gt", "det"]
 
-    run = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
     assert run.config.protocols.boxes == ["gt", "det"]
     download = run.resources.downloads["resources/datasets/sample/detections.json"]

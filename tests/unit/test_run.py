@@ -10,7 +10,7 @@ import yaml
 
 from hrnetpose import engines
 from hrnetpose.config import ConfigError
-from support import resolve_run
+from hrnetpose.run import resolve
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 Raw = dict[str, Any]
@@ -19,26 +19,26 @@ W32 = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
 
 
 def test_auto_stands_for_the_backend_of_this_machine(raw: Raw) -> None:
-    planned = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
-    assert planned["fp16"].backend == "openvino"
-    assert planned["pytorch"].backend == "pytorch"
+    assert run["fp16"].backend == "openvino"
+    assert run["pytorch"].backend == "pytorch"
 
 
 def test_a_precision_that_the_backend_of_this_machine_lacks_is_refused(raw: Raw) -> None:
     with pytest.raises(
         ConfigError, match=r"variants\.int8\.precision: backend pytorch has no int8"
     ):
-        resolve_run(raw, auto="pytorch")
+        resolve(raw, "pytorch")
 
 
 def test_each_engine_has_a_graph_in_the_precision_that_its_backend_takes(raw: Raw) -> None:
     rules = engines.rules()
-    planned = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
-    assert set(planned.variants) == set(raw["variants"])
-    for name, variant in planned.variants.items():
-        graph = rules[variant.backend].graphs[planned.config.variants[name].precision]
+    assert set(run.variants) == set(raw["variants"])
+    for name, variant in run.variants.items():
+        graph = rules[variant.backend].graphs[run.config.variants[name].precision]
         folder = "sample/" if graph.startswith("int8") else ""
         assert variant.graph == f"build/models/sample/{folder}{graph}.onnx"
 
@@ -53,11 +53,10 @@ def test_the_reference_is_the_first_pytorch_variant_in_fp32_of_the_same_model(ra
         "alone": {"backend": "auto", "precision": "fp32", "model": "other"},
     }
 
-    planned = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
     found = {
-        name: variant.reference and variant.reference.name
-        for name, variant in planned.variants.items()
+        name: variant.reference and variant.reference.name for name, variant in run.variants.items()
     }
     assert found == {
         "half": "first", "first": None, "second": "first", "fast": "first", "alone": None,
@@ -68,18 +67,18 @@ def test_a_model_without_weights_is_untrained_and_needs_no_checkpoint(raw: Raw) 
     raw["models"]["bare"] = {"config": W32, "weights": None}
     raw["variants"]["bare"] = {"backend": "auto", "precision": "fp32", "model": "bare"}
 
-    planned = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
-    assert planned.models["bare"].weights is None
-    assert "bare" not in planned.scored
-    assert planned.models["sample"].weights == "resources/weights/sample.pth"
-    assert "fp32" in planned.scored
+    assert run.models["bare"].weights is None
+    assert "bare" not in run.scored
+    assert run.models["sample"].weights == "resources/weights/sample.pth"
+    assert "fp32" in run.scored
 
 
 def test_only_models_that_a_variant_uses_are_looked_up(raw: Raw) -> None:
     raw["models"]["unused"] = {"config": "missing.py", "weights": None}
 
-    assert resolve_run(raw).used_models == ["sample"]
+    assert resolve(raw, "openvino").used_models == ["sample"]
 
 
 def test_a_config_that_is_not_there_is_refused(raw: Raw) -> None:
@@ -88,21 +87,21 @@ def test_a_config_that_is_not_there_is_refused(raw: Raw) -> None:
     with pytest.raises(
         ConfigError, match=r"^models\.sample\.config: missing\.py: there is no such file; correct"
     ):
-        resolve_run(raw)
+        resolve(raw, "openvino")
 
 
 def test_the_crop_comes_from_the_config_unless_it_is_given(raw: Raw) -> None:
-    assert resolve_run(raw)["fp16"].model.crop == "128x96"
+    assert resolve(raw, "openvino")["fp16"].model.crop == "128x96"
 
     raw["models"]["sample"]["crop"] = "256x192-udp"
-    assert resolve_run(raw)["fp16"].model.crop == "256x192-udp"
+    assert resolve(raw, "openvino")["fp16"].model.crop == "256x192-udp"
 
 
 def test_limits_of_a_variant_go_over_the_common_ones(raw: Raw) -> None:
     raw["limits"] = {"ap_drop": 0.02, "fps": 5}
     raw["variants"]["int8"]["limits"] = {"ap_drop": 0.1}
 
-    limits = resolve_run(raw).limits
+    limits = resolve(raw, "openvino").limits
 
     assert (limits["fp16"]["ap_drop"], limits["fp16"]["fps"]) == (0.02, 5)
     assert (limits["int8"]["ap_drop"], limits["int8"]["fps"]) == (0.1, 5)
@@ -111,10 +110,10 @@ def test_limits_of_a_variant_go_over_the_common_ones(raw: Raw) -> None:
 def test_a_published_figure_applies_to_its_own_dataset_only(raw: Raw) -> None:
     figure = {"AP": 0.7, "protocol": "det+flip", "dataset": "sample", "source": "a table"}
     raw["models"]["sample"]["published"] = figure
-    assert resolve_run(raw).published == {"sample": {"det+flip": {"AP": 0.7}}}
+    assert resolve(raw, "openvino").published == {"sample": {"det+flip": {"AP": 0.7}}}
 
     figure["dataset"] = "coco_val2017"
-    assert resolve_run(raw).published == {}
+    assert resolve(raw, "openvino").published == {}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def test_a_published_figure_applies_to_its_own_boxes_and_nms_only(
     section = raw["protocols"] if "nms" in change else raw["datasets"]["sample"]
     section |= change
 
-    assert bool(resolve_run(raw).published) == shown
+    assert bool(resolve(raw, "openvino").published) == shown
 
 
 def test_options_are_written_in_an_order_that_does_not_vary(raw: Raw) -> None:
@@ -149,10 +148,10 @@ def test_options_are_written_in_an_order_that_does_not_vary(raw: Raw) -> None:
             "backend": "openvino", "precision": "fp32", "options": options,
         }  # fmt: skip
 
-    planned = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
-    assert planned["v0"].options == planned["v1"].options == '{"streams": 2, "threads": 1}'
-    assert planned["fp32"].options == "{}"
+    assert run["v0"].options_json == run["v1"].options_json == '{"streams": 2, "threads": 1}'
+    assert run["fp32"].options_json == "{}"
 
 
 def test_planning_imports_nothing_heavy_and_executes_no_config(
@@ -163,7 +162,7 @@ def test_planning_imports_nothing_heavy_and_executes_no_config(
     done = run_python(
         f"""
         import sys
-        from hrnetpose import engines, run
+        from hrnetpose.run import resolve
 
         raw = {{
             "model": "m", "dataset": "d",
@@ -174,7 +173,7 @@ def test_planning_imports_nothing_heavy_and_executes_no_config(
                 "w32": {{"backend": "pytorch", "precision": "fp32", "model": "m"}},
             }},
         }}
-        print(run.resolve(raw, engines.rules(), engines.resolve("auto"))["w32"].model.crop)
+        print(resolve(raw)["w32"].model.crop)
         heavy = {{"torch", "openvino", "onnxruntime", "onnx", "mmpose", "mmengine", "cv2"}}
         print(heavy & set(sys.modules))
         """
@@ -191,29 +190,29 @@ def test_the_protocol_of_the_seed_is_its_own(raw: Raw) -> None:
     for key, value in overlay.items():
         raw[key] = raw[key] | value if isinstance(value, dict) else value
 
-    planned = resolve_run(raw, auto="tensorrt")
+    run = resolve(raw, "tensorrt")
 
-    assert set(planned.config.variants) == {"pytorch", "fp16"}
-    assert (planned["fp16"].precision, planned["fp16"].batch) == ("fp16", 32)
-    assert (planned.config.protocols.boxes, planned.config.protocols.flip) == (["gt"], [False])
-    assert planned["fp16"].model.crop == "256x192"
-    assert planned.published == {"hrnet_w32_c78dce93": {"gt": {"AP50": 0.926, "fps": 1831.2}}}
+    assert set(run.config.variants) == {"pytorch", "fp16"}
+    assert (run["fp16"].precision, run["fp16"].batch) == ("fp16", 32)
+    assert (run.config.protocols.boxes, run.config.protocols.flip) == (["gt"], [False])
+    assert run["fp16"].model.crop == "256x192"
+    assert run.published == {"hrnet_w32_c78dce93": {"gt": {"AP50": 0.926, "fps": 1831.2}}}
 
 
 def test_a_published_row_has_a_figure(raw: Raw) -> None:
     raw["models"]["sample"]["published"] = {"protocol": "gt", "dataset": "x", "source": "y"}
 
     with pytest.raises(ConfigError, match="one of AP, AP50 and fps is needed"):
-        resolve_run(raw)
+        resolve(raw, "openvino")
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
 def test_tensorrt_has_every_precision_of_the_default_configuration(raw: Raw, backend: str) -> None:
     """Or else `auto` would refuse it where there is a GPU."""
-    planned = resolve_run(raw, auto=backend)
+    run = resolve(raw, backend)
 
-    assert planned["int8"].graph == "build/models/sample/sample/int8-fp16.onnx"
-    assert planned["bf16"].graph == "build/models/sample/bf16.onnx"
+    assert run["int8"].graph == "build/models/sample/sample/int8-fp16.onnx"
+    assert run["bf16"].graph == "build/models/sample/bf16.onnx"
 
 
 def test_a_batch_follows_from_the_device_unless_it_is_given(raw: Raw) -> None:
@@ -223,6 +222,6 @@ def test_a_batch_follows_from_the_device_unless_it_is_given(raw: Raw) -> None:
         "mine": {"backend": "pytorch", "precision": "fp32", "batch": 5},
     }
 
-    planned = resolve_run(raw)
+    run = resolve(raw, "openvino")
 
-    assert [variant.batch for variant in planned.variants.values()] == [8, 32, 5]
+    assert [variant.batch for variant in run.variants.values()] == [8, 32, 5]

@@ -119,10 +119,13 @@ def truncate_archive(project: Project) -> None:
         (truncate_annotations, PERSONS, "val.json: not JSON"),
         (edit_first_image(lambda image: None), PERSONS, "val.zip: holds no image 0"),
         (edit_first_image(lambda image: image[:2000]), PERSONS, "is damaged: it cannot be decoded"),
-        (edit_first_image(lambda image: b"no image"), PERSONS, "is damaged: it cannot be decoded"),
+        (
+            edit_first_image(lambda image: b"no image"), PERSONS,
+            f"is damaged: it cannot be decoded whole; {ANNOTATIONS} lists it",
+        ),
         (truncate_archive, PERSONS, "val.zip: not a whole zip ("),
     ],
-)
+)  # fmt: skip
 def test_bad_input_fails_with_one_line(
     project: Project, damage: Callable[[Project], None], target: str, message: str
 ) -> None:

@@ -96,13 +96,11 @@ def test_a_shard_of_a_million_boxes_takes_the_memory_of_its_own(
 
 def persons(images: int, each: int) -> Persons:
     """A table of so many images, with so many persons on each."""
-    name = b"a.jpg"
     return Persons(
         image_id=np.arange(images),
+        file_name=np.full(images, "a.jpg"),
         width=np.full(images, 640),
         height=np.full(images, 480),
-        name=np.frombuffer(name * images, np.uint8),
-        name_end=np.arange(1, images + 1) * len(name),
         start=np.arange(images + 1) * each,
         id=np.arange(images * each),
         box=np.tile(np.array([100, 50, 300, 400], np.float32), (images * each, 1)),

@@ -20,13 +20,15 @@ import pytest
 import yaml
 
 from hrnetpose import config_text, plan, stage
+from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.config import ConfigError
 from hrnetpose.models import config_file
+from hrnetpose.run import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
 from planner import Planner
-from support import TINY_CONFIG, Project, resolve_run
+from support import TINY_CONFIG, Project
 
 DAMAGES = int(os.environ.get("POSE_DAMAGES", "100"))
 THROUGH_SNAKEMAKE = 30
@@ -47,7 +49,7 @@ NAMES = ["", " ", "x", "0", "näme", "x" * 300, "a/b", "a b", "../x", "{x}", "a\
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields each value of a document as its parent and its key there."""
+    """Yield each value of a document as its parent and its key there."""
     for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
         yield tree, key
         if isinstance(tree[key], dict | list):
@@ -55,7 +57,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def damage_tree(tree: Any, chance: random.Random) -> Any:
-    """Deletes, replaces, renames, swaps or moves one value, seldom two."""
+    """Delete, replaces, renames, swaps or move one value, seldom two."""
     tree = copy.deepcopy(tree)
     for _ in range(chance.choice([1, 1, 1, 2])):
         parent, key = chance.choice(list(places(tree)) or [(None, None)])
@@ -79,7 +81,7 @@ def damage_tree(tree: Any, chance: random.Random) -> Any:
 
 
 def damage_text(text: bytes, chance: random.Random) -> bytes:
-    """Cuts a file off, or changes characters as an editor, a copy or a server does."""
+    """Cut a file off, or change characters as an editor, a copy or a server does."""
     place = chance.randrange(max(len(text), 1))
     return chance.choice([
         text[:place],
@@ -105,7 +107,7 @@ def as_json(tree: Any) -> bytes:
 
 
 def as_python(tree: Any) -> bytes:
-    """Writes a dictionary as a config of mmengine's: one assignment for each key."""
+    """Write a dictionary as a config of mmengine's: one assignment for each key."""
     lines = [f"{key} = {value!r}" for key, value in tree.items()] if isinstance(tree, dict) else []
     numbers = "from math import inf, nan\n" if any("nan" in x or "inf" in x for x in lines) else ""
     return (numbers + "\n".join(lines) + "\n").encode("utf-8", "replace")
@@ -143,31 +145,23 @@ def plan_it(folder: Path) -> None:
     """What the Snakefile does before it knows its rules, and what it does then."""
     config_text.check(folder / "config.yaml")
     raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    run = resolve_run(config_text.locate(raw, folder))
+    run = resolve(config_text.locate(raw, folder), "openvino")
     run.resources.to_fetch()
     run.resources.calibration_to_fetch()
     plan.notes(run)
     plan.check_given(run, lambda path: path.startswith("resources/datasets/sample/"))
     for variant in run.variants.values():
-        assert variant.options
-        assert variant.crops("benchmark")
+        assert variant.options_json
+        assert variant.benchmark_crops
     assert json.dumps([run.limits, run.published, run.needed])
 
 
 def look_at_config(folder: Path) -> None:
     path = folder / "model.py"
-    config_file.crop(path)
-    config_file.files(path)
-    config_file.keypoint_names(path)
-
-
-def build(folder: Path) -> None:
-    from hrnetpose.models import mmpose, settings
-
-    config = mmpose.read_config(str(folder / "model.py"))
-    settings.crop(config)
-    settings.keypoint_info(config)
-    mmpose.build_model(config, folder / "model.pth")
+    config_file.check(path)
+    config_file.read_crop(path)
+    config_file.list_files(path)
+    config_file.read_keypoint_names(path)
 
 
 def run(script: str, *arguments: object) -> None:
@@ -175,6 +169,13 @@ def run(script: str, *arguments: object) -> None:
 
     module = importlib.import_module(script)
     module.main(**vars(module.parser().parse_args([str(argument) for argument in arguments])))
+
+
+def export(folder: Path) -> None:
+    run("export_onnx", "--name", "damaged", "--config", folder / "model.py",
+        "--weights", folder / "model.pth", "--crop", "64x32", "--output", folder / "model.onnx",
+        "--card", folder / "model.json")  # fmt: skip
+    ModelCard.read(folder / "model.json")
 
 
 def audit(folder: Path) -> None:
@@ -193,9 +194,9 @@ KINDS = {
     "configuration": Kind("config.yaml", as_yaml, plan_it, 50, (r"^\S.*: ",)),
     "model's config, planned": Kind("model.py", as_python, look_at_config, 25),
     "metainfo, planned": Kind("points.py", as_python, look_at_config, 25, (r"model\.py",)),
-    "model's config, built": Kind("model.py", as_python, build, 25),
-    "metainfo, built": Kind("points.py", as_python, build, 25, (r"model\.py",)),
-    "checkpoint": Kind("model.pth", lambda tree: b"", build, 25),
+    "model's config, exported": Kind("model.py", as_python, export, 25),
+    "metainfo, exported": Kind("points.py", as_python, export, 25, (r"model\.py",)),
+    "checkpoint": Kind("model.pth", lambda tree: b"", export, 25),
     "annotations": Kind("val.json", as_json, audit, 25),
     "detections": Kind("boxes.json", as_json, list_detections, 25),
 }
@@ -245,7 +246,7 @@ def _metainfo(text: str) -> dict[str, Any]:
 
 
 def damage(kind: Kind, whole: Path, folder: Path, chance: random.Random) -> None:
-    """Writes a damaged file."""
+    """Write a damaged file."""
     content = (whole / kind.file).read_bytes()
     if kind.file.endswith(".pth"):
         (folder / kind.file).write_bytes(damage_checkpoint(content, chance))
@@ -265,7 +266,7 @@ def _python(text: str) -> dict[str, Any]:
 
 
 def damage_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Changes the names, shapes, types and wrapping of tensors, or the file."""
+    """Change the names, shapes, types and wrapping of tensors, or the file."""
     import io
 
     import torch
@@ -301,7 +302,7 @@ def damage_checkpoint(content: bytes, chance: random.Random) -> bytes:
 
 
 def finding(kind: Kind, folder: Path, whole: Path) -> str:
-    """Reads a damaged folder; returns what is wrong with the message, nothing if all is well."""
+    """Read a damaged folder; return what is wrong with the message, nothing if all is well."""
     try:
         kind.read(folder)
     except (StageError, ConfigError) as error:

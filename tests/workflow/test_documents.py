@@ -41,7 +41,7 @@ ABOUT_ITS_OWN_CONFIGURATION = {"docs/gpu.md": "engines/trt"}
 
 
 def commands_in(text: str) -> Iterator[str]:
-    """Yields the commands of a text: lines of code, continued by a backslash, and `inline code`.
+    """Yield the commands of a text: lines of code, continued by a backslash, and `inline code`.
 
     A comment behind two spaces is left out.
     """
@@ -55,7 +55,7 @@ def commands_in(text: str) -> Iterator[str]:
 
 
 def all_commands() -> dict[str, str]:
-    """Returns command -> the first file that has it."""
+    """Return command -> the first file that has it."""
     found: dict[str, str] = {}
     for path in [*SCRIPTS, *DOCUMENTS]:
         text = path.read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def all_commands() -> dict[str, str]:
 
 
 def of(*programs: str) -> list[Any]:
-    """Returns the commands of some programs, as parameters."""
+    """Return the commands of some programs, as parameters."""
     return [
         pytest.param(command, id=f"{file}: {command}")
         for command, file in all_commands().items()
@@ -77,12 +77,12 @@ def of(*programs: str) -> list[Any]:
 
 
 def program_of(command: str) -> str:
-    """Returns the program that a command line runs."""
+    """Return the program that a command line runs."""
     return next(word for word in shlex.split(command) if word in PROGRAMS)
 
 
 def script_of(command: str) -> str | None:
-    """Returns the script that a `python` command runs."""
+    """Return the script that a `python` command runs."""
     match = re.match(r"python (?:workflow_scripts|tools)/(?:\w+/)*(\w+)\.py", command)
     return match[1] if match else None
 
@@ -184,7 +184,7 @@ def test_files_are_there(command: str) -> None:
 
 
 def blocks_in(path: Path) -> list[str]:
-    """Returns the configurations that a document shows."""
+    """Return the configurations that a document shows."""
     return re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 
 

@@ -163,7 +163,7 @@ def test_when_what_failed_is_no_longer_asked_for_the_report_is_made_anew_each_ti
 
 
 def refuse_in(project: Project, script: str, message: str) -> None:
-    """Makes a stage fail."""
+    """Make a stage fail."""
     path = project.folder / f"workflow_scripts/{script}.py"
     text = f'    from hrnetpose.stage import StageError\n\n    raise StageError("{message}")\n'
     start = '    """Runs the stage."""\n'

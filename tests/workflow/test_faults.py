@@ -2,6 +2,7 @@
 one clear message, nothing lost."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,14 +53,28 @@ def error_lines(done: "subprocess.CompletedProcess[str]", script: str) -> list[s
     return [line for line in done.stderr.splitlines() if line.startswith(f"{script}: error: ")]
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(
+def test_a_disk_that_is_too_small_is_refused_when_the_run_is_planned(
     project: Project, small_disk: Path
 ) -> None:
     done = project.snakemake(CROPS)
     assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("configuration: ")]
+    assert re.match(r"configuration: disk: this run needs \S+ MB of crops \(gt, 128x96, \d+ ", line)
+    assert "only 1.0 MB are free" in line
+
+
+def test_a_disk_that_has_become_too_small_is_named_before_anything_is_written(
+    drawn: Project, project: Project, small_disk: Path
+) -> None:
+    command = stage_command(drawn.succeed("--dry-run", "--printshellcmds", CROPS))
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=project.folder, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
     (line,) = error_lines(done, "make_crops")
-    assert "No space left on device" in line
-    assert "Traceback" not in done.stderr
+    assert f"{CROPS}: " in line
+    assert "1.0 MB are free" in line
     assert not [path for path in small_disk.rglob("*") if path.is_file()]
 
 

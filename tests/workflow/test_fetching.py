@@ -5,7 +5,6 @@ import io
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ from support import Project, job_counts
 COCO = "configs/coco_val2017.yaml"
 WEIGHTS = "resources/sample/hrnet_sample_128x96.pth"
 PLACE = "resources/weights/sample.pth"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as server, pytest.MonkeyPatch.context() as patch:
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            patch.delenv(name, raising=False)
-        yield server
 
 
 @pytest.fixture

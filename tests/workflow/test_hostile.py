@@ -35,10 +35,11 @@ from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import config_file
+from hrnetpose.run import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError
-from support import TINY_CONFIG, resolve_run
+from support import TINY_CONFIG
 
 SECONDS = 20
 """What a case may take; all are much faster."""
@@ -57,7 +58,7 @@ HOSTILE: list[Any] = [
 
 
 def damaged_bytes(content: bytes, chance: random.Random) -> bytes:
-    """Cuts, flips, repeats or replaces a part of a file."""
+    """Cut, flips, repeats or replaces a part of a file."""
     data = bytearray(content)
     place = chance.randrange(max(len(data), 1))
     match chance.randrange(8):
@@ -131,7 +132,7 @@ def damaged_json(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_arrays(content: bytes, chance: random.Random) -> bytes:
-    """Changes an .npz: its bytes, or its arrays' types, shapes and values."""
+    """Change an .npz: its bytes, or its arrays' types, shapes and values."""
     if chance.random() < 0.5:
         return damaged_bytes(content, chance)
     import io
@@ -161,7 +162,7 @@ def damaged_arrays(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_onnx(content: bytes, chance: random.Random) -> bytes:
-    """Changes a graph: its bytes, or its nodes, names, shapes and attributes."""
+    """Change a graph: its bytes, or its nodes, names, shapes and attributes."""
     if chance.random() < 0.4:
         return damaged_bytes(content, chance)
     model = onnx.load_from_string(content)
@@ -197,7 +198,7 @@ def damaged_onnx(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_zip(content: bytes, chance: random.Random) -> bytes:
-    """Changes a zip of images: its bytes, or a member's."""
+    """Change a zip of images: its bytes, or a member's."""
     if chance.random() < 0.5:
         return damaged_bytes(content, chance)
     import io
@@ -214,7 +215,7 @@ def damaged_zip(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Changes a checkpoint: its bytes, or the program in it, which no checksum guards then."""
+    """Change a checkpoint: its bytes, or the program in it, which no checksum guards then."""
     import io
 
     if chance.random() < 0.3:
@@ -230,7 +231,7 @@ def damaged_checkpoint(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged_old_checkpoint(content: bytes, chance: random.Random) -> bytes:
-    """Changes a checkpoint in the format without a zip, mostly at its front, the program."""
+    """Change a checkpoint in the format without a zip, mostly at its front, the program."""
     if chance.random() < 0.3:
         return damaged_bytes(content, chance)
     return damaged_bytes(content[:20_000], chance) + content[20_000:]
@@ -330,12 +331,12 @@ def checkpoint(name: str) -> Callable[[Path], None]:
 
 
 def crop_of_config(folder: Path) -> None:
-    config_file.crop(folder / "model.py")
+    config_file.read_crop(folder / "model.py")
 
 
 def planned(folder: Path) -> None:
     raw = yaml.safe_load((folder / "config.json").read_text())
-    resolve_run(raw)
+    resolve(raw, "openvino")
 
 
 def damaged_config(content: bytes, chance: random.Random) -> bytes:
@@ -472,7 +473,7 @@ def tiny_model(folder: Path) -> None:
 
 
 def outcome(target: Target, folder: Path) -> str:
-    """Reads a damaged folder; returns what is wrong with how that went, nothing if all is well."""
+    """Read a damaged folder; return what is wrong with how that went, nothing if all is well."""
     try:
         target.read(folder)
     except (StageError, ConfigError) as error:
@@ -497,7 +498,7 @@ def outcome(target: Target, folder: Path) -> str:
 
 
 def run_chunk(target: Target, name: str, numbers: list[int], whole: Path, scratch: Path) -> None:
-    """Runs cases one after the other, and writes down what became of each."""
+    """Run cases one after the other, and write down what became of each."""
     os.chdir(scratch)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     null = os.open(os.devnull, os.O_WRONLY)

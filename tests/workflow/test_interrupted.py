@@ -115,7 +115,7 @@ class Progress:
 
 
 def stages(snakemake: int) -> list[psutil.Process]:
-    """Returns the stages that run: Python processes below Snakemake's shells."""
+    """Return the stages that run: Python processes below Snakemake's shells."""
     with suppress(psutil.NoSuchProcess):
         return [
             process
@@ -145,7 +145,7 @@ def running(process: int) -> bool:
 
 
 def disturb(snakemake: int, least: int, struck: Counter[str], chance: random.Random) -> str | None:
-    """Kills Snakemake, a stage or both at a random moment.
+    """Kill Snakemake, a stage or both at a random moment.
 
     Args:
         snakemake: its process id.
@@ -176,7 +176,7 @@ def disturb(snakemake: int, least: int, struck: Counter[str], chance: random.Ran
 
 
 def script(process: psutil.Process) -> str:
-    """Returns the stage that a process runs."""
+    """Return the stage that a process runs."""
     return next((Path(part).stem for part in _command(process)[:2] if part.endswith(".py")), "")
 
 

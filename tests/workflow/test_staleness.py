@@ -157,7 +157,7 @@ def after(*rules: str) -> set[str]:
 
 
 def digest_of(made: str) -> str:
-    """Returns the SHA-256 of what `fabricate` writes."""
+    """Return the SHA-256 of what `fabricate` writes."""
     return hashlib.sha256(f"stands for {made}\n".encode()).hexdigest()
 
 
@@ -409,7 +409,7 @@ def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def edited(project: Project) -> Iterator[Edit]:
-    """Writes or deletes (None) a file, and puts it back with its dates."""
+    """Write or delete (None) a file, and put it back with its dates."""
     before: dict[Path, tuple[bytes, os.stat_result] | None] = {}
 
     def edit(name: str, content: bytes | None) -> None:

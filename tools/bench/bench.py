@@ -72,7 +72,7 @@ class Data:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument(
         "--real",
@@ -109,7 +109,7 @@ def main(
     work: Path,
     output: Path,
 ) -> None:
-    """Runs everything."""
+    """Run everything."""
     begun = time.perf_counter()
     bench = Bench(find_data(real), work.resolve(), rounds, seconds, batch)
     print(bench.machine_line(), flush=True)
@@ -179,7 +179,7 @@ class Bench:
         self.best: dict[str, tuple[int, int]] = {}
 
     def machine_line(self) -> str:
-        """Describes the machine in a line."""
+        """Describe the machine in a line."""
         amx = "with" if has_amx(self.machine) else "without"
         return (
             f"{self.machine.cpu}, {self.machine.cores} cores "
@@ -193,7 +193,7 @@ class Bench:
         )
 
     def build(self) -> None:
-        """Builds the engines, with the workflow itself."""
+        """Build the engines, with the workflow itself."""
         print("building the engines ...", flush=True)
         small: dict[str, Any] = {"config": self.data.config, "weights": str(self.data.weights)}
         variants: dict[str, Any] = dict.fromkeys(("pytorch", "fp16"))
@@ -243,19 +243,19 @@ class Bench:
             raise StageError(f"{log}: the engines cannot be built; see there")
 
     def crops(self) -> list[str]:
-        """Returns the crop geometries: W32's and that of the small model."""
+        """Return the crop geometries: W32's and that of the small model."""
         return ["256x192"] if self.data.real else ["256x192", "128x96"]
 
     def crops_file(self, crop: str) -> Path:
-        """Returns the crops that engines are timed on."""
+        """Return the crops that engines are timed on."""
         return self.work / f"build/datasets/bench/{crop}/benchmark/crops_1-of-1.npy"
 
     def engine(self, variant: str) -> Path:
-        """Returns an engine's folder."""
+        """Return an engine's folder."""
         return self.work / "build/engines" / variant
 
     def worker(self, what: str, *arguments: object) -> dict[str, Any]:
-        """Runs one measurement in a process of its own."""
+        """Run one measurement in a process of its own."""
         output = self.work / "found.json"
         command = [sys.executable, WORKER, what, *arguments, "--output", output]
         done = subprocess.run(
@@ -304,7 +304,7 @@ class Bench:
     def benchmark_app(
         self, folder: Path, precision: str, batch: int, streams: int | None, seconds: float
     ) -> float:
-        """Returns the images/s that OpenVINO's benchmark_app reports."""
+        """Return the images/s that OpenVINO's benchmark_app reports."""
         model = self.work / f"{folder.name}.onnx"
         model.unlink(missing_ok=True)
         os.link(folder / ENGINE_FILE, model)
@@ -371,7 +371,7 @@ class Bench:
             self.figures.add(f"{name} evaluation persons/s", found["persons_per_s"], found)
 
     def memory(self) -> None:
-        """Predicts 100,000 crops with the sample's model; keeps the largest resident memory."""
+        """Predict 100,000 crops with the sample's model; keep the largest resident memory."""
         print("memory of 100,000 crops:", flush=True)
         variant = "sample_bf16"
         card = json.loads((self.engine(variant) / "engine.json").read_bytes())

@@ -36,7 +36,7 @@ STAGES = Path(__file__).resolve().parents[2] / "workflow_scripts"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument(
         "--boxes", type=int, nargs="+", default=[1000, 10_000, 104_125], help="how many predictions"
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, boxes: list[int], nms: str) -> None:
-    """Runs the benchmark."""
+    """Run the benchmark."""
     print("predictions  scored s  per 1000 s  with interval s  peak MB")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -68,7 +68,7 @@ def main(*, boxes: list[int], nms: str) -> None:
 
 
 def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, float]:
-    """Runs the stage; returns its seconds and the most memory that it held, in bytes."""
+    """Run the stage; return its seconds and the most memory that it held, in bytes."""
     command: list[object] = [
         sys.executable, STAGES / "score_accuracy.py",
         "--annotations", folder / "audit.npz", "--audit", folder / "audit.json",
@@ -86,7 +86,7 @@ def scored(folder: Path, nms: str, reference: list[object]) -> tuple[float, floa
 
 
 def write_annotations(folder: Path) -> list[dict[str, Any]]:
-    """Writes annotated persons as the audit does, and returns them as COCO has them."""
+    """Write annotated persons as the audit does, and return them as COCO has them."""
     generator = np.random.default_rng(0)
     persons = []
     for number in range(PERSONS):
@@ -124,7 +124,7 @@ def write_annotations(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_predictions(path: Path, persons: list[dict[str, Any]], count: int, seed: int) -> None:
-    """Writes predictions near annotated persons, many for each, as a detector's boxes are.
+    """Write predictions near annotated persons, many for each, as a detector's boxes are.
 
     Another seed gives other keypoints for the same boxes.
     """
@@ -151,7 +151,7 @@ def write_predictions(path: Path, persons: list[dict[str, Any]], count: int, see
 
 
 def card(variant: str) -> EngineCard:
-    """Returns the card of an engine that exists on paper only."""
+    """Return the card of an engine that exists on paper only."""
     model = ModelCard(
         name="drawn", config="drawn", architecture="none", weights_sha256=NONE, onnx_sha256=NONE,
         opset=17, input=Tensor(name="input", shape=[1, 3, 256, 192], dtype="float32"),

@@ -40,7 +40,7 @@ BATCHES = 4
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("what", choices=sorted(MEASUREMENTS), help="what is measured")
     command.add_argument("--engine", type=Path, help="the engine's folder")
@@ -60,14 +60,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, what: str, output: Path, **given: Any) -> None:
-    """Runs the measurement with the flags that it has a keyword for."""
+    """Run the measurement with the flags that it has a keyword for."""
     measure = MEASUREMENTS[what]
     found = measure(**{name: given[name] for name in inspect.signature(measure).parameters})
     files.write_text(output, json.dumps(found) + "\n")
 
 
 def full_batches(crops: Path, size: int) -> list[Crops]:
-    """Reads crops as batches that take turns."""
+    """Read crops as batches that take turns."""
     return fill(np.asarray(crop_files.read(crops)), size, BATCHES)
 
 
@@ -80,7 +80,7 @@ def sweep(
     seconds: float,
     threads: int,
 ) -> Found:
-    """Times an engine shortly at each batch and number of streams."""
+    """Time an engine shortly at each batch and number of streams."""
     built = engines.read(engine)
     points = []
     for batch in batches:
@@ -102,7 +102,7 @@ def engine_throughput(
     seconds: float,
     threads: int,
 ) -> Found:
-    """Times an engine at one batch and number of streams, and measures the limit."""
+    """Time an engine at one batch and number of streams, and measure the limit."""
     built = engines.read(engine)
     card = built.card
     batch = batches[0]
@@ -128,7 +128,7 @@ def engine_throughput(
 
 
 def engine_latency(*, engine: Path, crops: Path, seconds: float, threads: int) -> Found:
-    """Times an engine at batch 1, one request at a time."""
+    """Time an engine at batch 1, one request at a time."""
     inputs = full_batches(crops, 1)
     with engines.read(engine).open(threads, 1, 1) as opened:
         return _latency(opened.infer, inputs, seconds)
@@ -151,7 +151,7 @@ def onnxruntime_latency(*, graph: Path, card: Path, crops: Path, seconds: float)
 
 
 def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, threads: int) -> Found:
-    """Evaluates an engine from JPEG files to AP with the flip test, as the workflow's stages do."""
+    """Evaluate an engine from JPEG files to AP with the flip test, as the workflow's stages do."""
     built = engines.read(engine)
     model = built.card.model
     with built.open(threads) as opened:
@@ -159,7 +159,7 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
         list(opened.stream(warm))
         with Monitor(built.card.device) as watched:
             start = time.perf_counter()
-            truths = coco.read(annotations).ordered(model.keypoints.names)
+            truths = coco.read(annotations).reorder(model.keypoints.names)
             annotated = ground_truth(truths)
             boxes, centers, scales = cutting.geometry(annotated, model.crop)
             every = cutting.cut_all(annotated, ImageStore(images), model.crop, threads)
@@ -173,7 +173,7 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
             }
             evaluator = Evaluator(truths, model.keypoints.oks_sigmas(), model.evaluation)
             first = 0
-            cut = cutting.in_batches(every, opened.batch)
+            cut = cutting.stack_batches(every, opened.batch)
             for plain, mirrored in predict.infer(opened.stream, cut, mirror=True):
                 rows = slice(first, first + count_images(plain))
                 positions, scores = predict.keypoints(
@@ -196,7 +196,7 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
 def evaluate_mmpose(
     *, config: str, weights: Path | None, annotations: Path, images: Path, threads: int
 ) -> Found:
-    """Evaluates with mmpose's own dataset, pipeline, model, decoder and CocoMetric, and flip test.
+    """Evaluate with mmpose's own dataset, pipeline, model, decoder and CocoMetric, and flip test.
 
     Batch, workers and pipeline are the config's own.
     """
@@ -249,7 +249,7 @@ def evaluate_mmpose(
 
 
 def _pycocotools_for_xtcocotools() -> None:
-    """Lets mmpose find pycocotools under the name of its fork, whose wheels need an old numpy.
+    """Let mmpose find pycocotools under the name of its fork, whose wheels need an old numpy.
 
     The fork's COCOeval takes two more arguments, the OKS constants and whether areas count.
     """

@@ -21,7 +21,7 @@ NOISE = 0.05
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     command = stage.command(__doc__)
     command.add_argument("before", type=Path, help="bench.json")
     command.add_argument("after", type=Path, help="bench.json")
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(*, before: Path, after: Path) -> None:
-    """Compares."""
+    """Compare."""
     old, new = read(before), read(after)
     for key in SAME:
         if old["host"].get(key) != new["host"].get(key):
@@ -82,7 +82,7 @@ def compare(name: str, before: list[float], after: list[float]) -> tuple[str, ..
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads what `make bench` wrote.
+    """Read what `make bench` wrote.
 
     Raises:
         StageError: the file is missing, or is something else.

@@ -32,7 +32,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Tells whether the goal is reached; None if it does not apply or was not measured."""
+        """Return True if the goal is reached; None if it does not apply or was not measured."""
         if not self.applies or self.ratio is None:
             return None
         return self.ratio >= self.goal
@@ -53,7 +53,7 @@ class Figures:
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, name: str, value: float, found: dict[str, Any]) -> None:
-        """Keeps a value and what was found beside it."""
+        """Keep a value and what was found beside it."""
         self.values.setdefault(name, []).append(value)
         for reason in found.get("disturbances", []):
             self.disturbances.setdefault(name, []).append(reason)
@@ -61,23 +61,23 @@ class Figures:
         print(f"  {name}: {value:.2f}", flush=True)
 
     def median(self, name: str) -> float | None:
-        """Returns the median of a figure's values; None if it was not measured."""
+        """Return the median of a figure's values; None if it was not measured."""
         values = self.values.get(name)
         return statistics.median(values) if values else None
 
     def ratio(self, ours: str, theirs: str) -> float | None:
-        """Returns the ratio of two figures."""
+        """Return the ratio of two figures."""
         one, other = self.median(ours), self.median(theirs)
         return one / other if one and other else None
 
 
 def has_amx(machine: Host) -> bool:
-    """Tells whether the CPU multiplies matrices of low precision in tiles."""
+    """Return True if the CPU multiplies matrices of low precision in tiles."""
     return {"amx_bf16", "amx_int8"} <= set(machine.features)
 
 
 def judge(figures: Figures, machine: Host, real: bool) -> list[Row]:
-    """Holds the figures against the goals, which are for 2 cores with AMX.
+    """Hold the figures against the goals, which are for 2 cores with AMX.
 
     Args:
         figures: what was measured.

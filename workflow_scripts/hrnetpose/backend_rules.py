@@ -1,30 +1,48 @@
 """What a backend accepts, as far as a run must know it when it is planned."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from hrnetpose.recipes import Graph, Precision
 
 
-@dataclass(frozen=True)
-class BackendRules:
-    """The rules of a backend.
+class Options(BaseModel):
+    """Options of a backend; these exist for all of them."""
 
-    Attributes:
-        graphs: precision asked for -> the ONNX graph that the engine is built from.
-        options: the model of its options.
-        gpus: returns how many GPUs an engine with these options needs.
-        check: refuses options that do not go with a batch and a precision; raises a StageError.
-        packages: the Python packages that it needs.
-        original: it runs the original model, from its checkpoint, instead of an ONNX graph.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    graphs: Mapping[Precision, Graph]
-    options: type[BaseModel]
-    gpus: Callable[[Mapping[str, Any]], int]
-    check: Callable[[Mapping[str, Any], int, Precision], None]
-    packages: tuple[str, ...]
-    original: bool
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; by default as many as the job has."""
+
+    def check(self, batch: int, precision: Precision) -> None:
+        """Check the options against a batch size and a precision.
+
+        Raises:
+            StageError: with the option at fault.
+        """
+
+
+class BackendRules(Protocol):
+    """The rules of a backend; its plug-in has them."""
+
+    @property
+    def graphs(self) -> Mapping[Precision, Graph]:
+        """Precision asked for -> the ONNX graph that the engine is built from."""
+
+    @property
+    def options(self) -> type[Options]:
+        """The model of its options."""
+
+    @property
+    def gpus(self) -> Callable[[Any], int]:
+        """Return how many GPUs an engine with these options needs."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Python packages that it needs."""
+
+    @property
+    def original(self) -> bool:
+        """It runs the original model, from its checkpoint, instead of an ONNX graph."""

@@ -13,24 +13,24 @@ Outputs = Mapping[str, Array]
 
 
 def pad(crops: Crops, size: int) -> Crops:
-    """Returns the crops with black ones behind them, `size` in all."""
+    """Return the crops with black ones behind them, `size` in all."""
     if len(crops) == size:
         return crops
     return np.concatenate([crops, np.zeros((size - len(crops), *crops.shape[1:]), np.uint8)])
 
 
 def split(crops: Crops, size: int) -> Iterator[Crops]:
-    """Yields the crops in batches; the last may be smaller."""
+    """Yield the crops in batches; the last may be smaller."""
     for start in range(0, len(crops), size):
         yield crops[start : start + size]
 
 
 def fill(crops: Crops, size: int, count: int) -> list[Crops]:
-    """Returns full batches, contiguous; crops are repeated where there are too few."""
+    """Return full batches, contiguous; crops are repeated where there are too few."""
     rows = np.arange(size * count) % len(crops)
     return [np.ascontiguousarray(crops[part]) for part in rows.reshape(count, size)]
 
 
 def count_images(outputs: Outputs) -> int:
-    """Returns how many images the outputs are of; the fewest that any output has."""
+    """Return how many images the outputs are of; the fewest that any output has."""
     return min(map(len, outputs.values()))

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.backend_rules import BackendRules
+from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
 from hrnetpose.limits import Limits, Section
 from hrnetpose.recipes import CALIBRATED, Precision
@@ -104,7 +104,7 @@ class Published(Section):
         return self
 
     def figures(self) -> dict[str, float]:
-        """Returns what is published."""
+        """Return what is published."""
         return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
@@ -217,10 +217,13 @@ class Config(Section):
     """How speed is measured."""
     shards: int = Field(1, ge=1, le=10000, strict=True)
     """Into how many jobs crops and predictions are split; results do not depend on it."""
+    crops: Literal["keep", "temporary"] = "keep"
+    """`keep`: the crops that are evaluated stay in build/, for all runs. `temporary`: each shard is
+    dropped after its last reader, and no more than 8 shards are there at a time."""
 
 
 def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config:
-    """Checks a configuration.
+    """Check a configuration.
 
     Args:
         raw: the configuration as YAML gives it; entries of `models`, `datasets` and `variants`
@@ -290,8 +293,13 @@ def _check_sources(key: str, sources: Iterable[str]) -> None:
 
 def check_variant(
     key: str, variant: Variant, config: Config, backends: Mapping[str, BackendRules]
-) -> None:
-    """Checks what a variant names against what there is; raises a ConfigError."""
+) -> Options:
+    """Check what a variant names against what there is, and return the options of its backend.
+
+    Raises:
+        ConfigError: with the key.
+    """
+    options = Options()
     if variant.model is not None:
         _one_of(f"{key}.model", variant.model, config.models)
     _one_of(f"{key}.backend", variant.backend, ["auto", *backends])
@@ -302,7 +310,7 @@ def check_variant(
                 f"{key}.precision: backend {variant.backend} has no {variant.precision}; "
                 f"allowed: {', '.join(rules.graphs)}"
             )
-        _validated(rules.options, variant.options, f"{key}.options")
+        options = _validated(rules.options, variant.options, f"{key}.options")
     elif variant.options:
         raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
     if variant.precision in CALIBRATED and config.datasets[config.dataset].calibration is None:
@@ -311,6 +319,7 @@ def check_variant(
             f"datasets.{config.dataset} has no `calibration`; give its images and annotations, "
             f"or set {key} to null"
         )
+    return options
 
 
 def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:
@@ -327,7 +336,7 @@ def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:
 
 
 def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
-    """Says what is wrong with the value at a key and what is allowed there."""
+    """Say what is wrong with the value at a key and what is allowed there."""
     match error["type"]:
         case "extra_forbidden":
             section = _section_at(kind, error["loc"][:-1])
@@ -344,7 +353,7 @@ def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
 
 
 def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """Follows an error's location down to the section that holds the key."""
+    """Follow an error's location down to the section that holds the key."""
     section: Any = kind
     for part in location:
         if get_origin(section) is dict:
@@ -365,7 +374,7 @@ def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def no_such(kind: str, name: str, names: Iterable[str]) -> str:
-    """Says that a name is not known, and which are."""
+    """Say that a name is not known, and which are."""
     return f"there is no {kind} {name!r}{_allowed(name, list(names))}"
 
 

@@ -9,14 +9,13 @@ import yaml
 
 from hrnetpose import files, paths
 from hrnetpose.config import ConfigError
+from hrnetpose.layout import WRITTEN
 
 LOCATED = {
     "models": ("config", "weights"),
     "datasets": ("images", "annotations", "detections", "calibration"),
 }
 """The keys of a section under which there are paths."""
-WRITTEN = ("resources/datasets/", "resources/weights/", "build/", "results/")
-"""Where this workflow writes: such a path is of the working directory."""
 
 
 def base_files(root: Path, is_module: bool) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def decide_auto(resolve: Callable[[str], str]) -> str:
     return os.environ["POSE_BACKEND_AUTO"]
 
 
-def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
+def installed_versions(*packages: str) -> dict[str, str | None]:
     """Return the versions of packages, None for one that is not installed."""
     return {package: _version(package) for package in packages}
 

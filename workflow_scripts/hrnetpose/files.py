@@ -18,18 +18,23 @@ CONTENTS = Path("build/contents")
 
 
 def sha256(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def bytes_text(count: float) -> str:
+    """Return a number of bytes for a message, in decimal units."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def is_url(source: str) -> bool:
-    """Tells a URL from a path."""
+    """Tell a URL from a path."""
     return "://" in source
 
 
 def known_sha256(path: Path, memory: Path | None = None) -> str:
-    """Returns the SHA-256 of a file, which is computed again only after the file has changed.
+    """Return the SHA-256 of a file, which is computed again only after the file has changed.
 
     It is remembered in `memory`, by default `.NAME.sha256` beside the file, with the file's size
     and time.
@@ -47,7 +52,7 @@ def known_sha256(path: Path, memory: Path | None = None) -> str:
 
 
 def content(path: Path) -> str:
-    """Returns the SHA-256 of a file of the user's; an empty string if it cannot be read.
+    """Return the SHA-256 of a file of the user's; an empty string if it cannot be read.
 
     It is remembered in build/contents/: the folder of a file may be anybody's.
     """
@@ -58,27 +63,34 @@ def content(path: Path) -> str:
         return ""
 
 
-def is_checked(path: Path, asked: str) -> bool:
-    """Tells whether `remember_checked` was told the same of the file as it is now."""
+def recall(path: Path, asked: str) -> str | None:
+    """Return what `remember` was told of a file, if the file is still the same."""
     try:
-        return _checked(path, asked).read_text(encoding="utf-8").split() == _stamp(path)
-    except OSError:
-        return False
+        found, *stamp = _answer(path, asked).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return None
+    return found if stamp == _stamp(path) else None
 
 
-def remember_checked(path: Path, asked: str) -> None:
-    """Remembers, in build/contents/, that a file is in order in some respect."""
+def remember(path: Path, asked: str, answer: str) -> None:
+    """Remember, in build/contents/, what is known of a file as long as it stays the same.
+
+    Args:
+        path: the file.
+        asked: what it was asked.
+        answer: one word.
+    """
     with suppress(OSError):
-        write_text(_checked(path, asked), " ".join(_stamp(path)) + "\n")
+        write_text(_answer(path, asked), " ".join([answer, *_stamp(path)]) + "\n")
 
 
-def _checked(path: Path, asked: str) -> Path:
+def _answer(path: Path, asked: str) -> Path:
     name = hashlib.sha256(os.fsencode(path.absolute()) + asked.encode()).hexdigest()[:16]
     return CONTENTS / f"{name}.checked"
 
 
 def remember_sha256(path: Path, digest: str, memory: Path | None = None) -> None:
-    """Writes down what `known_sha256` returns as long as the file stays as it is."""
+    """Write down what `known_sha256` returns as long as the file stays as it is."""
     with suppress(OSError):  # a folder that others own
         write_text(memory or _memory(path), " ".join([digest, *_stamp(path)]) + "\n")
 
@@ -94,7 +106,7 @@ def _stamp(path: Path) -> list[str]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` and renames it to `path` on success.
+    """Yield a temporary path beside `path` and renames it to `path` on success.
 
     Readers see the old file, then the new one, never a part of it; on any exception (a full disk,
     a signal) the temporary file is removed and `path` stays as it was.  The temporary name keeps
@@ -112,19 +124,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copies a file's content, atomically."""
+    """Copy a file's content, atomically."""
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
-    """Reads arrays of a .npz that belong together; pickled objects are refused.
+    """Read arrays of a .npz that belong together; pickled objects are refused.
 
     Args:
         path: the file.
@@ -154,7 +166,7 @@ def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, npt.NDArray[
 
 
 def read_npz(path: Path, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
-    """Reads the named arrays of a .npz; pickled objects are refused.
+    """Read the named arrays of a .npz; pickled objects are refused.
 
     Raises:
         StageError: the file is missing or damaged, or lacks an array.

@@ -18,15 +18,19 @@ TIMING_CACHE = "build/timing_cache"
 """Kernels that were measured for one engine, for the next one."""
 
 
+def resource(file: str) -> str:
+    """Return where a file from elsewhere lies."""
+    return f"resources/{file}"
+
+
+WRITTEN = (resource("datasets/"), resource("weights/"), "build/", "results/")
+"""Where this workflow writes: such a path is of the working directory."""
+
+
 def any_of(names: Iterable[str]) -> str:
     """Return a regular expression that matches these names and nothing else."""
     escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True)]
     return "|".join(escaped) or "(?!)"
-
-
-def resource(file: str) -> str:
-    """Return where a file from elsewhere lies."""
-    return f"resources/{file}"
 
 
 def _in_model(graph: str, dataset: str | None) -> str:
@@ -104,6 +108,24 @@ class FetchedPaths:
 
 
 @dataclass(frozen=True)
+class CropPaths:
+    """Persons cut out of images.
+
+    Subsets are the evaluated `gt` and `det`, `calibration`, and `benchmark`.
+    """
+
+    folder: str
+
+    def crops(self, crop: str, subset: str, shard: str = WHOLE) -> str:
+        """Return the crops of a subset."""
+        return f"{self.folder}/{crop}/{subset}/crops_{shard}.npy"
+
+    def instances(self, crop: str, subset: str, shard: str = WHOLE) -> str:
+        """Return the table beside those crops."""
+        return f"{self.folder}/{crop}/{subset}/instances_{shard}.npz"
+
+
+@dataclass(frozen=True)
 class DatasetPaths:
     """The files of a dataset, and what is derived from it."""
 
@@ -138,13 +160,10 @@ class DatasetPaths:
         """Return what is written about that list."""
         return self._derived(f"persons_{listed}.json")
 
-    def crops(self, crop: str, subset: str, shard: str = WHOLE) -> str:
-        """Return the crops of a subset: `gt`, `det`, `calibration` or `benchmark`."""
-        return self._derived(f"{crop}/{subset}/crops_{shard}.npy")
-
-    def instances(self, crop: str, subset: str, shard: str = WHOLE) -> str:
-        """Return the table beside those crops."""
-        return self._derived(f"{crop}/{subset}/instances_{shard}.npz")
+    @property
+    def cut(self) -> CropPaths:
+        """The persons that are cut out of its images."""
+        return CropPaths(f"build/datasets/{self.name}")
 
     def _derived(self, file: str) -> str:
         return f"build/datasets/{self.name}/{file}"
@@ -213,6 +232,10 @@ class Layout:
     def variant(self, name: str) -> VariantPaths:
         """Return the files of a variant."""
         return VariantPaths(name, self)
+
+    def temporary_crops(self, dataset: str) -> CropPaths:
+        """Return the crops of a dataset that are dropped after this run has read them."""
+        return CropPaths(f"{self.own('build/crops')}/{dataset}")
 
     @property
     def results(self) -> str:

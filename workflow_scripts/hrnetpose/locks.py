@@ -15,7 +15,7 @@ _held: list[TextIO] = []
 
 
 def drop_stale(state: Path) -> None:
-    """Says that this process is alive, and removes Snakemake's locks if it is the only one.
+    """Say that this process is alive, and remove Snakemake's locks if it is the only one.
 
     Locks are left alone if another process is alive, or might be: on another machine, or where the
     file system has no locks.  Then Snakemake says what to do.

@@ -11,14 +11,14 @@ from hrnetpose import files, stage
 
 
 def local(source: str) -> str | None:
-    """Returns the path of a source; None if it is a URL of another machine."""
+    """Return the path of a source; None if it is a URL of another machine."""
     if not files.is_url(source):
         return source
     return unquote(urlsplit(source).path) if urlsplit(source).scheme == "file" else None
 
 
 def exists(path: str | Path) -> bool:
-    """Tells whether there is something at a path."""
+    """Return True if there is something at a path."""
     try:
         return os.path.lexists(path)
     except ValueError:  # a null byte
@@ -26,7 +26,7 @@ def exists(path: str | Path) -> bool:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Tells whether two paths lead to the same place, whether or not there is a file."""
+    """Return True if two paths lead to the same place, whether or not there is a file."""
     try:
         return os.path.realpath(one) == os.path.realpath(other)
     except ValueError:  # a null byte
@@ -34,7 +34,7 @@ def is_same(one: str, other: str) -> bool:
 
 
 def fault(path: str, *, images: bool = False) -> str | None:
-    """Says why a file cannot be read.
+    """Say why a file cannot be read.
 
     Args:
         path: as it was written.
@@ -73,7 +73,7 @@ def _folder_fault(path: str) -> str | None:
 
 
 def _absent(path: str, error: OSError | ValueError) -> str:
-    """Says why there is nothing at a path."""
+    """Say why there is nothing at a path."""
     text = "there is no such file"
     if isinstance(error, ValueError):
         return "no path has a null character in it"

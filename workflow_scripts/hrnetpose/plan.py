@@ -93,7 +93,7 @@ def check_annotations(run: Run, is_made: IsMade) -> None:
         if is_made(place) or not path.is_file() or path.stat().st_size > LARGEST_ANNOTATIONS:
             continue
         asked = json.dumps([keypoints, category])
-        if files.is_checked(path, asked):
+        if files.recall(path, asked):
             continue
         from hrnetpose.data import coco  # with NumPy, which takes a tenth of a second
 
@@ -102,7 +102,7 @@ def check_annotations(run: Run, is_made: IsMade) -> None:
                 coco.read(path, names, category)
         except StageError as error:
             raise ConfigError(f"datasets.{run.config.dataset}.{key}: {error}") from error
-        files.remember_checked(path, asked)
+        files.remember(path, asked, "correct")
 
 
 def _overwritten(run: Run) -> list[str]:

@@ -47,11 +47,11 @@ RECIPES: dict[Graph, Recipe] = {
 
 
 def made_by(stage: str) -> list[Graph]:
-    """Returns the graphs that a stage makes."""
+    """Return the graphs that a stage makes."""
     return [name for name, recipe in RECIPES.items() if recipe.stage == stage]
 
 
 def lineage(graph: Graph) -> list[Graph]:
-    """Returns a graph and those that it is made from, itself first."""
+    """Return a graph and those that it is made from, itself first."""
     source = RECIPES[graph].source
     return [graph, *(lineage(source) if source else [])]

@@ -51,7 +51,7 @@ Two such modules stand side by side if they differ in `run`, model and dataset.
 
 
 def page() -> str:
-    """Returns the page as Markdown."""
+    """Return the page as Markdown."""
     parts = [INTRODUCTION, *_section(Config, "", {})]
     parts.append("## Options of the backends\n")
     for name in engines.BACKENDS:
@@ -63,7 +63,7 @@ def page() -> str:
 
 
 def _section(kind: type[BaseModel], key: str, shown: dict[type, str]) -> Iterator[str]:
-    """Yields a section's table, then the sections within it; that of a file only once."""
+    """Yield a section's table, then the sections within it; that of a file only once."""
     title = f"`{key}`" if key else "Top level"
     if kind is Source and kind in shown:
         yield f"## {title}\n\nAs `{shown[kind]}`.\n"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hrnetpose import config, files, paths
 from hrnetpose.artifacts.fetched import FetchedImages
 from hrnetpose.config import COCO_URL, ConfigError, Source
+from hrnetpose.flags import option
 from hrnetpose.layout import DatasetPaths, FetchedPaths
 
 WITHOUT_BOXES = "evaluate with ground-truth boxes: `protocols: {boxes: [gt]}`"
@@ -35,10 +36,12 @@ class Download:
     @property
     def flags(self) -> list[str]:
         """What `fetch_file.py` is told."""
-        flags = ["--source", *self.sources]
-        flags += ["--sha256", self.sha256] if self.sha256 else []
-        flags += ["--size", str(self.size)] if self.size is not None else []
-        return flags + (["--otherwise", self.otherwise] if self.otherwise else [])
+        return [
+            *option("--source", self.sources),
+            *option("--sha256", self.sha256),
+            *option("--size", self.size),
+            *option("--otherwise", self.otherwise),
+        ]
 
     @property
     def input(self) -> list[str]:

@@ -11,16 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hrnetpose import config
-from hrnetpose.backend_rules import BackendRules
+from hrnetpose import config, engines, environment
+from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.config import Config, ConfigError
-from hrnetpose.layout import DatasetPaths, Layout, ModelPaths, VariantPaths
+from hrnetpose.layout import CropPaths, DatasetPaths, Layout, ModelPaths, VariantPaths
 from hrnetpose.models import known
 from hrnetpose.models.known import KnownModel
 from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
 from hrnetpose.resources import WITHOUT_BOXES, Dataset, Given, Resources, describe_dataset
 from hrnetpose.stage import StageError
 
+SHARDS_AT_WORK = 8
+"""Of temporary crops, so many shards are there at a time."""
 CPU_BATCH, GPU_BATCH = 8, 32
 """Images per inference unless the variant says it."""
 
@@ -58,7 +60,7 @@ class Model:
         Raises:
             ConfigError: its config cannot be found or read.
         """
-        return known.look_at(self.name, self.section)
+        return known.look_up(self.name, self.section)
 
     @property
     def crop(self) -> str:
@@ -68,7 +70,7 @@ class Model:
     @cached_property
     def changes(self) -> str | None:
         """After which changes of files that its config reads it is exported."""
-        return known.changes(Path(self.paths.card))
+        return known.find_changes(Path(self.paths.card))
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,11 @@ class Variant:
     Attributes:
         section: its section of the configuration, `auto` resolved.
         rules: what its backend accepts.
+        options: of its backend.
         paths: its files.
         model: its model.
         dataset: the dataset that it is evaluated on.
+        evaluated: the crops that it is evaluated on.
         graph: the file of the ONNX graph that its engine is built from.
         predictions: all its predictions: every box set, all shards in order.
         reference: what its accuracy is compared with: the first variant of the same model that runs
@@ -89,9 +93,11 @@ class Variant:
 
     section: config.Variant
     rules: BackendRules
+    options: Options
     paths: VariantPaths
     model: Model
     dataset: Dataset
+    evaluated: CropPaths
     graph: str
     predictions: list[str]
     reference: "Variant | None" = None
@@ -132,10 +138,10 @@ class Variant:
         """The conda environment of its backend, in envs/."""
         return "mmpose" if self.is_original else "engines"
 
-    @property
+    @cached_property
     def gpus(self) -> int:
         """How many GPUs its engine needs."""
-        return self.rules.gpus(self.section.options)
+        return self.rules.gpus(self.options)
 
     @property
     def batch(self) -> int:
@@ -143,22 +149,27 @@ class Variant:
         return self.section.batch or (GPU_BATCH if self.gpus else CPU_BATCH)
 
     @property
-    def options(self) -> str:
-        """The backend's options as JSON in a fixed order."""
-        return json.dumps(self.section.options, sort_keys=True)
+    def options_json(self) -> str:
+        """The options that are given, as JSON in a fixed order."""
+        return json.dumps(self.options.model_dump(mode="json", exclude_unset=True), sort_keys=True)
 
     @property
     def machine(self) -> str:
         """What it shares with the other variants of its kind of device and input size."""
         return self.paths.layout.machine("gpu" if self.gpus else "cpu", self.model.crop)
 
-    def crops(self, subset: str, *shard: str) -> str:
-        """Return one shard of the crops that it takes, or all that are not split."""
-        return self.dataset.paths.crops(self.model.crop, subset, *shard)
+    @property
+    def benchmark_crops(self) -> str:
+        """The crops that its speed is measured on."""
+        return self.dataset.paths.cut.crops(self.model.crop, "benchmark")
 
-    def instances(self, subset: str, shard: str) -> str:
+    def crops(self, boxes: str, shard: str) -> str:
+        """Return one shard of the crops that it is evaluated on."""
+        return self.evaluated.crops(self.model.crop, boxes, shard)
+
+    def instances(self, boxes: str, shard: str) -> str:
         """Return the table beside a shard of these crops."""
-        return self.dataset.paths.instances(self.model.crop, subset, shard)
+        return self.evaluated.instances(self.model.crop, boxes, shard)
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,34 @@ class Run:
     def dataset(self) -> Dataset:
         """The dataset that is evaluated."""
         return self.datasets[self.config.dataset]
+
+    @property
+    def evaluated_crops(self) -> CropPaths:
+        """The crops that are evaluated."""
+        if self.config.crops == "temporary":
+            return self.layout.temporary_crops(self.config.dataset)
+        return self.dataset.paths.cut
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """The names of the shards."""
+        count = self.config.shards
+        return [f"{index}-of-{count}" for index in range(1, count + 1)]
+
+    def earlier_predictions(self, crop: str, boxes: str, shard: str) -> list[str]:
+        """Return what must be there before temporary crops are cut: they read an earlier shard.
+
+        So at most `SHARDS_AT_WORK` shards of a crop and box set are on the disk, whatever the
+        scheduler prefers.
+        """
+        place = int(shard.partition("-")[0]) - 1 - SHARDS_AT_WORK
+        if place < 0:
+            return []
+        return [
+            variant.paths.predictions(boxes, self.shards[place])
+            for variant in self.variants.values()
+            if variant.model.crop == crop
+        ]
 
     @cached_property
     def resources(self) -> Resources:
@@ -229,7 +268,7 @@ class Run:
 
     @property
     def evaluated_keypoints(self) -> list[str]:
-        """Names of the keypoints that are evaluated; none if they are not known."""
+        """Name of the keypoints that are evaluated; none if they are not known."""
         return next(iter(self.keypoints.values()), [])
 
     @property
@@ -307,32 +346,30 @@ class Run:
         return figures
 
 
-def resolve(
-    raw: Mapping[str, Any],
-    backends: Mapping[str, BackendRules],
-    auto: str,
-    is_module: bool = False,
-) -> Run:
+def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = False) -> Run:
     """Check a configuration and look up what follows from it.
 
     Args:
         raw: as YAML gives it.
-        backends: what each backend accepts.
-        auto: the backend that `auto` stands for on this machine.
+        auto: the backend that `auto` stands for; by default it is looked up on this machine.
         is_module: other runs may be planned beside this one, as modules of one workflow: each has
             rules for what it uses and for nothing else.
 
     Raises:
         ConfigError: the configuration is wrong, or a model's config cannot be found or read.
     """
+    backends = engines.rules()
     checked, notes = _without_missing_boxes(config.load(raw, backends))
+    auto = auto or environment.decide_auto(engines.resolve)
     # A backend that `auto` stands for must have the precision, too.
     sections = {
         name: section.model_copy(update={"backend": auto}) if section.backend == "auto" else section
         for name, section in checked.variants.items()
     }
-    for name, section in sections.items():
-        config.check_variant(f"variants.{name}", section, checked, backends)
+    options = {
+        name: config.check_variant(f"variants.{name}", section, checked, backends)
+        for name, section in sections.items()
+    }
     if is_module:
         used = {section.model or checked.model for section in sections.values()}
         models = {name: model for name, model in checked.models.items() if name in used}
@@ -350,37 +387,40 @@ def resolve(
         {},
         notes,
     )
-    run = replace(run, variants=_describe_variants(run, sections, backends))
+    run = replace(run, variants=_describe_variants(run, sections, options, backends))
     for name in run.used_models:
         _ = run.models[name].known  # or else an error would only come with the first job
     return run
 
 
 def _describe_variants(
-    run: Run, sections: Mapping[str, config.Variant], backends: Mapping[str, BackendRules]
+    run: Run,
+    sections: Mapping[str, config.Variant],
+    options: Mapping[str, Options],
+    backends: Mapping[str, BackendRules],
 ) -> dict[str, Variant]:
     found = {}
     originals: dict[str, Variant] = {}
-    count = run.config.shards
-    shards = [f"{index}-of-{count}" for index in range(1, count + 1)]
     for name, section in sections.items():
         rules, paths = backends[section.backend], run.layout.variant(name)
         model = run.models[section.model or run.config.model]
         variant = found[name] = Variant(
             section,
             rules,
+            options[name],
             paths,
             model,
             run.dataset,
+            run.evaluated_crops,
             graph=model.paths.graph(run.layout.name(rules.graphs[section.precision])),
             predictions=[
                 paths.predictions(boxes, shard)
                 for boxes in run.config.protocols.boxes
-                for shard in shards
+                for shard in run.shards
             ],
         )
         try:
-            rules.check(section.options, variant.batch, section.precision)
+            variant.options.check(variant.batch, section.precision)
         except StageError as error:
             raise ConfigError(f"variants.{name}: {error}") from error
         if variant.is_original and section.precision == "fp32":

@@ -38,7 +38,7 @@ class StageError(Exception):
 
 
 def command(doc: str | None) -> argparse.ArgumentParser:
-    """Returns an argument parser whose help is the script's docstring."""
+    """Return an argument parser whose help is the script's docstring."""
     return argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -55,7 +55,7 @@ class Json(Generic[T]):
     kind: type[T]
 
     def __call__(self, text: str) -> T:
-        """Reads a flag's value; argparse shows what is wrong with it."""
+        """Read a flag's value; argparse shows what is wrong with it."""
         try:
             return TypeAdapter(self.kind).validate_json(text)
         except ValidationError as error:
@@ -65,7 +65,7 @@ class Json(Generic[T]):
 
 
 def run(parser: argparse.ArgumentParser, main: Callable[..., None]) -> NoReturn:
-    """Parses the command line, calls `main` with what it gives, and ends the process.
+    """Parse the command line, calls `main` with what it gives, and end the process.
 
     `main` takes the parser's destinations as keyword arguments, so that types and not a namespace
     go on from here.  Adds `--log FILE`: everything that the stage and its libraries print goes
@@ -103,23 +103,23 @@ def error_prefix(name: str) -> str:
 
 
 def terminal() -> TextIO | None:
-    """Returns the terminal that the stage was started from, None where there is none."""
+    """Return the terminal that the stage was started from, None where there is none."""
     return _terminal if _terminal and _terminal.isatty() else None
 
 
 def shown(value: object, limit: int = 100) -> str:
-    """Returns a value as Python writes it, on one line and not too long for a message."""
-    text = repr(value)
+    """Return a value as Python writes it, on one line and not too long for a message."""
+    text = repr(value).replace("\n", " ")  # of arrays, for example
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def name(text: str, limit: int = 300) -> str:
-    """Returns a key or a path for a message: as it is, or quoted if it cannot be printed so."""
+    """Return a key or a path for a message: as it is, or quoted if it cannot be printed so."""
     return text if text.isprintable() and len(text) <= limit else shown(text)
 
 
 def describe(error: BaseException) -> str:
-    """Returns one line that tells what happened."""
+    """Return one line that tells what happened."""
     match error:
         case StageError():
             text = str(error)
@@ -137,7 +137,7 @@ def describe(error: BaseException) -> str:
 
 @contextmanager
 def _output_to(log: Path | None) -> Iterator[TextIO]:
-    """Sends file descriptors 1 and 2 to `log`, so that compiled libraries are caught too.
+    """Send file descriptors 1 and 2 to `log`, so that compiled libraries are caught too.
 
     Yields the stream for the one-line error: the terminal.
     """

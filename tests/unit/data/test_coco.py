@@ -249,17 +249,22 @@ def test_images_and_persons_come_by_their_ids(content: Content, tmp_path: Path) 
     assert found[0].persons[0].score == 1.0
 
 
-def test_a_missing_annotation_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"val\.json: there is no such annotation file"):
-        coco.read(tmp_path / "val.json")
+def test_files_that_are_missing_or_no_json_are_named(content: Content, tmp_path: Path) -> None:
+    annotations, path = parsed(content), tmp_path / "val.json"
 
+    def read_boxes(path: Path) -> None:
+        detections.read(path, annotations)
 
-def test_truncated_json_is_refused(content: Content, tmp_path: Path) -> None:
-    path = tmp_path / "val.json"
-    path.write_text(json.dumps(content)[:-20])
-
-    with pytest.raises(StageError, match=r"val\.json: not JSON .*fetch or write it again"):
-        coco.read(path)
+    for read, says in (
+        (coco.read, "annotation file"),
+        (read_boxes, r"file of detected boxes; .* evaluate with `protocols: {boxes: \[gt\]}`"),
+    ):
+        with pytest.raises(StageError, match=rf"val\.json: there is no such {says}"):
+            read(path)
+        path.write_text(json.dumps(content)[:-20])
+        with pytest.raises(StageError, match=r"val\.json: not JSON .*fetch or write it again"):
+            read(path)
+        path.unlink()
 
 
 @pytest.mark.parametrize("other", [[], 3, "text", None])
@@ -276,24 +281,9 @@ def test_a_missing_list_is_named(content: Content, tmp_path: Path, key: str) -> 
     assert refusal(content, tmp_path).startswith(f"`{key}` is missing or no list")
 
 
-@pytest.mark.parametrize(
-    ("key", "name"),
-    [
-        ("images", "id"), ("images", "file_name"), ("images", "width"), ("images", "height"),
-        ("annotations", "id"), ("annotations", "image_id"),
-    ],
-)  # fmt: skip
-def test_a_missing_key_is_named_with_its_place(
-    content: Content, tmp_path: Path, key: str, name: str
-) -> None:
-    del content[key][-1][name]
-
-    assert refusal(content, tmp_path) == f"{key}[{len(content[key]) - 1}] lacks `{name}`"
-
-
 def told(content: Content, *names: str) -> list[str]:
     """The kinds of what was found."""
-    return [finding.kind for finding in parsed(content).ordered(names).findings]
+    return [finding.kind for finding in parsed(content).reorder(names).findings]
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -306,46 +296,39 @@ def test_an_entry_that_is_no_object_is_named_with_its_place(
     assert refusal(content, tmp_path).startswith(f"{key}[{len(content[key]) - 1}] ")
 
 
+MISSING = object()
+
+
 @pytest.mark.parametrize(
-    ("key", "name", "value"),
+    ("key", "name", "values"),
     [
-        ("images", "id", "10"),
-        ("images", "id", [10]),
-        ("images", "file_name", 10),
-        ("images", "width", "64"),
-        ("images", "height", None),
-        ("images", "height", 48.5),
-        ("annotations", "id", "9"),
-        ("annotations", "id", None),
-        ("annotations", "image_id", [10]),
-        ("annotations", "keypoints", [1, 2]),
-        ("annotations", "keypoints", 7),
-        ("annotations", "keypoints", ["x", 1, 2]),
-        ("annotations", "keypoints", [math.nan, 1, 2]),
-        ("annotations", "keypoints", ["5", "6", "2"] * 3),
-        ("annotations", "keypoints", [[5, 6]] * 3),
-        ("annotations", "keypoints", [[5, 6, 2], [5, 6]]),
-        ("annotations", "keypoints", [5, None, 2] * 3),
-        ("annotations", "keypoints", [5, 6, None] * 3),
-        ("annotations", "keypoints", {"nose": [5, 6, 2]}),
-        ("annotations", "keypoints", [5, 6, 2] * 2),
-        ("annotations", "keypoints", [10**400, 6, 2] * 3),
-        ("annotations", "num_keypoints", "3"),
-        ("annotations", "iscrowd", "no"),
-        ("annotations", "category_id", "person"),
-        ("images", "id", True),
-        ("images", "width", 0),
+        ("images", "id", [MISSING, "10", [10], True]),
+        ("images", "file_name", [MISSING, 10]),
+        ("images", "width", [MISSING, "64", 0]),
+        ("images", "height", [MISSING, None, 48.5, 1e300]),
+        ("annotations", "id", [MISSING, "9", None]),
+        ("annotations", "image_id", [MISSING, [10]]),
+        ("annotations", "keypoints",
+         [[1, 2], 7, ["x", 1, 2], [math.nan, 1, 2], ["5", "6", "2"] * 3, [[5, 6]] * 3,
+          [[5, 6, 2], [5, 6]], [5, None, 2] * 3, [5, 6, None] * 3, {"nose": [5, 6, 2]},
+          [5, 6, 2] * 2, [10**400, 6, 2] * 3]),
+        ("annotations", "num_keypoints", ["3"]),
+        ("annotations", "iscrowd", ["no"]),
+        ("annotations", "category_id", ["person"]),
     ],
-)
-def test_a_malformed_value_is_named_with_its_place(
-    content: Content, tmp_path: Path, key: str, name: str, value: object
+)  # fmt: skip
+def test_a_missing_or_malformed_value_is_named_with_its_place(
+    content: Content, tmp_path: Path, key: str, name: str, values: list[object]
 ) -> None:
-    content[key][1][name] = value
-
-    said = refusal(content, tmp_path)
-
-    assert said.startswith(f"{key}[1]")
-    assert name in said
+    for value in values:
+        content[key][1].pop(name, None)
+        if value is MISSING:
+            assert refusal(content, tmp_path) == f"{key}[1] lacks `{name}`"
+        else:
+            content[key][1][name] = value
+            said = refusal(content, tmp_path)
+            assert said.startswith(f"{key}[1]")
+            assert name in said
 
 
 @pytest.mark.parametrize("key", ["images", "annotations"])
@@ -355,18 +338,21 @@ def test_an_id_that_is_there_twice_is_named(content: Content, tmp_path: Path, ke
     assert refusal(content, tmp_path).startswith(f"{key}[1]")
 
 
-def test_annotations_without_keypoints_are_refused(content: Content, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"keypoints": []}, "no annotation has `keypoints`"),
+        ({"iscrowd": 1}, "no person with labelled keypoints"),
+        ({"bbox": None}, "no person with labelled keypoints and a box to evaluate; 4 persons with"),
+    ],
+)
+def test_annotations_with_nobody_to_evaluate_are_refused(
+    content: Content, tmp_path: Path, changes: Content, says: str
+) -> None:
     for entry in content["annotations"]:
-        del entry["keypoints"]
+        entry.update(changes)
 
-    assert refusal(content, tmp_path).startswith("no annotation has `keypoints`")
-
-
-def test_annotations_with_nobody_to_evaluate_are_refused(content: Content, tmp_path: Path) -> None:
-    for entry in content["annotations"]:
-        entry["iscrowd"] = 1
-
-    assert refusal(content, tmp_path).startswith("no person with labelled keypoints")
+    assert refusal(content, tmp_path).startswith(says)
 
 
 POINTS = ("nose", "left_eye", "right_eye")
@@ -391,7 +377,7 @@ def test_names_are_compared_without_regard_to_spelling(
 
 
 def test_keypoints_in_another_order_are_matched_by_name(content: Content) -> None:
-    annotations = parsed(named(content, "right_eye", "nose", "left_eye")).ordered(POINTS)
+    annotations = parsed(named(content, "right_eye", "nose", "left_eye")).reorder(POINTS)
 
     assert annotations.keypoints[0].tolist() == [[20, 21, 1], [30, 31, 2], [10, 11, 2]]
     assert annotations.findings[-1].kind == "reordered"
@@ -405,33 +391,25 @@ def test_keypoints_without_names_are_taken_in_order_and_told(
 
 
 @pytest.mark.parametrize(
-    ("names", "says"),
+    ("names", "model", "says"),
     [
-        (("nose", "LEye", "REye"), "lacks left_eye, right_eye, and has LEye, REye"),
-        (("thumb", "palm", "wrist"), "lacks nose, left_eye, right_eye, and has thumb, palm, wrist"),
+        (("nose", "LEye", "REye"), POINTS,
+         "category 'person' has other keypoints .* lacks left_eye, right_eye, and has LEye, REye"),
+        (("nose", "\x1b[31mred", "right_eye"), POINTS, r"lacks left_eye, and has '\\x1b\[31mred'"),
+        (("thumb", "palm", "wrist"), POINTS,
+         "lacks nose, left_eye, right_eye, and has thumb, palm, wrist"),
+        (POINTS, (*POINTS, "mouth"), "has 3 keypoints, but the model has 4"),
+        ((), (*POINTS, "mouth"), "has 3 keypoints, but the model has 4"),
+        (("nose", "mouth"), POINTS, r"annotations\[0\].* has 3 keypoints.* 'person' has 2"),
+        (("nose", "left_eye", "left eye"), POINTS, "names keypoint 'lefteye' twice"),
+        ((1, 2, 3), POINTS, r"keypoints of category 'person' are \[1, 2, 3\]; expected a list"),
     ],
-)
-def test_other_keypoints_than_the_model_s_are_refused(
-    content: Content, names: tuple[str, ...], says: str
+)  # fmt: skip
+def test_keypoints_that_are_not_the_model_s_are_refused(
+    content: Content, names: tuple[str, ...], model: tuple[str, ...], says: str
 ) -> None:
-    with pytest.raises(StageError, match=f"category 'person' has other keypoints .* {says}"):
-        parsed(named(content, *names)).ordered(POINTS)
-
-
-@pytest.mark.parametrize("names", [POINTS, ()])
-def test_another_number_of_keypoints_is_refused(content: Content, names: tuple[str, ...]) -> None:
-    with pytest.raises(StageError, match="has 3 keypoints, but the model has 4"):
-        parsed(named(content, *names)).ordered([*POINTS, "mouth"])
-
-
-def test_names_that_are_not_as_many_as_the_keypoints_are_refused(content: Content) -> None:
-    with pytest.raises(StageError, match=r"annotations\[0\].* has 3 keypoints.* 'person' has 2"):
-        parsed(named(content, "nose", "mouth"))
-
-
-def test_a_name_that_is_there_twice_is_refused(content: Content) -> None:
-    with pytest.raises(StageError, match="names keypoint 'lefteye' twice"):
-        parsed(named(content, "nose", "left_eye", "left eye"))
+    with pytest.raises(StageError, match=says):
+        parsed(named(content, *names)).reorder(model)
 
 
 @pytest.fixture
@@ -629,13 +607,6 @@ def test_boxes_on_other_images_are_left_out(content: Content, tmp_path: Path) ->
     assert found[0].persons[0].score == 0.5
 
 
-def test_a_missing_file_of_boxes_is_answered_with_what_to_do(
-    content: Content, tmp_path: Path
-) -> None:
-    with pytest.raises(StageError, match=r"boxes\.json: there is no such file .*boxes: \[gt\]"):
-        detections.read(tmp_path / "boxes.json", parsed(content))
-
-
 @pytest.mark.parametrize(
     ("boxes", "says"),
     [
@@ -663,10 +634,3 @@ def test_malformed_boxes_are_named_with_their_place(
         detected(tmp_path, content, boxes)
     assert str(error.value).startswith(f"{tmp_path / 'boxes.json'}: ")
     assert says in str(error.value)
-
-
-def test_truncated_boxes_are_refused(content: Content, tmp_path: Path) -> None:
-    (tmp_path / "boxes.json").write_text(json.dumps([detection()])[:-5])
-
-    with pytest.raises(StageError, match=r"boxes\.json: not JSON"):
-        detections.read(tmp_path / "boxes.json", parsed(content))

@@ -1,6 +1,6 @@
 """Crops are mmpose's, bit for bit."""
 
-from collections.abc import Callable
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,7 +44,7 @@ def mmpose() -> SimpleNamespace:
 
 
 def theirs(mmpose: SimpleNamespace, crop: Crop, box: Floats, **image: Any) -> dict[str, Any]:
-    """Runs mmpose's test pipeline on a box, and on an image if there is one."""
+    """Run mmpose's test pipeline on a box, and on an image if there is one."""
     result = mmpose.transforms.GetBBoxCenterScale(padding=crop.padding)({"bbox": box, **image})
     size = (crop.width, crop.height)
     return mmpose.transforms.TopdownAffine(input_size=size, use_udp=crop.udp)(
@@ -114,7 +114,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Image], Path]:
 def written(
     images: list[Image], folder: Path, crop: Crop, output: Path, threads: int = 2
 ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[Any]]]:
-    """Writes crops and reads them back, with their table."""
+    """Write crops and read them back, with their table."""
     paths = output / "crops.npy", output / "instances.npz"
     cutting.write(images, "gt", ImageStore(folder), crop, *paths, threads)
     found = crops.read(paths[0])
@@ -219,47 +219,32 @@ def test_a_damaged_image_leaves_no_file(
     assert list((tmp_path / "crops").iterdir()) == []
 
 
-def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-5000])
+def npy(array: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
 
 
-def cut_in_the_header(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:50])
+CROPS_FILE = npy(np.zeros((20, 16, 16, 3), np.uint8))
+SPOILED = {
+    "truncated": CROPS_FILE[:-5000],
+    "cut in the header": CROPS_FILE[:50],
+    "empty": b"",
+    "of floats": npy(np.zeros((20, 8, 8, 3))),
+    "of grey images": npy(np.zeros((20, 16, 16), np.uint8)),
+    "pickled": npy(np.array([{}] * 5000, dtype=object)),
+}
 
 
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def of_floats(path: Path) -> None:
-    np.save(path, np.zeros((20, 8, 8, 3)))
-
-
-def of_grey_images(path: Path) -> None:
-    np.save(path, np.zeros((20, 16, 16), np.uint8))
-
-
-def no_npy(path: Path) -> None:
-    with path.open("wb") as file:
-        np.savez(file, crops=np.zeros((20, 16, 16, 3), np.uint8))
-
-
-def pickled(path: Path) -> None:
-    np.save(path, np.array([{}] * 5000, dtype=object), allow_pickle=True)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        truncated, cut_in_the_header, emptied, of_floats, of_grey_images, no_npy, pickled,
-        Path.unlink,
-    ],
-)  # fmt: skip
-def test_spoiled_crops_are_refused_by_name(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("form", [*SPOILED, "npz", "missing"])
+def test_spoiled_crops_are_refused_by_name(tmp_path: Path, form: str) -> None:
     path = tmp_path / "crops.npy"
-    np.save(path, np.zeros((20, 16, 16, 3), np.uint8))
-    assert crops.read(path).shape == (20, 16, 16, 3)
-    spoil(path)
+    path.write_bytes(SPOILED.get(form, CROPS_FILE))
+    if form == "npz":
+        with path.open("wb") as file:
+            np.savez(file, crops=np.zeros((20, 16, 16, 3), np.uint8))
+    if form == "missing":
+        path.unlink()
 
     with pytest.raises(StageError, match=r"crops\.npy: "):
         crops.read(path)
@@ -272,18 +257,12 @@ def test_a_table_of_other_crops_is_refused(drawn: tuple[list[Image], Path], tmp_
         crops.read_instances(tmp_path / "instances.npz", 13)
 
 
-@pytest.mark.parametrize("size", [1, 4, 12, 50])
-def test_crops_are_read_in_batches(tmp_path: Path, size: int) -> None:
-    content = np.random.default_rng(0).integers(0, 256, (12, 8, 6, 3), dtype=np.uint8)
+@pytest.mark.parametrize(("count", "size"), [(12, 1), (12, 4), (12, 12), (12, 50), (0, 4)])
+def test_crops_are_read_in_batches(tmp_path: Path, count: int, size: int) -> None:
+    content = np.random.default_rng(0).integers(0, 256, (count, 8, 6, 3), dtype=np.uint8)
     np.save(tmp_path / "crops.npy", content)
 
     found = list(crops.read_batches(tmp_path / "crops.npy", size))
 
     assert {len(batch) for batch in found[:-1]} <= {size}
-    assert np.array_equal(np.concatenate(found), content)
-
-
-def test_no_crops_are_no_batches(tmp_path: Path) -> None:
-    np.save(tmp_path / "crops.npy", np.zeros((0, 8, 6, 3), np.uint8))
-
-    assert list(crops.read_batches(tmp_path / "crops.npy", 4)) == []
+    assert np.array_equal(np.concatenate([content[:0], *found]), content)

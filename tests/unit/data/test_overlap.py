@@ -20,7 +20,7 @@ Folder = Callable[..., tuple[list[Image], ImageStore]]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Makes a folder of images from their ids and contents."""
+    """Make a folder of images from their ids and contents."""
 
     def make(name: str, contents: dict[int, bytes]) -> tuple[list[Image], ImageStore]:
         (tmp_path / name).mkdir()

@@ -12,7 +12,7 @@ from hrnetpose.data.annotations import Image, Person
 from hrnetpose.data.persons import Persons
 from hrnetpose.stage import StageError
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 IMAGES = st.lists(st.tuples(st.integers(0, 20), NAMES), max_size=30).map(
     lambda entries: [
         Image(
@@ -61,7 +61,6 @@ def test_columns_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     for name, column, says in (
         ("width", np.zeros(3, np.int64), r"width is int64 \[3\], expected int64 M"),
         ("start", np.array([0, 1]), "its columns do not fit together"),
-        ("name", np.full(5, 255, np.uint8), "names are no UTF-8"),
     ):
         np.savez(path, **{**table, name: column})
 

@@ -150,7 +150,9 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
 def test_options_decide_how_many_gpus_a_job_needs(
     backend: str, options: dict[str, str], gpus: int
 ) -> None:
-    assert engines.rules()[backend].gpus(options) == gpus
+    found = engines.backend(backend)
+
+    assert found.gpus(found.options(**options)) == gpus
 
 
 def test_the_rules_of_all_backends_import_none_of_their_packages(

@@ -10,8 +10,8 @@ import pytest
 
 from hrnetpose import engines
 from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.backend_rules import Options
 from hrnetpose.engines import ixrt as ixrt_backend
-from hrnetpose.engines.base import Options
 from hrnetpose.stage import StageError
 from stand_ins import iluvatar
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ from server import Answer, Server
 WIDTH, HEIGHT = 40, 30
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with Server() as server:
-        yield server
-
-
 def jpeg(number: int) -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     return cv2.imencode(".jpg", pixels)[1].tobytes()
@@ -42,12 +33,8 @@ def content(server: Server) -> dict[str, Any]:
     for number in range(13):
         path = f"/train2017/{number:012}.jpg"
         url = server.serve(path, Answer(jpeg(number)))
-        images.append(
-            {
-                "id": number, "file_name": f"{number:012}.jpg", "width": WIDTH, "height": HEIGHT,
-                "coco_url": url,
-            }
-        )  # fmt: skip
+        image = {"id": number, "file_name": f"{number:012}.jpg", "width": WIDTH, "height": HEIGHT}
+        images.append({**image, "coco_url": url})
         person = {
             "id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 20, 20],
             "keypoints": [10, 10, 2] * 17, "num_keypoints": 17,
@@ -89,17 +76,25 @@ def place(tmp_path: Path, content: dict[str, Any]) -> Place:
     return Place(tmp_path / "one", content)
 
 
-def test_as_many_as_are_wanted_are_fetched_and_listed(place: Place, server: Server) -> None:
+def test_as_many_as_are_wanted_are_fetched_as_a_dataset(
+    place: Place, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
     manifest = place.fetch(5)
 
+    assert caplog.messages == ["calibration images: 5/5, 100%, 0:00:00"]
     assert len(server.requests) == len(manifest.images) == 5
     assert (manifest.source, manifest.count) == ("identity", 5)
+    images = ground_truth(coco.read(place.annotations))
+    assert [image.id for image in images] == [image.id for image in manifest.images]
+    store = ImageStore(place.archive)
     for image in manifest.images:
         assert image.url == f"{server.url}/train2017/{image.file_name}"
         assert image.sha256 == hashlib.sha256(jpeg(image.id)).hexdigest()
         assert image.bytes == len(jpeg(image.id))
-    digest = hashlib.sha256(place.archive.read_bytes()).hexdigest()
-    assert manifest.archive_sha256 == digest
+        assert store.read(image.file_name) == jpeg(image.id)
+    assert manifest.archive_sha256 == hashlib.sha256(place.archive.read_bytes()).hexdigest()
     shown = {path.name for path in place.folder.iterdir() if not path.name.endswith(".sha256")}
     assert shown == {"images.zip", "annotations.json", "manifest.json"}
 
@@ -111,17 +106,6 @@ def test_several_are_fetched_at_a_time(place: Place, server: Server) -> None:
     place.fetch(12)
 
     assert 1 < server.busiest <= calibration.CONNECTIONS
-
-
-def test_what_is_fetched_is_a_dataset(place: Place) -> None:
-    manifest = place.fetch(5)
-
-    content = coco.load(place.annotations)
-    images = ground_truth(coco.parse(content, place.annotations))
-    assert [image.id for image in images] == [image.id for image in manifest.images]
-    store = ImageStore(place.archive)
-    for image in images:
-        assert store.read(image.file_name) == jpeg(image.id)
 
 
 def test_the_choice_is_always_the_same_and_a_larger_one_contains_it(
@@ -180,24 +164,26 @@ def test_a_server_that_has_nothing_is_not_asked_for_everything(
     error = Place(tmp_path / "none", content).refusal(99)
 
     assert "404 Not Found; 0 of 99 calibration images are here: run again" in str(error)
-    assert len(error.details) == calibration.FAILURES
+    assert len(error.details) >= calibration.FAILURES
     assert len(server.requests) < 50
 
 
-def test_an_image_of_another_size_is_refused_and_not_kept(place: Place, server: Server) -> None:
-    turned = cv2.imencode(".jpg", np.zeros((WIDTH, HEIGHT, 3), np.uint8))[1].tobytes()
-    server.serve("/train2017/000000000003.jpg", Answer(turned))
+TURNED = cv2.imencode(".jpg", np.zeros((WIDTH, HEIGHT, 3), np.uint8))[1].tobytes()
 
-    assert "is 30x40, but its annotation says 40x30" in str(place.refusal(12))
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [(TURNED, "is 30x40, but its annotation says 40x30"), (jpeg(3)[:-50], "is damaged")],
+)
+def test_an_image_that_is_not_what_it_should_be_is_refused_and_not_kept(
+    place: Place, server: Server, sent: bytes, says: str
+) -> None:
+    server.serve("/train2017/000000000003.jpg", Answer(sent))
+
+    assert says in str(place.refusal(12))
 
     server.serve("/train2017/000000000003.jpg", Answer(jpeg(3)))
     place.fetch(12)
-
-
-def test_a_truncated_image_is_refused(place: Place, server: Server) -> None:
-    server.serve("/train2017/000000000003.jpg", Answer(jpeg(3)[:-50]))
-
-    assert "is damaged" in str(place.refusal(12))
 
 
 @pytest.mark.parametrize(

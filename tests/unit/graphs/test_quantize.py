@@ -36,7 +36,7 @@ def test_the_graph_is_close_to_the_original(tiny: Path, batch: int) -> None:
 
 
 def int8(model: Path, crops: np.ndarray, card: ModelCard, symmetric: bool = False) -> ModelProto:
-    """Returns a graph with all layers in int8."""
+    """Return a graph with all layers in int8."""
     graph = onnx_graph.read(model)
     ranges = quantize.calibrate(graph, crops, card)
     return quantize.insert(graph, ranges, quantize.layers(graph), symmetric)

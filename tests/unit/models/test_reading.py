@@ -30,7 +30,7 @@ def test_files_that_are_read_are_recorded_with_their_hashes(folder: Path) -> Non
     deep = write(folder / "data/bytes.npy", "abc")
     write(folder / "other.json", "[2]")
 
-    with reading.recorded() as found:
+    with reading.record() as found:
         read.read_text()
         os.close(os.open(deep, os.O_RDONLY))
         write(folder / "written.json", "[3]")
@@ -40,24 +40,28 @@ def test_files_that_are_read_are_recorded_with_their_hashes(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_modules_are_recorded_as_their_sources(folder: Path, compiled: bool) -> None:
+def test_modules_are_recorded_as_their_sources(
+    folder: Path, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     names = [f"outer_{compiled}", f"inner_{compiled}"]
     write(folder / f"{names[0]}.py", f"import {names[1]}\n")
     write(folder / f"{names[1]}.py", "x = 1\n")
     importlib.invalidate_caches()
     for _ in range(1 + compiled):
-        with reading.recorded() as found:
+        with reading.record() as found:
             importlib.import_module(names[0])
         for name in names:
             del sys.modules[name]
 
     assert set(found) == {f"{name}.py" for name in names}
+    assert (folder / "__pycache__").is_dir()
 
 
 def test_what_belongs_to_others_is_left_out(folder: Path) -> None:
     checkpoint, temporary = write(folder / "w.pth", "w"), write(folder / "tmp.py", "x")
 
-    with reading.recorded(checkpoint, None) as found:
+    with reading.record(checkpoint, None) as found:
         for path in (checkpoint, temporary, Path(pytest.__file__), Path(os.__file__)):
             path.read_bytes()
         Path("/proc/self/status").read_text()
@@ -70,19 +74,19 @@ def test_what_belongs_to_others_is_left_out(folder: Path) -> None:
 def test_changes_are_seen_by_content(folder: Path) -> None:
     path = write(folder / "a.json", "[1]")
     before = {"a.json": files.sha256(path)}
-    assert reading.changes(before) is None
+    assert reading.digest_changes(before) is None
     os.utime(path, ns=(1, 1))
-    assert reading.changes(before) is None
+    assert reading.digest_changes(before) is None
 
     path.write_text("[2]")
-    first = reading.changes(before)
+    first = reading.digest_changes(before)
     path.write_text("[3]")
-    second = reading.changes(before)
+    second = reading.digest_changes(before)
     path.unlink()
-    third = reading.changes(before)
+    third = reading.digest_changes(before)
 
     assert None not in (first, second, third)
     assert len({first, second, third}) == 3
     write(path, "[1]")
-    assert reading.changes(before) is None
+    assert reading.digest_changes(before) is None
     assert not list(folder.glob(".*")), "nothing is left beside the user's files"

@@ -1,6 +1,7 @@
 """Whatever a pickle asks for, nothing of it is done."""
 
 import builtins
+import collections
 import copyreg
 import functools
 import operator
@@ -22,30 +23,27 @@ from torch import nn
 from hrnetpose.models import checkpoint
 from hrnetpose.stage import StageError
 
-DONE: list[str] = []
-"""What Python reports while it is watched."""
 WATCHED = ("compile", "ctypes", "exec", "import", "os.", "pickle.", "shutil.", "socket.",
            "subprocess.", "tempfile.", "urllib.")  # fmt: skip
-_watching = False
+_watches: list[list[str]] = []
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watching and event.startswith(WATCHED):
-        DONE.append(f"{event} {arguments}")
-    if _watching and event == "open" and str(arguments[1] or "r")[0] not in "r":
-        DONE.append(f"{event} {arguments}")
+    writes = event == "open" and str(arguments[1] or "r")[0] not in "r"
+    for events in _watches:
+        if writes or event.startswith(WATCHED):
+            events.append(f"{event} {arguments}")
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """Notes what is imported, executed, started and written."""
-    global _watching  # noqa: PLW0603
-    DONE.clear()
-    _watching = True
+def watch() -> Iterator[list[str]]:
+    """Yield what is imported, executed, started and written."""
+    events: list[str] = []
+    _watches.append(events)
     try:
-        yield
+        yield events
     finally:
-        _watching = False
+        _watches.remove(events)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,11 +56,13 @@ def model() -> nn.Module:
 
 
 @pytest.fixture
-def warm(tmp_path: Path) -> None:
-    """A first load, which imports what this project itself imports late."""
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a checkpoint is written; one was loaded before, with all that this project imports."""
+    monkeypatch.chdir(tmp_path)
     torch.save(model().state_dict(), tmp_path / "warm.pth")
     checkpoint.load(model(), tmp_path / "warm.pth", "model.py")
     "names in a zip".encode("cp437")
+    return tmp_path / "w.pth"
 
 
 class Call:
@@ -102,69 +102,41 @@ CALLS: dict[str, Callable[[], Any]] = {
     "torch.load": lambda: Call(torch.load, "x.pth"),
     "torch.save": lambda: Call(torch.save, 1, "executed"),
     "rebuild with a function": lambda: Call(
-        torch._tensor._rebuild_from_type_v2, os.mkdir, torch.Tensor, ("executed",), {}
-    ),
+        torch._tensor._rebuild_from_type_v2, os.mkdir, torch.Tensor, ("executed",), {}),
     "rebuild with a type": lambda: Call(
-        torch._tensor._rebuild_from_type_v2, torch.Size, Restored, ((1,),), {}
-    ),
+        torch._tensor._rebuild_from_type_v2, torch.Size, Restored, ((1,),), {}),
     "rebuild of a subclass": lambda: Call(
-        torch._utils._rebuild_wrapper_subclass,
-        Restored,
-        torch.float32,
-        (1,),
-        (1,),
-        0,
-        torch.strided,
-        "cpu",
-        False,
-    ),
+        torch._utils._rebuild_wrapper_subclass, Restored, torch.float32, (1,), (1,), 0,
+        torch.strided, "cpu", False),
     "rebuild for a device": lambda: Call(
-        torch._utils._rebuild_device_tensor_from_numpy, [1], torch.float32, "cuda", False
-    ),
+        torch._utils._rebuild_device_tensor_from_numpy, [1], torch.float32, "cuda", False),
     "rebuild of what is no storage": lambda: Call(
-        torch._utils._rebuild_tensor_v2, Restored(), 0, (2,), (1,), False, {}
-    ),
+        torch._utils._rebuild_tensor_v2, Restored(), 0, (2,), (1,), False, {}),
     "__setstate__": Restored,
     "state of a class": lambda: Call(type, "x", (), {"a": 1}, state={"mkdir": "executed"}),
     "items": lambda: Call(dict, items=[("a", Call(os.mkdir, "executed"))]),
-    "default": lambda: Call(__import__("collections").defaultdict, os.getcwd),
+    "default": lambda: Call(collections.defaultdict, os.getcwd),
     "loads": lambda: Call(pickle.loads, pickle.dumps(Call(os.mkdir, "executed"))),
     "storage": lambda: Call(torch.storage._load_from_bytes, b"x"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.usefixtures("warm")
-def test_calls_beside_the_weights_are_not_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, zipped: bool
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    file, state = tmp_path / "w.pth", model().state_dict()
-    content = {"meta": CALLS[name](), "state_dict": state, "hooks": [CALLS[name]()]}
-    torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    loaded = model()
+def test_calls_are_not_made(file: Path, name: str, zipped: bool) -> None:
+    loaded, state = model(), model().state_dict()
+    beside = {"meta": CALLS[name](), "state_dict": state, "hooks": [CALLS[name]()]}
+    torch.save(beside, file, _use_new_zipfile_serialization=zipped)
+    instead = {"state_dict": {**state, "0.weight": CALLS[name]()}}
+    torch.save(instead, file.with_name("instead.pth"), _use_new_zipfile_serialization=zipped)
 
-    with watched():
+    with watch() as events:
         checkpoint.load(loaded, file, "model.py")
+        with pytest.raises(StageError, match=r"instead\.pth: "):
+            checkpoint.load(model(), file.with_name("instead.pth"), "model.py")
 
-    assert DONE == []
+    assert events == []
     assert all(torch.equal(loaded.state_dict()[key], state[key]) for key in state)
-
-
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.usefixtures("warm")
-def test_calls_in_the_place_of_weights_are_not_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "w.pth"
-    torch.save({"state_dict": {**model().state_dict(), "0.weight": CALLS[name]()}}, file)
-
-    with watched(), pytest.raises(StageError, match=r"w\.pth: "):
-        checkpoint.load(model(), file, "model.py")
-
-    assert DONE == []
 
 
 def text(value: str) -> bytes:
@@ -262,23 +234,21 @@ def write_legacy(file: Path, program: bytes) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
-@pytest.mark.usefixtures("warm")
 def test_a_program_is_refused_and_nothing_of_it_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[Path, bytes], None]
+    file: Path, name: str, write: Callable[[Path, bytes], None]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path / "w.pth", PROGRAMS[name])
-    before = set(tmp_path.iterdir())
+    write(file, PROGRAMS[name])
+    before = set(file.parent.iterdir())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(copyreg._inverted_registry, 1, ("os", "mkdir"))  # type: ignore[attr-defined]
         patch.setitem(copyreg._extension_cache, 1, os.mkdir)  # type: ignore[attr-defined]
 
-        with watched(), pytest.raises(StageError) as error:
-            checkpoint.load(model(), tmp_path / "w.pth", "model.py")
+        with watch() as events, pytest.raises(StageError) as error:
+            checkpoint.load(model(), file, "model.py")
 
-    assert DONE == []
+    assert events == []
     assert "\n" not in str(error.value)
-    assert set(tmp_path.iterdir()) == before
+    assert set(file.parent.iterdir()) == before
     assert callable(torch.nn.Parameter.__new__)
     assert torch._utils._rebuild_tensor_v2.__code__ != 1
 

@@ -60,7 +60,7 @@ def accuracy_of(engine: EngineReference, ap: float, change: float | None) -> Acc
 
 @pytest.fixture
 def make_row(model_card: ModelCard) -> Callable[..., Row]:
-    """Makes a row: `make_row("fp16", fps=120.5, ap=0.5)`."""
+    """Make a row: `make_row("fp16", fps=120.5, ap=0.5)`."""
 
     def make(
         variant: str,

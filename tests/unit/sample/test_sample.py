@@ -111,7 +111,7 @@ def test_labelled_keypoints_lie_in_the_image_and_in_the_box(drawn: list[Drawn]) 
 
 
 def test_left_is_right_of_right_on_whoever_faces_the_viewer(people: list[dict[str, Any]]) -> None:
-    """Holds in a person's own frame, so for a mirrored image too once the names are swapped."""
+    """Hold in a person's own frame, so for a mirrored image too once the names are swapped."""
     agreeing = []
     for person in people:
         points, visibility = keypoints(person)[:, :2], keypoints(person)[:, 2]

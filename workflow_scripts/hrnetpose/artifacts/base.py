@@ -27,7 +27,7 @@ class Artifact(Part):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Reads and checks an artifact.
+        """Read and check an artifact.
 
         Raises:
             StageError: the file is missing, is not JSON or lacks what it should hold.
@@ -44,6 +44,6 @@ class Artifact(Part):
             ) from error
 
     def write(self, path: Path) -> None:
-        """Writes the artifact, atomically, in an order that does not vary."""
+        """Write the artifact, atomically, in an order that does not vary."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
         files.write_text(path, text + "\n")

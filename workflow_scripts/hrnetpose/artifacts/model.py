@@ -7,10 +7,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hrnetpose.artifacts.base import Artifact, Part, Sha256
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, shown
 
+LARGEST_SIDE = 4096
+"""Of a crop, in pixels: ten times what mmpose's own models take."""
 PADDING = 1.25
 """How much larger than its box a person is cut out; mmpose's default."""
+LARGEST_PADDING = 100
 
 
 class Crop(Part):
@@ -19,13 +22,13 @@ class Crop(Part):
     Its name, for example `256x192` or `256x192-udp`, is the folder of the crops made with it.
     """
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    padding: float = Field(PADDING, gt=0)
+    height: int = Field(gt=0, le=LARGEST_SIDE)
+    width: int = Field(gt=0, le=LARGEST_SIDE)
+    padding: float = Field(PADDING, gt=0, le=LARGEST_PADDING)
     udp: bool = False
 
     NAME: ClassVar[re.Pattern[str]] = re.compile(
-        r"([0-9]+)x([0-9]+)(?:-pad([0-9]+(?:\.[0-9]+)?))?(-udp)?"
+        r"([0-9]{1,9})x([0-9]{1,9})(?:-pad([0-9]{1,9}(?:\.[0-9]+)?))?(-udp)?"
     )
 
     def __str__(self) -> str:
@@ -34,12 +37,15 @@ class Crop(Part):
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Reads a name back.
+        """Read a name back.
 
         Raises:
             ValueError: `name` is not of the form HEIGHTxWIDTH[-padFACTOR][-udp].
         """
-        refusal = f"{name!r} is not HEIGHTxWIDTH, with -padFACTOR or -udp behind it"
+        refusal = (
+            f"{shown(name)} is not HEIGHTxWIDTH, two numbers from 1 to {LARGEST_SIDE}, with "
+            "-padFACTOR or -udp behind it"
+        )
         match = cls.NAME.fullmatch(name)
         if not match:
             raise ValueError(refusal)
@@ -78,7 +84,7 @@ class Keypoints(Part):
         return self
 
     def oks_sigmas(self) -> list[float]:
-        """Returns the OKS constants.
+        """Return the OKS constants.
 
         Raises:
             StageError: the set has none.
@@ -98,7 +104,7 @@ class Codec(Part):
     type: Literal["MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap"]
     sigma: float
     unbiased: bool = False
-    blur_kernel_size: int = 11
+    blur_kernel_size: int = Field(11, gt=0, lt=1000)
     heatmap_type: Literal["gaussian", "combined"] = "gaussian"
     radius_factor: float = 0.0546875
 
@@ -183,7 +189,7 @@ class ModelCard(Artifact):
         {}, description="the user's own files that the config read or imported"
     )
     changes: str | None = Field(
-        None, description="which changes of such files this export was made after (plan.py)"
+        None, description="which changes of such files this export was made after (known.py)"
     )
 
     @field_validator("outputs")

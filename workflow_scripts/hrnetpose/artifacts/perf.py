@@ -171,7 +171,7 @@ class Perf(Artifact):
         return found
 
     def contradictions(self) -> list[str]:
-        """Returns what does not add up within the figures themselves."""
+        """Return what does not add up within the figures themselves."""
         found = []
         declared = self.batch * self.samples
         if self.throughput.images != declared:

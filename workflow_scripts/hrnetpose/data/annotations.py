@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose import files
 from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data.keypoint_names import match_names
+from hrnetpose.data.tables import Table
 from hrnetpose.stage import StageError
 
 MEAN_AREA = 0.53
@@ -51,84 +50,43 @@ class Image:
     persons: tuple[Person, ...]
 
 
-_COLUMNS = {
-    "image_ids": "int64 I",
-    "file_names": "str I",
-    "sizes": "int64 I 2",
-    "ids": "int64 G",
-    "images": "int64 G",
-    "keypoints": "float64 G K 3",
-    "boxes": "float64 G 4",
-    "areas": "float64 G",
-    "crowds": "bool G",
-    "ignored": "bool G",
-    "evaluated": "bool G",
-    "names": "str L",
-    "category": "int64",
-    "category_name": "str",
-    "source": "str",
-}
-
-
 @dataclass(frozen=True)
-class Annotations:
-    """The persons of one category, G in all with K keypoints each, on I images.
+class Annotations(Table):
+    """The persons of one category, G in all with K keypoints each, on I images."""
 
-    Attributes:
-        image_ids: int64 [I], all images of the dataset, rising.
-        file_names: [I].
-        sizes: int64 [I, 2], width and height as annotated.
-        ids: int64 [G], in the order of the file.
-        images: int64 [G], indices into `image_ids`.
-        keypoints: float64 [G, K, 3], x, y in pixels and the visibility, 0 if not labelled.
-        boxes: float64 [G, 4], x, y, width, height in pixels; zeros where there is no usable one.
-        areas: float64 [G] in square pixels, `MEAN_AREA` of the box where the file has none.
-        crowds: bool [G], that stand for many persons, and can be matched many times.
-        ignored: bool [G], that need not be found: crowds and persons without keypoints.
-        evaluated: bool [G], cut out by their annotated boxes: mmpose's choice (CocoDataset).
-        names: of the keypoints, [K]; empty if the file does not name them.
-        category: the category's id.
-        category_name: its name.
-        source: the file, for messages.
-        findings: what was found in it.
-    """
-
-    image_ids: Counts
-    file_names: npt.NDArray[np.str_]
-    sizes: Counts
-    ids: Counts
-    images: Counts
-    keypoints: Doubles
-    boxes: Doubles
-    areas: Doubles
-    crowds: Booleans
-    ignored: Booleans
-    evaluated: Booleans
-    names: npt.NDArray[np.str_]
-    category: int
-    category_name: str
-    source: str
+    image_ids: Annotated[Counts, "int64 I"]
+    """All images of the dataset, rising."""
+    file_names: Annotated[npt.NDArray[np.str_], "str I"]
+    sizes: Annotated[Counts, "int64 I 2"]
+    """Width and height as annotated."""
+    ids: Annotated[Counts, "int64 G"]
+    """In the order of the file."""
+    images: Annotated[Counts, "int64 G"]
+    """Indices into `image_ids`."""
+    keypoints: Annotated[Doubles, "float64 G K 3"]
+    """x, y in pixels and the visibility, 0 if not labelled."""
+    boxes: Annotated[Doubles, "float64 G 4"]
+    """x, y, width, height in pixels; zeros where there is no usable one."""
+    areas: Annotated[Doubles, "float64 G"]
+    """In square pixels; `MEAN_AREA` of the box where the file has none."""
+    crowds: Annotated[Booleans, "bool G"]
+    """Those that stand for many persons, and can be matched many times."""
+    ignored: Annotated[Booleans, "bool G"]
+    """Those that need not be found: crowds and persons without keypoints."""
+    evaluated: Annotated[Booleans, "bool G"]
+    """Those that are cut out by their annotated boxes: mmpose's choice (CocoDataset)."""
+    names: Annotated[npt.NDArray[np.str_], "str L"]
+    """Of the keypoints, K; none if the file does not name them."""
+    category: Annotated[int, "int64"]
+    """The category's id."""
+    category_name: Annotated[str, "str"]
+    source: Annotated[str, "str"]
+    """The file, for messages."""
     findings: tuple[Finding, ...] = ()
+    """What was found in the file; not kept with the table."""
 
-    def write(self, path: Path) -> None:
-        """Writes the table (.npz), atomically; findings are not part of it."""
-        columns: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in _COLUMNS}
-        with files.atomic_path(path) as temporary:
-            np.savez(temporary, **columns)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Reads a table back.
-
-        Raises:
-            StageError: the file is missing, damaged or not such a table.
-        """
-        columns: dict[str, Any] = files.read_table(path, _COLUMNS)
-        scalars = {"category": int, "category_name": str, "source": str}
-        return cls(**columns | {name: kind(columns[name]) for name, kind in scalars.items()})
-
-    def ordered(self, names: Sequence[str]) -> Self:
-        """Returns the annotations with the keypoints of a model, in its order.
+    def reorder(self, names: Sequence[str]) -> Self:
+        """Return the annotations with the keypoints of a model, in its order.
 
         Names are compared without regard to case, spaces, hyphens and underscores.  Where the file
         has no names, the number decides, and a finding says so.
@@ -152,9 +110,8 @@ class Annotations:
         )
 
     def with_areas_of_boxes(self) -> Self:
-        """Returns the annotations as xtcocotools takes them with `use_area=False`."""
-        sizes = np.maximum(self.boxes[:, 2:], 0)
-        return replace(self, areas=sizes.prod(axis=1) * MEAN_AREA)
+        """Return the annotations as xtcocotools takes them with `use_area=False`."""
+        return replace(self, areas=estimate_areas(self.boxes))
 
 
 _UNNAMED = (
@@ -164,7 +121,7 @@ _REORDERED = "the keypoints are in another order than the model's: they were mat
 
 
 def ground_truth(annotations: Annotations) -> list[Image]:
-    """Returns the images that hold persons to evaluate, with their annotated boxes.
+    """Return the images that hold persons to evaluate, with their annotated boxes.
 
     Which persons count follows mmpose's CocoDataset: not crowds, at least one labelled keypoint,
     a box that is not empty after clipping.
@@ -183,18 +140,23 @@ def ground_truth(annotations: Annotations) -> list[Image]:
         raise StageError(
             f"{annotations.source}: no person with labelled keypoints and a box to evaluate; {lost}"
         )
-    return with_persons(annotations, persons)
+    return attach_persons(annotations, persons)
+
+
+def estimate_areas(boxes: Doubles) -> Doubles:
+    """Return the areas [N] that persons in boxes [N, 4] have on the mean."""
+    return np.maximum(boxes[:, 2:], 0).prod(axis=1) * MEAN_AREA
 
 
 def clip(box: tuple[float, ...], width: int, height: int) -> npt.NDArray[np.float32]:
-    """COCO's x, y, width, height as corners inside the image, as mmpose clips them."""
+    """Return COCO's x, y, width, height as corners inside the image, as mmpose clips them."""
     x, y, w, h = box
     corners = np.array([x, y, x + w, y + h])
     return np.clip(corners, 0, np.array([width, height] * 2) - 1).astype(np.float32)
 
 
-def with_persons(annotations: Annotations, persons: dict[int, list[Person]]) -> list[Image]:
-    """Returns the images with the persons given by image id, both in the order of their ids."""
+def attach_persons(annotations: Annotations, persons: dict[int, list[Person]]) -> list[Image]:
+    """Return the images with the persons given by image id, both in the order of their ids."""
     return [
         Image(number, str(name), width, height, tuple(sorted(persons[number], key=lambda p: p.id)))
         for number, name, (width, height) in zip(

@@ -16,17 +16,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from hrnetpose import files
 
 Stamp = tuple[int, int, int]
 """Size, and the times of the last change of content and of the file, in nanoseconds."""
+
+_RECORD = TypeAdapter(dict[str, tuple[int, int, int, str]])
+"""Stamps and hashes of files, as the cache keeps them."""
 
 RECENT = 2_000_000_000
 """A file that changed less than this ago (ns) may change again within one tick of its clock."""
 
 
 def digest(images: Path, cache: Path) -> str:
-    """Returns a digest of all that `images` holds: names and contents.
+    """Return a digest of all that `images` holds: names and contents.
 
     Args:
         images: a folder or a zip.
@@ -55,18 +60,21 @@ def _zip(path: Path) -> list[tuple[str, str]]:
 
 def _folder(path: Path, cache: Path) -> list[tuple[str, str]]:
     record = cache / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.json"
-    known = _read(record)
+    try:
+        known = _RECORD.validate_json(record.read_bytes(), strict=True)
+    except (OSError, ValueError):  # no cache yet, or a damaged one
+        known = {}
     stamps = dict(_walk(path))
-    changed = [name for name, stamp in stamps.items() if known.get(name, [None])[:-1] != [*stamp]]
+    changed = [name for name, stamp in stamps.items() if known.get(name, ())[:-1] != stamp]
     with ThreadPoolExecutor(8) as pool:
         hashes = dict(
             zip(changed, pool.map(lambda name: files.sha256(path / name), changed), strict=True)
         )
-    held = {name: hashes.get(name) or str(known[name][-1]) for name in stamps}
+    held = {name: hashes.get(name) or known[name][-1] for name in stamps}
     if changed or known.keys() != stamps.keys():
         now = time.time_ns()
         kept = {
-            name: [*stamp, held[name]]
+            name: (*stamp, held[name])
             for name, stamp in stamps.items()
             if now - max(stamp[1:]) > RECENT
         }
@@ -76,7 +84,7 @@ def _folder(path: Path, cache: Path) -> list[tuple[str, str]]:
 
 
 def _walk(path: Path) -> Iterator[tuple[str, Stamp]]:
-    """Yields all files below a folder, through symbolic links too, but into no folder twice."""
+    """Yield all files below a folder, through symbolic links too, but into no folder twice."""
     seen: set[str] = set()
     for folder, inner, names in os.walk(path, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
@@ -91,17 +99,3 @@ def _walk(path: Path) -> Iterator[tuple[str, Stamp]]:
                     os.path.relpath(file, path),
                     (found.st_size, found.st_mtime_ns, found.st_ctime_ns),
                 )
-
-
-def _read(record: Path) -> dict[str, list[int | str]]:
-    try:
-        known = json.loads(record.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(known, dict):
-        return {}
-    return {name: entry for name, entry in known.items() if _is_entry(entry)}
-
-
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, list) and [type(part) for part in entry] == [int, int, int, str]

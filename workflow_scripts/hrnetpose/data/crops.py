@@ -1,5 +1,7 @@
 """Crops and the table beside them, as files."""
 
+import math
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,25 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def write(path: Path, shape: tuple[int, int, int, int], crops: Iterable[Pixels]) -> None:
-    """Writes crops one after the other; memory does not grow with their number.
+    """Write crops one after the other; memory does not grow with their number.
 
     Args:
         path: a .npy, uint8 [N, height, width, 3] RGB, that can be memory-mapped.
         shape: of all of them.
         crops: N of uint8 [height, width, 3].
+
+    Raises:
+        StageError: the disk has no room for them.
     """
     # As a plain file: a full disk is then an error, not a SIGBUS of a memory map.
     with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+        needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise StageError(
+                f"{path}: {shape[0]} crops take {files.bytes_text(needed)}, but there "
+                f"{files.bytes_text(free)} are free; free some, or set `crops: temporary` and more "
+                "`shards`"
+            )
         header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for pixels in crops:
@@ -41,12 +53,12 @@ def write(path: Path, shape: tuple[int, int, int, int], crops: Iterable[Pixels])
 
 
 def write_instances(path: Path, table: Mapping[str, Any]) -> None:
-    """Writes the table beside crops, a .npz.
+    """Write the table beside crops, a .npz.
 
     Args:
         path: the file.
-        table: `COLUMNS`: `id` and `image_id` [N], `box` [N, 4] corners, `box_score` [N], `center`
-            and `scale` [N, 2], `boxes_from` (`gt` or `det`); in the order of the crops.
+        table: `COLUMNS`, in the order of the crops; boxes are corners, in image pixels as centres
+            and scales are; `boxes_from` is `gt` or `det`.
     """
     columns: dict[str, Any] = {
         name: np.asarray(table[name], kind.split()[0]) for name, kind in COLUMNS.items()
@@ -56,7 +68,7 @@ def write_instances(path: Path, table: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> Pixels:
-    """Memory-maps crops.
+    """Memory-map crops.
 
     Raises:
         StageError: the file is missing or is not what `write` makes.
@@ -76,7 +88,7 @@ def read(path: Path) -> Pixels:
 
 
 def read_batches(path: Path, size: int) -> Iterator[Pixels]:
-    """Reads crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
+    """Read crops in batches, uint8 [size, H, W, 3]; the last may be smaller.
 
     The file is read and not mapped: mapped pages would count as this process's memory.
 
@@ -94,10 +106,10 @@ def read_batches(path: Path, size: int) -> Iterator[Pixels]:
 
 
 def read_instances(path: Path, count: int) -> dict[str, npt.NDArray[Any]]:
-    """Reads the table beside crops.
+    """Read the table beside crops.
 
     Args:
-        path: what `write` made.
+        path: what `write_instances` made.
         count: how many crops there are.
 
     Raises:

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def center_and_scale(boxes: Floats, crop: Crop) -> tuple[Floats, Floats]:
-    """Returns the centre and the padded size of boxes (GetBBoxCenterScale, TopdownAffine).
+    """Return the centre and the padded size of boxes (GetBBoxCenterScale, TopdownAffine).
 
     Args:
         boxes: float32 [N, 4], x1, y1, x2, y2.
@@ -46,7 +46,7 @@ def center_and_scale(boxes: Floats, crop: Crop) -> tuple[Floats, Floats]:
 
 
 def warp_matrix(center: Floats, scale: Floats, crop: Crop) -> npt.NDArray[np.float64]:
-    """Returns the [2, 3] affine from image pixels to crop pixels.
+    """Return the [2, 3] affine from image pixels to crop pixels.
 
     UDP measures sizes between pixel centres, the plain transform counts pixels (Huang et al.,
     The Devil is in the Details, CVPR 2020).
@@ -71,7 +71,7 @@ def warp_matrix(center: Floats, scale: Floats, crop: Crop) -> npt.NDArray[np.flo
 
 
 def cut(image: Pixels, center: Floats, scale: Floats, crop: Crop) -> Pixels:
-    """Cuts one person out.
+    """Cut one person out.
 
     Args:
         image: uint8 [h, w, 3] BGR.
@@ -98,7 +98,7 @@ def write(
     instances: Path,
     threads: int = 1,
 ) -> None:
-    """Writes the crops of all persons, and the table that says which is which.
+    """Write the crops of all persons, and the table that says which is which.
 
     Each image is decoded once.  Memory does not grow with the number of persons.
 
@@ -133,7 +133,7 @@ def write(
 
 
 def geometry(images: list[Image], crop: Crop) -> tuple[Floats, Floats, Floats]:
-    """Returns boxes [N, 4], centres [N, 2] and sizes [N, 2] of all persons."""
+    """Return boxes [N, 4], centres [N, 2] and sizes [N, 2] of all persons."""
     boxes = [person.box for image in images for person in image.persons]
     corners = np.array(boxes, np.float32).reshape(-1, 4)
     return corners, *center_and_scale(corners, crop)
@@ -142,7 +142,7 @@ def geometry(images: list[Image], crop: Crop) -> tuple[Floats, Floats, Floats]:
 def cut_all(
     images: Iterable[Image], store: ImageStore, crop: Crop, threads: int = 1
 ) -> Iterator[Pixels]:
-    """Yields the crops of all persons in order, each uint8 [crop.height, crop.width, 3] RGB.
+    """Yield the crops of all persons in order, each uint8 [crop.height, crop.width, 3] RGB.
 
     Each image is decoded once, `threads` of them at a time, and not far ahead of what is taken.
 
@@ -155,27 +155,27 @@ def cut_all(
         pixels = store.decode(image.file_name, image.width, image.height)
         return cut_persons(pixels, image, crop)
 
-    for cut_out in _ordered_map(crops_of, images, threads):
+    for cut_out in _map_in_order(crops_of, images, threads):
         yield from cut_out
 
 
 def cut_persons(pixels: Pixels, image: Image, crop: Crop) -> list[Pixels]:
-    """Returns the crops of an image's persons."""
+    """Return the crops of an image's persons."""
     _, centers, scales = geometry([image], crop)
     return [cut(pixels, center, scale, crop) for center, scale in zip(centers, scales, strict=True)]
 
 
-def in_batches(crops: Iterable[Pixels], size: int) -> Iterator[Pixels]:
-    """Stacks crops to batches, uint8 [size, H, W, 3]; the last may be smaller."""
+def stack_batches(crops: Iterable[Pixels], size: int) -> Iterator[Pixels]:
+    """Stack crops to batches, uint8 [size, H, W, 3]; the last may be smaller."""
     waiting = iter(crops)
     while batch := list(itertools.islice(waiting, size)):
         yield np.stack(batch)
 
 
-def _ordered_map(
+def _map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """Maps in threads, in order, with a bounded number of results waiting."""
+    """Map in threads, in order, with a bounded number of results waiting."""
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -186,5 +186,4 @@ def _ordered_map(
             while pending:
                 yield pending.popleft().result()
         finally:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)

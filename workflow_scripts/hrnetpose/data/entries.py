@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from hrnetpose.data.annotations import Doubles, Image, clip
-from hrnetpose.data.values import four_numbers, is_number, whole
+from hrnetpose.data.values import is_number, read_box, read_int
 from hrnetpose.stage import StageError, shown
 
 
@@ -16,71 +15,76 @@ class Entry:
     """An annotation with keypoints.
 
     Attributes:
+        given: as the file has it.
         where: its place in the file, for messages.
         id, image_id: as given.
         keypoints: float64 [K, 3], zeros where nothing is labelled.
-        box: x, y, width, height; None if they are not four finite numbers.
-        given_box: as the file has it.
-        clipped: corners inside the image, float32 [4]; None where that is empty.
-        area: None if it is no positive number.
-        given_area: as the file has it.
-        crowd: whether it stands for many persons.
         labelled: how many keypoints are.
-        without: whether COCO's evaluation takes it for one without keypoints (`num_keypoints` 0).
+        box: x, y, width, height; None if they are not four finite numbers.
+        can_be_cut: whether a part of the box is inside the image.
+        area: None if it is no positive number.
+        is_crowd: whether it stands for many persons.
+        is_empty: whether COCO's evaluation takes it for one without keypoints (`num_keypoints` 0).
     """
 
+    given: dict[str, Any]
     where: str
     id: int
     image_id: int
     keypoints: Doubles
-    box: tuple[float, ...] | None
-    given_box: object
-    clipped: npt.NDArray[np.float32] | None
-    area: float | None
-    given_area: object
-    crowd: bool
     labelled: int
-    without: bool
+    box: tuple[float, ...] | None
+    can_be_cut: bool
+    area: float | None
+    is_crowd: bool
+    is_empty: bool
 
     @classmethod
-    def of(cls, entry: dict[str, Any], where: str, images: dict[int, Image]) -> Self:
-        number = whole(entry, "id", where)
+    def parse(cls, given: dict[str, Any], where: str, images: dict[int, Image]) -> Self:
+        """Check an annotation of a file.
+
+        Raises:
+            StageError: a value is missing or malformed.
+        """
+        number = read_int(given, "id", where)
         where = f"{where} (id {number})"
-        keypoints = triples(entry["keypoints"], where)
+        keypoints = read_keypoints(given["keypoints"], where)
         labelled = int((keypoints[:, 2] > 0).sum())
-        count = entry.get("num_keypoints")
-        declared = labelled if count is None else whole(entry, "num_keypoints", where)
-        crowd = entry.get("iscrowd") or 0
+        no_count = given.get("num_keypoints") is None
+        crowd = given.get("iscrowd") or 0
         if not isinstance(crowd, int | float):
             raise StageError(f"{where}: iscrowd is {shown(crowd)}; expected 0 or 1")
-        image = images[whole(entry, "image_id", where)]
-        box = four_numbers(entry.get("bbox"))
-        clipped = None if box is None else clip(box, image.width, image.height)
-        area: Any = entry.get("area")
+        image = images[read_int(given, "image_id", where)]
+        box = read_box(given.get("bbox"))
+        corners = clip(box or (0.0,) * 4, image.width, image.height)
+        area: Any = given.get("area")
         return cls(
+            given=given,
             where=where,
             id=number,
             image_id=image.id,
             keypoints=keypoints,
-            box=box,
-            given_box=entry.get("bbox"),
-            clipped=clipped if clipped is not None and (clipped[2:] > clipped[:2]).all() else None,
-            area=float(area) if is_number(area) and area > 0 else None,
-            given_area=area,
-            crowd=bool(crowd),
             labelled=labelled,
-            without=declared == 0,
+            box=box,
+            can_be_cut=bool((corners[2:] > corners[:2]).all()),
+            area=float(area) if is_number(area) and area > 0 else None,
+            is_crowd=bool(crowd),
+            is_empty=(labelled if no_count else read_int(given, "num_keypoints", where)) == 0,
         )
 
     @property
-    def wanted(self) -> bool:
-        """Tells whether mmpose would evaluate it, if it has a box."""
+    def is_wanted(self) -> bool:
+        """Return True if mmpose would evaluate it, given a box."""
         # Where the number is not given, mmpose goes by the coordinates alone.
-        return not self.crowd and not self.without and self.keypoints[:, :2].max() > 0
+        return not self.is_crowd and not self.is_empty and self.keypoints[:, :2].max() > 0
 
 
-def triples(values: Any, where: str) -> Doubles:
-    """Returns keypoints [K, 3], given flat or as triples; what is not labelled may be null."""
+def read_keypoints(values: Any, where: str) -> Doubles:
+    """Return keypoints [K, 3], given flat or as triples; what is not labelled may be null.
+
+    Raises:
+        StageError: they are of another form, or one that is labelled is not finite.
+    """
     try:
         found = np.array(values)
         flat = found.ravel().tolist()
@@ -95,8 +99,7 @@ def triples(values: Any, where: str) -> Doubles:
         ) from error
     missing = ~np.isfinite(keypoints)
     keypoints[missing.all(axis=1)] = 0
-    unlabelled = keypoints[:, 2] <= 0
-    keypoints[unlabelled] = np.where(missing[unlabelled], 0, keypoints[unlabelled])
+    keypoints[missing & (keypoints[:, 2:] <= 0)] = 0
     broken = ~np.isfinite(keypoints).all(axis=1)
     if broken.any():
         number = int(broken.argmax())

@@ -9,18 +9,18 @@ import numpy as np
 from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data.annotations import MEAN_AREA, MOST_PERSONS, Annotations, Counts, Image
 from hrnetpose.data.entries import Entry
-from hrnetpose.data.keypoint_names import listed
+from hrnetpose.data.values import list_some
 from hrnetpose.stage import shown
 
 
-def finding(
+def make_finding(
     kind: str,
     count: int,
     text: str,
     label: str | None = None,
     boxes: Literal["gt", "det"] | None = None,
 ) -> Finding:
-    """Returns a finding; `{}` in its texts becomes the count."""
+    """Return a finding; `{}` in its texts becomes the count."""
     return Finding(
         kind=kind,
         count=count,
@@ -30,16 +30,16 @@ def finding(
     )
 
 
-def of_images(images: dict[int, Image]) -> list[Finding]:
-    """Returns a finding if an image is listed twice."""
+def find_in_images(images: dict[int, Image]) -> list[Finding]:
+    """Return a finding if an image is listed twice."""
     names = Counter(image.file_name for image in images.values())
     twice = [name for name, count in names.items() if count > 1]
-    text = "{} images are listed under several ids, which splits their persons: " + listed(twice)
-    return [finding("images_twice", len(twice), text)]
+    text = "{} images are listed under several ids, which splits their persons: " + list_some(twice)
+    return [make_finding("images_twice", len(twice), text)]
 
 
-def of_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
-    """Returns what was found in annotations, and the table made of them; some have count 0."""
+def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
+    """Return what was found in annotations, and the table made of them; some have count 0."""
 
     def first(chosen: list[Entry], value: Callable[[Entry], object]) -> str:
         if not chosen:
@@ -47,11 +47,11 @@ def of_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
         where = chosen[0].where.removeprefix(f"{table.source}: ")
         return f" (first: {where}: {shown(value(chosen[0]))})"
 
-    lost = [p for p in persons if p.wanted and p.clipped is None]
-    zero = [p for p in persons if p.without and p.labelled and not p.crowd]
+    lost = [p for p in persons if p.is_wanted and not p.can_be_cut]
+    zero = [p for p in persons if p.is_empty and p.labelled and not p.is_crowd]
     blank = [
         p for p in persons
-        if not p.labelled and not p.crowd and (not p.without or p.keypoints[:, :2].max() > 0)
+        if not p.labelled and not p.is_crowd and (not p.is_empty or p.keypoints[:, :2].max() > 0)
     ]  # fmt: skip
     counts = np.bincount(table.images[~table.ignored], minlength=len(table.image_ids))
     beyond = int(np.maximum(counts - MOST_PERSONS, 0).sum())
@@ -63,49 +63,49 @@ def of_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
     of_box = int((np.abs(table.areas - sizes) <= 1e-3 * sizes).sum())
     odd = sum(bool((~np.isin(p.keypoints[:, 2], (0, 1, 2))).any()) for p in persons)
     return [
-        finding(
+        make_finding(
             "no_box",
             len(lost),
             "{} persons with keypoints have no usable box: with annotated boxes they are not "
-            f"predicted, and count as missed{first(lost, lambda p: p.given_box)}",
+            f"predicted, and count as missed{first(lost, lambda p: p.given.get('bbox'))}",
             "{} persons without a box count as missed",
             "gt",
         ),
-        finding(
+        make_finding(
             "no_count",
             len(zero),
             "{} persons have num_keypoints 0 beside labelled keypoints: they are not evaluated, "
             f"as in COCO's evaluation{first(zero, lambda p: p.labelled)}",
             "{} persons with num_keypoints 0 left out",
         ),
-        finding(
+        make_finding(
             "not_labelled",
             len(blank),
             "{} persons have keypoints of which none is labelled (visibility 0): nobody can find "
             f"them{first(blank, lambda p: p.keypoints[0].tolist())}",
         ),
-        finding(
+        make_finding(
             "crowded",
             beyond,
             f"{{}} persons are beyond the {MOST_PERSONS} of an image that COCO's evaluation takes: "
             "they count as missed",
             f"{{}} persons beyond {MOST_PERSONS} on an image count as missed",
         ),
-        finding(
+        make_finding(
             "no_area",
             len(no_area),
             "the area of {} persons is missing or no positive number: it is taken as "
-            f"{MEAN_AREA} of the box, COCO's mean{first(no_area, lambda p: p.given_area)}",
+            f"{MEAN_AREA} of the box, COCO's mean{first(no_area, lambda p: p.given.get('area'))}",
             "{} areas estimated",
         ),
-        finding(
+        make_finding(
             "area_of_box",
             of_box if of_box > 0.9 * len(persons) else 0,
             "the area of {} persons is that of their box; COCO's is that of their outline, about "
             f"{MEAN_AREA} of it: AP comes out higher than with outlines",
         ),
-        finding("odd_visibility", odd, "{} persons have visibilities other than 0, 1 and 2"),
-        *of_boxes(
+        make_finding("odd_visibility", odd, "{} persons have visibilities other than 0, 1 and 2"),
+        *find_in_boxes(
             [p.box for p in persons if p.box],
             table.sizes[table.images[[p.box is not None for p in persons]]],
             "gt",
@@ -113,10 +113,10 @@ def of_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
     ]
 
 
-def of_boxes(
+def find_in_boxes(
     boxes: Sequence[Sequence[float]], sizes: Counts, which: Literal["gt", "det"]
 ) -> list[Finding]:
-    """Returns a finding if boxes are hardly x, y, width, height in pixels.
+    """Return a finding if boxes are hardly x, y, width, height in pixels.
 
     Args:
         boxes: N of four numbers.
@@ -126,15 +126,18 @@ def of_boxes(
     found = np.array(boxes, np.float64).reshape(-1, 4)
     if not len(found):
         return []
-    outside = ((found[:, :2] + found[:, 2:]) > 1.02 * sizes).any(axis=1)
-    corners = (found[:, 2:] > found[:, :2]).all() and (found[:, 2:] <= 1.02 * sizes).all()
-    told = []
+    ends = found[:, :2] + found[:, 2:]
+    outside = (ends > 1.02 * sizes).any(axis=1)
     if np.abs(found).max() <= 1.5 and sizes.min() > 8:
-        told.append(("fractions", "fractions of the image"))
-    elif outside.mean() > 0.5 and corners:
-        told.append(("corners", "x1, y1, x2, y2"))
+        kind, form = "fractions", "fractions of the image"
+    elif outside.mean() > 0.5 and (
+        (found[:, 2:] > found[:, :2]).all() and (found[:, 2:] <= 1.02 * sizes).all()
+    ):
+        kind, form = "corners", "x1, y1, x2, y2"
+    else:
+        return []
     return [
-        finding(
+        make_finding(
             f"boxes_{kind}",
             len(found),
             f"the {{}} {which} boxes look like {form}, but COCO's are x, y, width, height in "
@@ -142,5 +145,4 @@ def of_boxes(
             f"boxes that look like {form}",
             which,
         )
-        for kind, form in told
     ]

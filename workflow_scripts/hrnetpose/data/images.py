@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hrnetpose import stage
 from hrnetpose.data import archives
 from hrnetpose.stage import StageError
 
@@ -19,7 +20,7 @@ REDUCED = 8
 
 
 class ImageStore:
-    """Finds and decodes images by the file name that annotations give them.
+    """Images, found and decoded by the file name that annotations give them.
 
     The name may be relative to a folder further in (COCO's zips hold `val2017/NAME`, exports
     `images/NAME`) or further out (`val2017/NAME` with the images of the folder `val2017`).
@@ -44,7 +45,7 @@ class ImageStore:
         self._zip = archives.open_zip(path)
 
     def read(self, name: str) -> bytes:
-        """Returns the encoded image.
+        """Return the encoded image.
 
         Raises:
             StageError: it is not there, or its zip member is damaged.
@@ -58,12 +59,14 @@ class ImageStore:
                 raise StageError(f"{file}: image cannot be read: {error.strerror}") from error
         member = self._zip.getinfo(found)
         if member.file_size > LARGEST_IMAGE:
-            raise StageError(f"{self.path}: image {name} has {member.file_size} bytes: no image")
-        with self._lock, archives.reading(self.path, f"image {name}"):
+            raise StageError(
+                f"{self.path}: image {stage.name(name)} has {member.file_size} bytes: no image"
+            )
+        with self._lock, archives.reading(self.path, f"image {stage.name(name)}"):
             return self._zip.read(member)
 
     def find(self, name: str) -> str:
-        """Returns where in the folder or zip an image is.
+        """Return where in the folder or zip an image is.
 
         The name is checked, not where a link of the folder's owner leads.
 
@@ -72,14 +75,14 @@ class ImageStore:
         """
         parts = PurePosixPath(name.replace("\\", "/")).parts  # written on Windows
         if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
-            raise StageError(f"{self.path}: image {name!r} is outside this folder")
+            raise StageError(f"{self.path}: image {stage.shown(name, 300)} is outside this folder")
         inside = name if self._has(name) else "/".join(parts)
         if self._has(inside):
             return inside
         further_in = self._inner.get(inside, [])
         if len(further_in) > 1:
             raise StageError(
-                f"{self.path}: holds several images {name}, in different folders: "
+                f"{self.path}: holds several images {stage.name(name)}, in different folders: "
                 f"{', '.join(further_in[:3])}"
             )
         if further_in:
@@ -89,16 +92,16 @@ class ImageStore:
             rest = "/".join(parts[count:])
             if outer[-count:] == parts[:count] and self._has(rest):
                 return rest
-        raise StageError(f"{self.path}: holds no image {name}")
+        raise StageError(f"{self.path}: holds no image {stage.name(name)}")
 
     def _has(self, name: str) -> bool:
         if self._zip is None:
-            return (self.path / name).is_file()
+            return os.path.isfile(self.path / name)  # false of what is too long for a path
         return name in self._zip.NameToInfo and not name.endswith("/")
 
     @cached_property
     def _inner(self) -> dict[str, list[str]]:
-        """What images are called from each folder on the way to them, from the second on."""
+        """Paths of the images by what they are called from a folder on the way to them."""
         found: dict[str, list[str]] = {}
         for name in self._names():
             parts = name.split("/")
@@ -116,19 +119,19 @@ class ImageStore:
         ]
 
     def check(self, name: str, width: int, height: int) -> None:
-        """Looks at an image as `decode` does, at an eighth of its size.
+        """Check an image as `decode` does, at an eighth of its size.
 
         Raises:
             StageError: it is missing, damaged, or not of the annotated size, give or take 7 pixels.
         """
         content = self.read(name)
-        image = _decoded(content, cv2.IMREAD_REDUCED_COLOR_8)
+        image = _decode(content, cv2.IMREAD_REDUCED_COLOR_8)
         expected = (-(-height // REDUCED), -(-width // REDUCED))
-        if image is None or _truncated_jpeg(content) or image.shape[:2] != expected:
+        if image is None or _is_truncated_jpeg(content) or image.shape[:2] != expected:
             self.decode(name, width, height)  # which says what is wrong
 
     def decode(self, name: str, width: int, height: int) -> npt.NDArray[np.uint8]:
-        """Decodes an image.
+        """Decode an image.
 
         Returns:
             uint8 [height, width, 3] in BGR.
@@ -137,26 +140,28 @@ class ImageStore:
             StageError: it is missing, damaged, or not of the annotated size.
         """
         content = self.read(name)
-        image = _decoded(content, cv2.IMREAD_COLOR)
-        if image is None or _truncated_jpeg(content):
-            raise StageError(f"{self.path}: image {name} is damaged: it cannot be decoded whole")
+        image = _decode(content, cv2.IMREAD_COLOR)
+        if image is None or _is_truncated_jpeg(content):
+            raise StageError(
+                f"{self.path}: image {stage.name(name)} is damaged: it cannot be decoded whole"
+            )
         if image.shape[:2] != (height, width):
             raise StageError(
-                f"{self.path}: image {name} is {image.shape[1]}x{image.shape[0]}, but its "
-                f"annotation says {width}x{height} (width x height)"
+                f"{self.path}: image {stage.name(name)} is {image.shape[1]}x{image.shape[0]}, "
+                f"but its annotation says {width}x{height} (width x height)"
             )
         return image
 
 
-def _decoded(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:
+def _decode(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), how)
     except cv2.error:  # empty, or of an absurd size
         return None
 
 
-def _truncated_jpeg(content: bytes) -> bool:
-    """Tells whether the end of a JPEG is missing: zeros in its place are decoded as grey.
+def _is_truncated_jpeg(content: bytes) -> bool:
+    """Return True if the end of a JPEG is missing: zeros in its place are decoded as grey.
 
     Inside compressed data every 0xFF is escaped, so an end marker behind the scan header is the
     real one; that of a preview lies in a segment before it, which is skipped.

@@ -8,10 +8,9 @@ import numpy as np
 
 from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
+from hrnetpose.data.values import list_some
 from hrnetpose.stage import StageError
 
-NAMED = 5
-"""How many of the images in question an error names."""
 THUMBNAIL = (32, 32)
 ALIKE = 8.0
 """Mean difference of grey levels, of 255, up to which two thumbnails show the same picture."""
@@ -23,7 +22,7 @@ def refuse(
     evaluated: Sequence[Image],
     evaluated_store: ImageStore,
 ) -> list[str]:
-    """Makes sure that two sets of images have none in common.
+    """Refuse two sets of images that have some in common.
 
     Images are the same if they have the same encoded bytes, or the same id and file name and show
     the same picture, encoded again.  An id alone says nothing: many files are numbered from 1.
@@ -53,7 +52,7 @@ def refuse(
         f"{image.file_name} (id {image.id})"
         for image in calibration
         if (other := named.get((image.id, image.file_name)))
-        and _show_the_same(image, calibration_store, other, evaluated_store)
+        and _look_alike(image, calibration_store, other, evaluated_store)
     ]
     _refuse(calibration_store, "name and picture", again)
     return digests
@@ -63,7 +62,7 @@ def _digest(store: ImageStore, image: Image) -> str:
     return hashlib.sha256(store.read(image.file_name)).hexdigest()
 
 
-def _show_the_same(one: Image, store: ImageStore, other: Image, other_store: ImageStore) -> bool:
+def _look_alike(one: Image, store: ImageStore, other: Image, other_store: ImageStore) -> bool:
     thumbnails = [
         cv2.resize(
             cv2.cvtColor(
@@ -80,9 +79,7 @@ def _show_the_same(one: Image, store: ImageStore, other: Image, other_store: Ima
 def _refuse(store: ImageStore, what: str, offenders: list[str]) -> None:
     if not offenders:
         return
-    named = ", ".join(offenders[:NAMED])
-    more = f" and {len(offenders) - NAMED} more" if len(offenders) > NAMED else ""
     raise StageError(
         f"{store.path}: {len(offenders)} calibration images are also evaluated, by their {what}: "
-        f"{named}{more}; calibrate on other images"
+        f"{list_some(offenders)}; calibrate on other images"
     )

@@ -1,7 +1,6 @@
 """The backends.  A new one is a module here and its name in `BACKENDS`."""
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
 from hrnetpose.backend_rules import BackendRules
 from hrnetpose.engines.folder import EngineFolder, suggest_rebuild
 from hrnetpose.engines.plugin import Backend
-from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 AUTO = ("tensorrt", "openvino", "onnxruntime", "pytorch")
@@ -31,19 +29,7 @@ def resolve(name: str) -> str:
 
 def rules() -> dict[str, BackendRules]:
     """Return what the configuration has to know of each backend."""
-    return {name: _rules_of(backend(name)) for name in BACKENDS}
-
-
-def _rules_of(backend: Backend[Any]) -> BackendRules:
-    def gpus(options: Mapping[str, Any]) -> int:
-        return backend.gpus(backend.options.model_validate(options))
-
-    def check(options: Mapping[str, Any], batch: int, precision: Precision) -> None:
-        backend.options.model_validate(options).check(batch, precision)
-
-    return BackendRules(
-        backend.graphs, backend.options, gpus, check, backend.packages, backend.original
-    )
+    return {name: backend(name) for name in BACKENDS}
 
 
 def read(folder: Path) -> EngineFolder[Any]:

@@ -8,31 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hrnetpose import batches
 from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.backend_rules import Options
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.engines.slots import Slot
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
-
-
-class Options(BaseModel):
-    """Options of a backend; these exist for all of them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    threads: int | None = Field(None, ge=1)
-    """CPU threads; by default as many as the job has."""
-
-    def check(self, batch: int, precision: Precision) -> None:
-        """Check the options against a batch size and a precision.
-
-        Raises:
-            StageError: with the option at fault.
-        """
 
 
 class StreamOptions(Options):

@@ -14,9 +14,10 @@ import numpy as np
 from hrnetpose import files
 from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.backend_rules import Options
 from hrnetpose.batches import Crops
 from hrnetpose.engines import iluvatar
-from hrnetpose.engines.base import BuildRequest, Engine, Options
+from hrnetpose.engines.base import BuildRequest, Engine
 from hrnetpose.engines.plugin import Backend, package_version
 from hrnetpose.engines.slots import Slot
 from hrnetpose.stage import StageError

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from hrnetpose.artifacts.engine import ExecutedPrecision
+from hrnetpose.backend_rules import Options
 from hrnetpose.batches import Crops
 from hrnetpose.engines import cuda, onnx_input
-from hrnetpose.engines.base import Engine, Options, summarize_layers
+from hrnetpose.engines.base import Engine, summarize_layers
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import Slot
 from hrnetpose.recipes import Precision

@@ -16,9 +16,10 @@ from pydantic import Field, model_validator
 
 from hrnetpose import files
 from hrnetpose.artifacts.engine import ExecutedPrecision
+from hrnetpose.backend_rules import Options
 from hrnetpose.batches import Crops
 from hrnetpose.engines import cuda
-from hrnetpose.engines.base import BuildRequest, Engine, Options, rebuild_command, summarize_layers
+from hrnetpose.engines.base import BuildRequest, Engine, rebuild_command, summarize_layers
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import CudaSlot, Slot
 from hrnetpose.stage import StageError
@@ -109,7 +110,7 @@ class PyTorchEngine(Engine[PyTorchOptions]):
 
 
 Run = Callable[[Any], dict[str, Any]]
-"""Runs the model on crops on the device; returns the outputs there, by name."""
+"""Run the model on crops on the device; return the outputs there, by name."""
 
 
 class CpuSlot(Slot):

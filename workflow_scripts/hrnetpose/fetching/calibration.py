@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import zipfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hrnetpose.artifacts.fetched import FetchedImage, FetchedImages
 from hrnetpose.data import coco
 from hrnetpose.data.annotations import Image, ground_truth
 from hrnetpose.data.images import ImageStore
-from hrnetpose.fetching import fetch
+from hrnetpose.fetching import fetch, transfer
 from hrnetpose.fetching.progress import Progress
 from hrnetpose.fetching.transfer import RetryPolicy
 from hrnetpose.stage import StageError
@@ -23,22 +23,6 @@ CONNECTIONS = 8
 """Images downloaded at a time."""
 FAILURES = 2 * CONNECTIONS
 """Failed images after which the others are not asked for any more."""
-
-
-def choose(content: dict[str, Any], path: Path, count: int) -> list[Image]:
-    """Return `count` of the images that hold persons with keypoints, or all if there are fewer.
-
-    They are ordered by the hash of their id: spread over the dataset, and a larger count only adds
-    images.
-
-    Args:
-        content: annotations, as `coco.load` returns them.
-        path: where they came from, for messages.
-        count: how many.
-    """
-    images = ground_truth(coco.parse(content, path))
-    images.sort(key=lambda image: hashlib.sha256(str(image.id).encode()).digest())
-    return sorted(images[:count], key=lambda image: image.id)
 
 
 def fetch_images(
@@ -56,7 +40,7 @@ def fetch_images(
 
     Args:
         pool: the annotations to choose from.
-        count: how many images.
+        count: how many images; all that hold persons if there are fewer.
         identity: what the manifest calls `pool`.
         archive: the zip for the images.
         annotations: the part of `pool` that is about them.
@@ -67,17 +51,21 @@ def fetch_images(
         StageError: the annotations are invalid, or an image is not available.
     """
     content = coco.load(pool)
-    images = choose(content, pool, count)
-    urls = _urls(content, pool, images)
+    images = choose(ground_truth(coco.parse(content, pool)), count)
+    urls = _read_urls(content, pool, images)
     folder = archive.with_name(f".{archive.stem}.partial")
     with fetch.exclusive(archive):
         folder.mkdir(exist_ok=True)
         fetched = _fetch_all(images, urls, folder, policy)
-        _pack(fetched, folder, archive)
-        ids = {image.id for image in images}
+        # The bytes of the zip depend on the images alone.
+        with files.atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as target:
+            for image in fetched:
+                member = zipfile.ZipInfo(image.file_name)
+                member.external_attr = 0o644 << 16
+                target.writestr(member, (folder / image.file_name).read_bytes())
         part = content | {
-            "images": [entry for entry in content["images"] if entry["id"] in ids],
-            "annotations": [e for e in content["annotations"] if e["image_id"] in ids],
+            "images": [entry for entry in content["images"] if entry["id"] in urls],
+            "annotations": [e for e in content["annotations"] if e["image_id"] in urls],
         }
         files.write_text(annotations, json.dumps(part))
         FetchedImages(
@@ -90,63 +78,52 @@ def fetch_images(
         shutil.rmtree(folder)
 
 
-def _urls(content: dict[str, Any], path: Path, images: list[Image]) -> dict[int, str]:
+def choose(images: list[Image], count: int) -> list[Image]:
+    """Return `count` of the images, by the hash of their id.
+
+    They are spread over the dataset, and a larger count only adds images.
+    """
+    spread = sorted(images, key=lambda image: hashlib.sha256(str(image.id).encode()).digest())
+    return sorted(spread[:count], key=lambda image: image.id)
+
+
+def _read_urls(content: dict[str, Any], path: Path, images: list[Image]) -> dict[int, str]:
     """Return the URL of each image, by id; neither URLs nor file names are trusted."""
-    entries = {entry["id"]: entry for entry in content["images"]}
-    found = {}
+    given = {entry["id"]: entry.get("coco_url") for entry in content["images"]}
     for image in images:
-        url = entries[image.id].get("coco_url")
+        url, name = given[image.id], image.file_name
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             raise StageError(
                 f"{path}: image {image.id}: coco_url is {url!r}, expected an http(s) URL; name a "
                 "folder or a zip in the dataset's `calibration.images` instead"
             )
-        name = image.file_name
         if Path(name).name != name or name.startswith("."):
             raise StageError(f"{path}: image {image.id}: file_name {name!r} is no plain name")
-        found[image.id] = url
-    return found
+    return {image.id: given[image.id] for image in images}
 
 
 def _fetch_all(
     images: list[Image], urls: dict[int, str], folder: Path, policy: RetryPolicy
 ) -> list[FetchedImage]:
-    store = ImageStore(folder)
+    failures: list[str] = []
 
-    def one(image: Image) -> FetchedImage:
-        path = folder / image.file_name
-        if not path.is_file():
-            fetch.fetch([urls[image.id]], path, policy=policy, quiet=True)
-        try:
-            store.decode(image.file_name, image.width, image.height)
-        except StageError:
-            path.unlink()
-            raise
-        return FetchedImage(
-            id=image.id,
-            file_name=image.file_name,
-            url=urls[image.id],
-            sha256=files.sha256(path),
-            bytes=path.stat().st_size,
-        )
+    def attempt(image: Image) -> FetchedImage | None:
+        if len(failures) < FAILURES:
+            try:
+                return _fetch_one(image, urls[image.id], folder, policy)
+            except StageError as error:
+                failures.append(str(error))
+                logging.info("%s", error)
+        return None
 
-    fetched, failures = [], []
+    fetched = []
     with (
-        Progress("calibration images", len(images), unit="images") as progress,
+        Progress("calibration images", len(images), in_bytes=False) as progress,
         ThreadPoolExecutor(CONNECTIONS) as pool,
     ):
-        try:
-            for future in as_completed([pool.submit(one, image) for image in images]):
-                try:
-                    fetched.append(future.result())
-                    progress.advance(1)
-                except StageError as error:
-                    failures.append(str(error).partition("; on a machine")[0])
-                    logging.info("%s", failures[-1])
-                if len(failures) == FAILURES:
-                    break
-        finally:  # whatever ends the loop cancels what waits
-            pool.shutdown(cancel_futures=True)
+        for one in filter(None, pool.map(attempt, images)):
+            fetched.append(one)
+            progress.advance(1)
     if failures:
         failures.sort()
         raise StageError(
@@ -156,13 +133,24 @@ def _fetch_all(
             "`calibration.images`",
             failures if len(failures) > 1 else [],
         )
-    return sorted(fetched, key=lambda image: image.id)
+    return fetched
 
 
-def _pack(fetched: list[FetchedImage], folder: Path, archive: Path) -> None:
-    """Write a zip whose bytes depend on the images alone."""
-    with files.atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as target:
-        for image in fetched:
-            member = zipfile.ZipInfo(image.file_name)
-            member.external_attr = 0o644 << 16
-            target.writestr(member, (folder / image.file_name).read_bytes())
+def _fetch_one(image: Image, url: str, folder: Path, policy: RetryPolicy) -> FetchedImage:
+    path, partial = folder / image.file_name, folder / f".{image.id}.partial"
+    if not path.is_file():
+        transfer.download(url, partial, policy)
+        partial.replace(path)
+        transfer.discard(partial)
+    try:
+        ImageStore(folder).decode(image.file_name, image.width, image.height)
+    except StageError:
+        path.unlink()
+        raise
+    return FetchedImage(
+        id=image.id,
+        file_name=image.file_name,
+        url=url,
+        sha256=files.sha256(path),
+        bytes=path.stat().st_size,
+    )

@@ -25,7 +25,6 @@ def fetch(
     sha256: str = "",
     size: int | None = None,
     policy: RetryPolicy | None = None,
-    quiet: bool = False,
     otherwise: str = "",
 ) -> str:
     """Fetch a file from the first mirror that has the right one.
@@ -40,7 +39,6 @@ def fetch(
         sha256: its hash or the first digits of it; not checked if empty.
         size: its length in bytes; not checked if None.
         policy: when to retry and to give up on a server.
-        quiet: show no progress, and do not log success.
         otherwise: what else the user can do without the file, for the message.
 
     Returns:
@@ -50,29 +48,27 @@ def fetch(
         StageError: no source has it, or only another file than expected; its `details` say what
             happened with each source.  `output` is as it was.
     """
-    if sha256 and (found := _matching_hash(output, sha256)):
-        logging.info("%s: exists, with the right hash", output)
-        return found
     before = _identity(output)
     failures = []
     with exclusive(output) as partial:
-        if _identity(output) != before and (found := _matching_hash(output, sha256)):
-            logging.info("%s: another process has fetched it", output)
-            return found
+        if output.is_file() and (sha256 or _identity(output) != before):
+            found = files.known_sha256(output)
+            if found.startswith(sha256):
+                logging.info("%s: exists, with sha256 %s", output, found)
+                return found
         for source in sources:
             try:
-                _copy_or_download(source, partial, policy or RetryPolicy(), size, quiet)
-                found = _verify(partial, output, sha256, size)
+                _copy_or_download(source, partial, policy or RetryPolicy(), size, output.name)
+                found = _check(source, partial, sha256, size, is_zip=output.suffix == ".zip")
             except TransferError as error:
-                failures.append(f"{transfer.display(source)}: {error}")
-                logging.info("%s", failures[-1])
+                failures.append(str(error))
+                logging.info("%s", error)
                 continue
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
             partial.replace(output)
             files.remember_sha256(output, found)
-            if not quiet:
-                logging.info("%s: from %s, sha256 %s", output, transfer.display(source), found)
+            logging.info("%s: from %s, sha256 %s", output, transfer.display(source), found)
             return found
     reason = failures[0] if failures else f"{output}: the configuration names no source"
     hashed = f" (sha256 {sha256})" if sha256 else ""
@@ -93,9 +89,9 @@ def exclusive(output: Path) -> Iterator[Path]:
     partial = output.with_name(f".{output.name}.partial")
     lock = FileLock(output.with_name(f".{output.name}.lock"), fallback_to_soft=False)
     try:
-        try:
+        with suppress(Timeout):
             lock.acquire(blocking=False)
-        except Timeout:
+        if not lock.is_locked:
             logging.info("%s: another process is fetching it; waiting", output)
             lock.acquire(poll_interval=0.2)
     except OSError:
@@ -105,7 +101,7 @@ def exclusive(output: Path) -> Iterator[Path]:
     try:
         yield partial
     finally:
-        if not (lock.is_locked and transfer.resumable(partial)):
+        if not (lock.is_locked and transfer.can_resume(partial)):
             transfer.discard(partial)
         # Deleted while it is held: who waits for it notices, and creates a new one.
         with suppress(OSError):
@@ -113,65 +109,45 @@ def exclusive(output: Path) -> Iterator[Path]:
         lock.release()
 
 
-def local_path(source: str) -> Path | None:
-    """Return the path that a source names, by itself or as a file URL; None for other URLs."""
-    if not files.is_url(source):
-        return Path(source)
-    parts = urlsplit(source)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
 def _copy_or_download(
-    source: str, partial: Path, policy: RetryPolicy, size: int | None, quiet: bool
+    source: str, partial: Path, policy: RetryPolicy, size: int | None, label: str
 ) -> None:
-    path = local_path(source)
-    if path is None:
-        transfer.download(source, partial, policy, size, quiet)
+    if files.is_url(source) and not source.startswith("file://"):
+        transfer.download(source, partial, policy, size, label)
         return
     transfer.discard(partial)
+    path = url2pathname(urlsplit(source).path) if files.is_url(source) else source
     try:
         shutil.copyfile(path, partial)
-    except FileNotFoundError as error:
-        raise TransferError("there is no such file") from error
     except OSError as error:
-        raise TransferError(f"cannot be copied: {error.strerror}") from error
+        raise TransferError(source, f"cannot be copied: {error.strerror}") from error
 
 
-def _verify(partial: Path, output: Path, sha256: str, size: int | None) -> str:
-    """Return the hash of what has come; delete it if it is not what was expected.
+def _check(source: str, partial: Path, sha256: str, size: int | None, is_zip: bool) -> str:
+    """Return the hash of what a source gave; delete it if it is another file than expected.
 
     Raises:
-        TransferError: it is another file than expected.
+        TransferError: it is.
     """
-    try:
-        with partial.open("rb") as file:
-            page = archives.describe_html(file.read(4096))
-        if page:
-            raise TransferError(f"it is {page}")
-        found = files.sha256(partial)
-        length = partial.stat().st_size
-        if not found.startswith(sha256):
-            raise TransferError(
-                f"sha256 is {found}, expected {sha256} ({length} bytes); it is not the right file, "
-                "or it is damaged, and was deleted"
-            )
-        if size not in (None, length):
-            raise TransferError(f"has {length} bytes, expected {size}, and was deleted")
-        if output.suffix == ".zip" and not sha256:
-            try:
-                archives.check_content(partial)
-            except StageError as error:
-                raise TransferError(str(error).replace(str(partial), "the zip")) from error
-    except TransferError:
+    with partial.open("rb") as file:
+        page = archives.describe_html(file.read(4096))
+    found, length = files.sha256(partial), partial.stat().st_size
+    problem = None
+    if page:
+        problem = f"it is {page}"
+    elif not found.startswith(sha256):
+        problem = f"sha256 is {found}, expected {sha256} ({length} bytes)"
+    elif size not in (None, length):
+        problem = f"has {length} bytes, expected {size}"
+    elif is_zip and not sha256:
+        try:
+            archives.check_content(partial)
+        except StageError as error:
+            problem = str(error).replace(str(partial), "the zip")
+    if problem:
         transfer.discard(partial)
-        raise
+        raise TransferError(source, f"{problem}; it was not kept")
     return found
-
-
-def _matching_hash(path: Path, sha256: str) -> str | None:
-    """Return the whole hash of a file if it begins as expected."""
-    found = files.known_sha256(path) if path.is_file() else None
-    return found if found and found.startswith(sha256) else None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

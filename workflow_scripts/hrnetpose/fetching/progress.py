@@ -4,10 +4,10 @@ import logging
 import os
 import time
 from contextlib import suppress
-from typing import Any, Self, TextIO
+from typing import Self, TextIO
 
 import filelock
-from rich import filesize, progress
+from rich import progress
 from rich.console import Console
 
 from hrnetpose import stage
@@ -17,62 +17,55 @@ LOG_EVERY = 10.0
 
 
 class Progress:
-    """Counts bytes, or things, on their way; a context manager.
+    """Count bytes or things as they arrive; a context manager.
 
     Args:
-        label: what is on its way; empty: show and log nothing.
+        label: what arrives; empty: show and log nothing.
         total: how much there is; None if that is not known.
         done: how much of it was there before.
-        unit: "bytes", or the plural of what is counted.
+        in_bytes: False if things are counted.
     """
 
-    def __init__(self, label: str, total: int | None, done: int = 0, unit: str = "bytes") -> None:
-        self._label, self._total, self._unit = label, total, unit
-        self._start = self._done = done
-        self._bar: progress.Progress | None = None
-        self._terminal: TextIO | None = None
+    def __init__(self, label: str, total: int | None, done: int = 0, in_bytes: bool = True) -> None:
+        count = progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn()
+        rate = [progress.TransferSpeedColumn()] if in_bytes else []
+        self._columns = [
+            count, *rate, progress.TaskProgressColumn(), progress.TimeRemainingColumn()
+        ]  # fmt: skip
+        self._label = label
+        self._terminal = _reserve_terminal() if label else None
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            *self._columns,
+            console=Console(file=self._terminal),
+            transient=True,
+            disable=not self._terminal,
+        )
+        self._task = self._bar.add_task(label, total=total, completed=done)
 
     def __enter__(self) -> Self:
-        self._started = self._logged = time.monotonic()
-        self._terminal = _reserve_terminal() if self._label else None
-        if self._terminal:
-            self._bar = _bar(self._terminal, self._unit)
-            self._task = self._bar.add_task(self._label, total=self._total, completed=self._done)
-            self._bar.start()
+        self._logged = time.monotonic()
+        self._bar.start()
         return self
 
     def advance(self, amount: int) -> None:
-        """Count what has come."""
-        self._done += amount
-        if self._bar:
-            self._bar.update(self._task, completed=self._done)
+        """Count what has arrived."""
+        self._bar.update(self._task, advance=amount)
         if time.monotonic() - self._logged >= LOG_EVERY:
             self._log()
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._bar.stop()
         if self._terminal:
             self._terminal.close()
         self._log()
 
     def _log(self) -> None:
-        if not self._label:
-            return
-        self._logged = time.monotonic()
-        rate = (self._done - self._start) / max(self._logged - self._started, 1e-3)
-        state = [self._amount(self._done)]
-        if self._total:
-            state = [
-                f"{state[0]} of {self._amount(self._total)}", f"{self._done / self._total:.0%}"
-            ]  # fmt: skip
-        state.append(f"{self._amount(rate)}/s")
-        if self._total and rate and self._done < self._total:
-            state.append(f"{(self._total - self._done) / rate:.0f} s left")
-        logging.info("%s: %s", self._label, ", ".join(state))
-
-    def _amount(self, number: float) -> str:
-        return filesize.decimal(int(number)) if self._unit == "bytes" else f"{number:.4g}"
+        if self._label:
+            self._logged = time.monotonic()
+            shown = [str(column(self._bar.tasks[0])).strip() for column in self._columns]
+            logging.info("%s: %s", self._label, ", ".join(filter(None, shown)))
 
 
 def _reserve_terminal() -> TextIO | None:
@@ -87,13 +80,3 @@ def _reserve_terminal() -> TextIO | None:
         if own and filelock.lock_descriptor(own.fileno(), blocking=False):
             return own
     return None
-
-
-def _bar(terminal: TextIO, unit: str) -> progress.Progress:
-    columns: list[Any] = [progress.TextColumn("{task.description}"), progress.BarColumn()]
-    if unit == "bytes":
-        columns += [progress.DownloadColumn(), progress.TransferSpeedColumn()]
-    else:
-        columns += [progress.MofNCompleteColumn(), progress.TextColumn(unit)]
-    columns.append(progress.TimeRemainingColumn())
-    return progress.Progress(*columns, console=Console(file=terminal), transient=True)

@@ -26,7 +26,7 @@ LARGEST = 448.0
 
 
 def to_fp8(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> onnx.ModelProto:
-    """Returns the fp8 graph: dense convolutions in fp8, all else in fp16.
+    """Return the fp8 graph: dense convolutions in fp8, all else in fp16.
 
     Args:
         model: the fp32 graph; it is not changed.
@@ -40,7 +40,7 @@ def to_fp8(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> onnx.ModelP
 
 
 def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    """Returns the graph with its dense convolutions in fp8, and all else as it was.
+    """Return the graph with its dense convolutions in fp8, and all else as it was.
 
     Args:
         model: the fp32 graph; it is not changed.
@@ -67,7 +67,7 @@ def insert(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
 
 
 def scale(peak: float) -> npt.NDArray[np.float32]:
-    """Returns the scale that spans -peak to peak: the next one that fp16 holds."""
+    """Return the scale that spans -peak to peak: the next one that fp16 holds."""
     wanted = np.float32(peak / LARGEST)
     found = np.float16(wanted)
     if found < wanted or not found:
@@ -76,5 +76,5 @@ def scale(peak: float) -> npt.NDArray[np.float32]:
 
 
 def to_e4m3(values: Floats) -> npt.NDArray[np.generic]:
-    """Rounds to E4M3; what lies beyond its range becomes its largest value, and not NaN."""
+    """Round to E4M3; what lies beyond its range becomes its largest value, and not NaN."""
     return np.clip(values, -LARGEST, LARGEST).astype(E4M3)

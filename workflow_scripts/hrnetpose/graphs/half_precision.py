@@ -15,7 +15,7 @@ BF16_OPSET = 22
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the graph in half precision, with one cast at each end.
+    """Return the graph in half precision, with one cast at each end.
 
     Inputs and outputs stay fp32, so that engines of all precisions are called alike; scales of
     Resize stay fp32, as ONNX demands.  Weights beyond the range of fp16 are clipped to it.  What
@@ -28,12 +28,12 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the graph in bfloat16, as `to_fp16` does; ONNX Runtime has no CPU code for it."""
+    """Return the graph in bfloat16, as `to_fp16` does; ONNX Runtime has no CPU code for it."""
     return _to_half(onnx_graph.with_opset(model, BF16_OPSET), TensorProto.BFLOAT16)
 
 
 def _to_half(half: onnx.ModelProto, kind: int) -> onnx.ModelProto:
-    """Changes a graph to a 16-bit type of onnx.TensorProto and returns it."""
+    """Change a graph to a 16-bit type of onnx.TensorProto and return it."""
     graph = half.graph
     del graph.value_info[:]
     kept = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}

@@ -17,7 +17,7 @@ CROPS = "crops"
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """Reads a graph.
+    """Read a graph.
 
     Raises:
         StageError: the file is missing or is no ONNX model.
@@ -37,7 +37,7 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def check(path: Path) -> None:
-    """Runs ONNX's checker with shape inference.
+    """Run ONNX's checker with shape inference.
 
     Raises:
         StageError: with what the checker found.
@@ -51,14 +51,14 @@ def check(path: Path) -> None:
 
 
 def output_shape(model: onnx.ModelProto) -> list[int | str]:
-    """Returns the first output's shape; a dynamic dimension is its name."""
+    """Return the first output's shape; a dynamic dimension is its name."""
     inferred = onnx.shape_inference.infer_shapes(model)
     dims = inferred.graph.output[0].type.tensor_type.shape.dim
     return [dim.dim_param or dim.dim_value for dim in dims]
 
 
 def with_output_shape(model: onnx.ModelProto, shape: Sequence[int | str]) -> onnx.ModelProto:
-    """Returns the graph with the shape of its one output declared; a string is a dynamic axis."""
+    """Return the graph with the shape of its one output declared; a string is a dynamic axis."""
     declared = onnx.ModelProto()
     declared.CopyFrom(model)
     output = declared.graph.output[0]
@@ -68,13 +68,13 @@ def with_output_shape(model: onnx.ModelProto, shape: Sequence[int | str]) -> onn
 
 
 def fixed_inputs(card: ModelCard, batch: int = 2) -> npt.NDArray[np.float32]:
-    """Returns normalised NCHW images that are the same every time, for comparing graphs."""
+    """Return normalised NCHW images that are the same every time, for comparing graphs."""
     shape = (batch, card.crop.height, card.crop.width, 3)
     return normalised(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), card)
 
 
 def normalised(crops: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.float32]:
-    """Returns crops as the graphs take them.
+    """Return crops as the graphs take them.
 
     Args:
         crops: uint8 [N, H, W, 3] RGB.
@@ -89,7 +89,7 @@ def normalised(crops: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.
 
 
 def run(model: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Runs a graph in ONNX Runtime on the CPU: the judge when two graphs are compared."""
+    """Run a graph in ONNX Runtime on the CPU: the judge when two graphs are compared."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,14 +106,14 @@ def run(model: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
 
 
 def relative_error(values: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
-    """Returns ||values - reference|| / ||reference||; NaN counts as infinite."""
+    """Return ||values - reference|| / ||reference||; NaN counts as infinite."""
     norm = float(np.linalg.norm(reference)) or 1.0
     error = float(np.linalg.norm(values - reference)) / norm
     return error if math.isfinite(error) else math.inf
 
 
 def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """Returns a copy of the graph, brought to an opset if its own is older."""
+    """Return a copy of the graph, brought to an opset if its own is older."""
     if next((entry.version for entry in model.opset_import if not entry.domain), 0) < opset:
         return onnx.version_converter.convert_version(model, opset)
     copy = onnx.ModelProto()
@@ -122,7 +122,7 @@ def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """Returns the graph with its first input fixed to a batch."""
+    """Return the graph with its first input fixed to a batch."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
@@ -132,7 +132,7 @@ def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
 
 
 def with_pixel_input(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
-    """Returns the graph with normalisation and layout inside.
+    """Return the graph with normalisation and layout inside.
 
     The new input `crops` is uint8 [N, H, W, 3] in RGB: a quarter of the bytes of the float
     tensor, and nothing left to do for the caller.

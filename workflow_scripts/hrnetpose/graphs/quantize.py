@@ -36,7 +36,7 @@ Quantised = tuple[list[NodeProto], list[TensorProto]]
 
 
 def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
-    """Returns the layers that can be quantised, by name, in the order of the graph.
+    """Return the layers that can be quantised, by name, in the order of the graph.
 
     Depthwise and grouped convolutions are not among them: with one input channel or a few for each
     output channel, they gain little from int8 and lose most.  A node without a name goes by its
@@ -60,7 +60,7 @@ def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
 
 
 def calibrate(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Ranges:
-    """Returns the range of all tensors that layers take, over all crops.
+    """Return the range of all tensors that layers take, over all crops.
 
     Args:
         model: the fp32 graph.
@@ -94,7 +94,7 @@ def calibrate(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Ranges:
 def insert(
     model: onnx.ModelProto, ranges: Ranges, chosen: Collection[str], symmetric: bool = False
 ) -> onnx.ModelProto:
-    """Returns the graph with the chosen layers in int8 and all others as they were.
+    """Return the graph with the chosen layers in int8 and all others as they were.
 
     Args:
         model: the fp32 graph; it is not changed.
@@ -121,7 +121,7 @@ def replace_layers(
     chosen: Iterable[NodeProto],
     quantise: Callable[[NodeProto, TensorProto], Quantised],
 ) -> None:
-    """Puts what is quantised in the place of layers, in place; unused initializers are dropped.
+    """Put what is quantised in the place of layers, in place; unused initializers are dropped.
 
     Args:
         graph: what is changed.
@@ -156,7 +156,7 @@ def replace_layers(
 def quantised(
     node: NodeProto, weights: TensorProto, bounds: tuple[float, float], symmetric: bool
 ) -> Quantised:
-    """Returns a layer in int8.
+    """Return a layer in int8.
 
     Args:
         node: the layer; it is not changed.
@@ -177,7 +177,7 @@ def quantised(
 def explicit(
     node: NodeProto, kind: str, activations: tuple[Any, Any], weights: tuple[Any, Any, Any]
 ) -> Quantised:
-    """Returns a layer with its quantisation in nodes of its own.
+    """Return a layer with its quantisation in nodes of its own.
 
     Args:
         node: the layer; it is not changed.
@@ -206,7 +206,7 @@ def explicit(
 
 
 def activation_scale(low: float, high: float, symmetric: bool) -> tuple[float, int]:
-    """Returns the scale and the int8 zero point that span a range and hold 0 exactly."""
+    """Return the scale and the int8 zero point that span a range and hold 0 exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
     if symmetric:
         return max(-low, high) / 127 or 1.0, 0
@@ -215,7 +215,7 @@ def activation_scale(low: float, high: float, symmetric: bool) -> tuple[float, i
 
 
 def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
-    """Yields the outputs of a graph for each batch of crops, a list, from ONNX Runtime.
+    """Yield the outputs of a graph for each batch of crops, a list, from ONNX Runtime.
 
     Raises:
         StageError: ONNX Runtime cannot run the graph.
@@ -265,7 +265,7 @@ def _groups(node: NodeProto) -> int:
 
 
 def _int8_weights(values: Floats) -> tuple[Floats, npt.NDArray[np.int8]]:
-    """Returns scales [O] and whole numbers [O, I, ...], of which -128 is not used."""
+    """Return scales [O] and whole numbers [O, I, ...], of which -128 is not used."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     peaks = np.abs(values).reshape(len(values), -1).max(axis=1)
     scales = np.where(peaks > 0, peaks / 127, 1).astype(np.float32)

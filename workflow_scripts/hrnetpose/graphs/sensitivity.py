@@ -34,7 +34,7 @@ def select(
     ap_drop: float,
     symmetric: bool = False,
 ) -> tuple[list[str], Sensitivity]:
-    """Finds as many layers for int8 as a limit allows.
+    """Find as many layers for int8 as a limit allows.
 
     Args:
         graph: the fp32 graph.
@@ -83,7 +83,7 @@ def select(
 
 
 def least(within: Callable[[int], bool], low: int, high: int) -> int:
-    """Returns the least number from `low` to below `high` that is within a limit, or `high`.
+    """Return the least number from `low` to below `high` that is within a limit, or `high`.
 
     By bisection: `within` is taken to hold for all numbers above one for which it holds; where it
     does not, the result is still one for which it held.
@@ -105,7 +105,7 @@ def rank(
     card: ModelCard,
     symmetric: bool = False,
 ) -> list[SensitiveLayer]:
-    """Returns all layers, the most sensitive one first.
+    """Return all layers, the most sensitive one first.
 
     Args:
         model: the fp32 graph.
@@ -133,7 +133,7 @@ def rank(
 def switched(
     model: onnx.ModelProto, ranges: Ranges, names: Sequence[str], symmetric: bool = False
 ) -> onnx.ModelProto:
-    """Returns a graph in which an input says which layer is in int8.
+    """Return a graph in which an input says which layer is in int8.
 
     One graph that is loaded once takes the place of as many as there are layers.  Its further
     input `int8_layer` is an int64 scalar, an index into `names`, or -1 for none.
@@ -176,13 +176,13 @@ def switched(
 
 
 def spread(crops: Crops, count: int) -> Crops:
-    """Returns at most so many crops, evenly spread over all of them."""
+    """Return at most so many crops, evenly spread over all of them."""
     rows = np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int)
     return crops[rows]
 
 
 def _branch(nodes: list[NodeProto], prefix: str) -> onnx.GraphProto:
-    """Returns nodes as a subgraph whose output is the last one's; names inside get a prefix."""
+    """Return nodes as a subgraph whose output is the last one's; names inside get a prefix."""
     inside = {node.output[0]: f"{prefix}_{node.output[0]}" for node in nodes}
     copies = []
     for node in nodes:

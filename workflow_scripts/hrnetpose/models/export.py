@@ -1,4 +1,4 @@
-"""From an mmpose model to an ONNX graph and its card."""
+"""Export an mmpose model to an ONNX graph and its card."""
 
 import warnings
 from importlib.metadata import version
@@ -10,16 +10,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
-from hrnetpose.artifacts.model import Crop, ModelCard, Tensor
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.graphs import onnx_graph
-from hrnetpose.models import keys, mmpose, settings
+from hrnetpose.models import keypoints, keys, mmpose, settings
 from hrnetpose.stage import StageError
 
 OPSET = 17
 INPUT = "input"
 OUTPUT = "heatmaps"
 LARGEST = (1 << 31) - (1 << 24)
-"""Bytes of weights: an ONNX file ends at 2 GiB, and the graph takes a little of it."""
+"""Bytes of weights: an ONNX file holds 2 GiB, and the graph needs a little of it."""
 
 
 class HeatmapNetwork(torch.nn.Module):
@@ -28,7 +28,7 @@ class HeatmapNetwork(torch.nn.Module):
     def __init__(self, estimator: torch.nn.Module) -> None:
         super().__init__()
         self.estimator = estimator
-        # The exporter leaves a module in the mode that it found it in.
+        # The exporter restores the mode of the module that it is given.
         self.train(estimator.training)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -36,12 +36,12 @@ class HeatmapNetwork(torch.nn.Module):
         return mmpose.heatmaps(self.estimator, images)
 
 
-def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
-    """Writes an ONNX graph with a dynamic batch and checks it.
+def write_graph(config: Any, network: HeatmapNetwork, output: Path) -> None:
+    """Write an ONNX graph with a dynamic batch and check it.
 
     Raises:
-        StageError: the model is too large for a file of ONNX, cannot be traced, or the graph is not
-            valid ONNX.
+        StageError: the model is too large for an ONNX file or cannot be traced, or the graph is not
+            valid.
     """
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if size > LARGEST:
@@ -76,7 +76,7 @@ def export(config: Any, network: HeatmapNetwork, output: Path) -> None:
         onnx_graph.check(temporary)
 
 
-def card(
+def make_card(
     name: str,
     config_name: str,
     config: Any,
@@ -85,34 +85,20 @@ def card(
     weights: Path | None,
     onnx: Path,
 ) -> ModelCard:
-    """Describes an exported model.
+    """Return the card of an exported model.
 
     Raises:
         StageError: the config contradicts itself, or the crops planned for the model.
     """
-    order, mean, std = settings.normalisation(config)
-    decoder = config.model.head.decoder
-    width, height = decoder.input_size
-    if crop != settings.crop(config):
+    if crop != (own := settings.read_crop(config)):
         raise StageError(
-            f"{config.filename}: the model takes crops {settings.crop(config)}, but {crop} is "
-            f"planned; correct `models.{name}.crop` in the configuration, or leave it out"
+            f"{config.filename}: the model takes crops {own}, but {crop} is planned; correct "
+            f"`models.{name}.crop` in the configuration, or leave it out"
         )
-    codec = settings.codec(config)
-    keypoints = settings.keypoint_info(config)
-    graph = onnx_graph.read(onnx)
-    channels = onnx_graph.output_shape(graph)[1]
-    if channels != len(keypoints.names) * codec.channels:
-        raise StageError(
-            f"{config.filename}: the head has {channels} heatmaps, but its dataset has "
-            f"{len(keypoints.names)} keypoints with {codec.channels} each"
-        )
-    size = tuple(onnx_graph.output_shape(graph)[:1:-1])
-    if tuple(decoder.heatmap_size) != size:
-        raise StageError(
-            f"{config.filename}: model.head.decoder.heatmap_size is {decoder.heatmap_size!r}, but "
-            f"the model gives heatmaps of {size}; expected the same (width, height)"
-        )
+    codec, points = settings.read_codec(config), keypoints.read_keypoints(config)
+    shape = onnx_graph.output_shape(onnx_graph.read(onnx))
+    _check_output(config, shape, codec, points)
+    order, mean, std = settings.read_normalisation(config)
     backbone, head = (keys.short(config.model[part].type) for part in ("backbone", "head"))
     test_cfg = config.model.get("test_cfg") or {}
     return ModelCard(
@@ -122,25 +108,37 @@ def card(
         weights_sha256=files.sha256(weights) if weights else None,
         onnx_sha256=files.sha256(onnx),
         opset=OPSET,
-        input=Tensor(name=INPUT, shape=["batch", 3, height, width], dtype="float32"),
-        outputs=[Tensor(name=OUTPUT, shape=onnx_graph.output_shape(graph), dtype="float32")],
+        input=Tensor(name=INPUT, shape=["batch", 3, crop.height, crop.width], dtype="float32"),
+        outputs=[Tensor(name=OUTPUT, shape=shape, dtype="float32")],
         channel_order=order,
         mean=mean,
         std=std,
         crop=crop,
         codec=codec,
         flip_shift=bool(test_cfg.get("shift_heatmap")),
-        keypoints=keypoints,
-        evaluation=settings.evaluation(config),
-        notes=settings.notes(config),
+        keypoints=points,
+        evaluation=settings.read_evaluation(config),
+        notes=settings.check_keys(config),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        macs=macs(network, height, width),
+        macs=count_macs(network, crop.height, crop.width),
         versions={p: version(p) for p in ("torch", "mmpose", "mmengine", "onnx")},
     )
 
 
-def macs(network: HeatmapNetwork, height: int, width: int) -> int:
-    """Counts the multiply-accumulate operations of convolutions and products for one image."""
+def _check_output(config: Any, shape: list[int | str], codec: Codec, points: Keypoints) -> None:
+    """Compare the graph's output with the keypoints and with the decoder's heatmap size."""
+    width, height = config.model.head.decoder.heatmap_size
+    expected = [len(points.names) * codec.channels, height, width]
+    if shape[1:] != expected:
+        raise StageError(
+            f"{config.filename}: the model gives heatmaps {shape[1:]}, but its keypoints and "
+            f"model.head.decoder.heatmap_size give {expected} (channels, height, width); expected "
+            "the same"
+        )
+
+
+def count_macs(network: HeatmapNetwork, height: int, width: int) -> int:
+    """Count the multiply-accumulate operations of convolutions and products for one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, height, width))
     return counter.get_total_flops() // 2

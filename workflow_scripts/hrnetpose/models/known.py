@@ -1,4 +1,4 @@
-"""What is known of a model when a run is planned: nothing of its config is run."""
+"""What is known of a model when a run is planned; its config is not run."""
 
 import json
 from dataclasses import dataclass
@@ -25,37 +25,37 @@ class KnownModel:
     keypoints: list[str] | None = None
 
 
-def look_at(name: str, model: config.Model) -> KnownModel:
+def look_up(name: str, model: config.Model) -> KnownModel:
     """Look up a model's config.
 
     Raises:
-        ConfigError: it cannot be found or read, or is of a kind that is not supported.
+        ConfigError: it cannot be found or read, or its model is not supported.
     """
     key = f"models.{name}.config"
-    is_named = Path(model.config).suffix != ".py" and "/" not in model.config
-    if is_named and model.crop:
+    is_name = Path(model.config).suffix != ".py" and "/" not in model.config
+    if is_name and model.crop:
         return KnownModel(model.crop, [])  # mmpose need not be installed where the run is planned
-    if not is_named and (fault := paths.fault(model.config)):
+    if not is_name and (fault := paths.fault(model.config)):
         raise ConfigError(f"{key}: {fault}")
     try:
         path = config_file.find(model.config)
-        config_file.check_kinds(path)
+        config_file.check(path)
         return KnownModel(
-            crop=model.crop or str(config_file.crop(path)),
-            files=[str(file) for file in config_file.files(path)],
-            keypoints=config_file.keypoint_names(path) if config_file.is_whole_set(path) else None,
+            crop=model.crop or str(config_file.read_crop(path)),
+            files=[str(file) for file in config_file.list_files(path)],
+            keypoints=config_file.read_keypoint_names(path),
         )
     except StageError as error:
         raise ConfigError(f"{key}: {error}") from error
 
 
-def changes(card: Path) -> str | None:
-    """Return which changes of files that its config reads an export is made after.
+def find_changes(card: Path) -> str | None:
+    """Return a digest of the changes since an export in the files that its config read.
 
-    The card says for which it was made, so that it is made once for each; None if there were none.
+    The card keeps the digest, so the export is made once for each; None if nothing has changed.
     """
     try:
-        made = json.loads(card.read_bytes())
-        return reading.changes(made["files"]) or made["changes"]
+        exported = json.loads(card.read_bytes())
+        return reading.digest_changes(exported["files"]) or exported["changes"]
     except (OSError, ValueError, LookupError, TypeError):
         return None  # it is made anew, or the stage that reads it says what is wrong with it

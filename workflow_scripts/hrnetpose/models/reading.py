@@ -1,8 +1,8 @@
-"""Which files a model's config reads: those of the user's own, recorded while it is run.
+"""Which of the user's own files a model's config reads: recorded while it is run.
 
-What stands in a config literally is found without running it (config_file.py).  A path that is
-computed, or a module that a module imports, shows only when the config is run: by the export, which
-writes the files and their hashes into the model card, where the next plan looks for changes.
+Files that a config names literally are found without running it (config_file.py).  A computed path,
+or a module that a module imports, shows only when the config is run: by the export, which writes
+the files and their hashes into the model card, where the next plan looks for changes.
 """
 
 import hashlib
@@ -18,75 +18,76 @@ from pathlib import Path
 
 from hrnetpose import files
 
-_opened: list[set[str]] = []
-"""What is being recorded; a hook of Python's stays for good, so it must be told when to listen."""
+_recordings: list[set[str]] = []
+"""The names that each open recording has seen.  An audit hook cannot be removed."""
 
 
 @cache
 def _foreign() -> tuple[str, ...]:
-    """Folders of the interpreter, of installed packages, of this project and of the system."""
+    """Return the folders of the interpreter, of packages, of this project and of the system."""
     own = Path(__file__).parents[2]
-    found = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
-    found |= {sys.prefix, sys.base_prefix, str(own), "/proc", "/sys", "/dev", "/etc"}
+    folders = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
+    folders |= {sys.prefix, sys.base_prefix, str(own), "/proc", "/sys", "/dev", "/etc"}
     # Caches and settings of libraries.
-    found |= {str(folder) for folder in Path.home().glob(".*")}
-    return tuple(os.path.join(os.path.realpath(folder), "") for folder in found)
+    folders |= {str(folder) for folder in Path.home().glob(".*")}
+    return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders)
 
 
 def is_own(path: Path) -> bool:
-    """Tells whether a file is the user's: it belongs to no package, and not to the system."""
+    """Return True if a file is the user's own: of no package, and not of the system."""
     return not os.path.realpath(path).startswith(_foreign())
 
 
-def _listen(event: str, arguments: tuple[object, ...]) -> None:
-    if event != "open" or not _opened:
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "open" or not _recordings:
         return
     path, mode, flags = arguments
     if isinstance(path, bytes):
         path = os.fsdecode(path)
-    reads = mode.startswith("r") if isinstance(mode, str) else isinstance(flags, int) and (
-        flags & os.O_ACCMODE == os.O_RDONLY
-    )  # fmt: skip
+    if isinstance(mode, str):
+        reads = mode.startswith("r")
+    else:
+        reads = isinstance(flags, int) and flags & os.O_ACCMODE == os.O_RDONLY
     if isinstance(path, str) and reads:
-        for names in _opened:
+        for names in _recordings:
             names.add(os.path.abspath(path))
 
 
 @cache
-def _start_listening() -> None:
-    sys.addaudithook(_listen)
+def _add_hook() -> None:
+    sys.addaudithook(_audit)
 
 
 @contextmanager
-def recorded(*known: Path | None) -> Iterator[dict[str, str]]:
-    """Records which of the user's files are read or imported.
+def record(*known: Path | None) -> Iterator[dict[str, str]]:
+    """Record which of the user's own files are read or imported.
 
     Args:
         known: files that are left out: they are inputs already.
 
     Yields:
-        A dictionary that is filled at the end: path, relative if it lies below the working
+        A dictionary that is filled at the end: path, relative if it is below the working
         directory -> SHA-256.
     """
-    _start_listening()
+    _add_hook()
     names: set[str] = set()
-    found: dict[str, str] = {}
-    _opened.append(names)
+    hashes: dict[str, str] = {}
+    _recordings.append(names)
     try:
-        yield found
+        yield hashes
     finally:
-        _opened.remove(names)
+        _recordings.remove(names)
     left_out = {path.resolve() for path in known if path}
-    for path in sorted({_source(name) for name in names}):
-        # What is gone was temporary.
+    for path in sorted({_find_source(name) for name in names}):
+        # Files that are gone were temporary.
         if path.is_file() and is_own(path) and path.resolve() not in left_out:
-            inside = path.is_relative_to(Path.cwd())
-            name = path.relative_to(Path.cwd()) if inside else path
-            found[str(name)] = files.sha256(path)
+            below = path.is_relative_to(Path.cwd())
+            name = path.relative_to(Path.cwd()) if below else path
+            hashes[str(name)] = files.sha256(path)
 
 
-def _source(name: str) -> Path:
-    """Returns the file that a compiled module was made from, and any other file as it is."""
+def _find_source(name: str) -> Path:
+    """Return the source of a compiled module, and any other file as it is."""
     if name.endswith(".pyc"):
         try:
             return Path(importlib.util.source_from_cache(name))
@@ -95,13 +96,13 @@ def _source(name: str) -> Path:
     return Path(name)
 
 
-def changes(before: Mapping[str, str]) -> str | None:
-    """Compares recorded hashes with the files as they are.
+def digest_changes(before: Mapping[str, str]) -> str | None:
+    """Compare recorded hashes with the files.
 
     Hashes are computed again only for files with another size or date.
 
     Returns:
-        None if all files are as they were; else a digest of what they hold now.
+        None if no file has changed; else a digest of what they hold now.
     """
     now = {name: files.content(Path(name)) for name in before}
     if now == dict(before):

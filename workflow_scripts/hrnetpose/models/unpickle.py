@@ -1,13 +1,13 @@
-"""Reads what torch.save wrote and executes nothing of it.
+"""Read what torch.save wrote without executing anything of it.
 
-A pickle is a program: it names functions and has them called.  Here its opcodes run on a machine
-that cannot call.  A tensor becomes a `Values` (where its values lie in the file), any other object
-a `StandIn` that knows its name.  No module that a file names is imported, and no object of Python
-or PyTorch that a file names is ever touched.
+A pickle is a program that names functions and calls them.  Here its opcodes run on an interpreter
+that cannot call.  A tensor becomes a `LazyTensor` (where its values are in the file), any other
+object a `StandIn` that knows its name.  No module that a file names is imported, and no object of
+Python or PyTorch that a file names is touched.
 
-Opcodes are those of https://docs.python.org/3/library/pickletools.html; the two formats are those
-of `torch.serialization`: a zip (since PyTorch 1.6), and before it a sequence of pickles with the
-storages behind them.
+The opcodes are those of https://docs.python.org/3/library/pickletools.html; the two formats are
+those of `torch.serialization`: a zip (since PyTorch 1.6), and before it a sequence of pickles with
+the storages behind them.
 """
 
 import io
@@ -20,11 +20,11 @@ from typing import IO, Any
 import torch
 
 MAGIC = 0x1950A86A20F9469CFC6C
-"""The first pickle of the format without a zip."""
+"""The first pickle of the format before the zip."""
 _LARGEST_PICKLE = 1 << 30
-"""Bytes; it holds no values of tensors.  A zip of a few bytes could claim any size."""
+"""Bytes.  A pickle holds no values of tensors, and a small zip could claim any size."""
 _KEYS = (str, bytes, int, float, type(None))
-"""Keys of a dictionary that are kept: others, such as nested tuples, can take for ever to hash."""
+"""Keys of a dictionary that are kept: others, such as nested tuples, may never finish hashing."""
 _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 _STORAGES = {
     "BFloat16Storage": torch.bfloat16,
@@ -45,7 +45,7 @@ _STORAGES = {
 
 @dataclass(frozen=True)
 class Storage:
-    """Some bytes of the file: `size` of them, from `start` in the record `key`."""
+    """Bytes of the file: `size` of them, from `start` in the record `key`."""
 
     key: str
     dtype: torch.dtype
@@ -54,8 +54,8 @@ class Storage:
 
 
 @dataclass(frozen=True, eq=False)
-class Values:
-    """A dense tensor that is not read yet.  Its strides and offset count elements."""
+class LazyTensor:
+    """A dense tensor whose values are not read yet.  Strides and offset count elements."""
 
     storage: Storage
     dtype: torch.dtype
@@ -65,66 +65,66 @@ class Values:
 
 
 @dataclass(frozen=True, eq=False)
-class Name:
+class Global:
     """A class or function that the file names, for example `os.system`."""
 
     name: str
 
 
 class StandIn(dict[Any, Any]):
-    """An object that is not read.  If it is like a dictionary, its entries are kept."""
+    """Stands for an object that is not restored; entries of a dictionary are kept."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
         self.state: Any = None
-        """What the object would have restored itself from, mostly its attributes."""
+        """What the object would be restored from, mostly its attributes."""
 
 
 class Checkpoint:
-    """What a file holds, and the way to the values of its tensors.
+    """The content of a file, and access to the values of its tensors.
 
     Args:
-        content: what was saved; its tensors are `Values`.
-        record: returns the bytes of a record.
+        content: what was saved, with `LazyTensor` for its tensors.
+        read_record: returns the bytes of a record.
     """
 
-    def __init__(self, content: Any, record: Callable[[str], bytes]) -> None:
+    def __init__(self, content: Any, read_record: Callable[[str], bytes]) -> None:
         self.content = content
-        self._record = record
+        self._read_record = read_record
         self._records: dict[str, bytearray] = {}
 
-    def tensor(self, values: Values) -> torch.Tensor:
-        """Reads a tensor; those that share a storage in the file share it here.
+    def read_tensor(self, tensor: LazyTensor) -> torch.Tensor:
+        """Read a tensor; tensors that share a storage in the file share it here.
 
         Raises:
             Exception: the file is damaged.
         """
-        storage = values.storage
+        storage = tensor.storage
         if storage.key not in self._records:
-            self._records[storage.key] = bytearray(self._record(storage.key))
+            self._records[storage.key] = bytearray(self._read_record(storage.key))
         content = memoryview(self._records[storage.key])[storage.start :][: storage.size]
         if len(content) != storage.size:
             raise ValueError(f"storage {storage.key} has {len(content)} bytes, not {storage.size}")
         if content:
-            flat = torch.frombuffer(content, dtype=values.dtype)
+            flat = torch.frombuffer(content, dtype=tensor.dtype)
         else:
-            flat = torch.empty(0, dtype=values.dtype)
-        return flat.as_strided(values.shape, values.strides, values.offset)
+            flat = torch.empty(0, dtype=tensor.dtype)
+        return flat.as_strided(tensor.shape, tensor.strides, tensor.offset)
 
 
 def read_zip(archive: zipfile.ZipFile, folder: str) -> Checkpoint:
-    """Reads a checkpoint in a zip.
+    """Read a checkpoint in a zip.
 
     Args:
-        archive: it stays open as long as tensors are read.
+        archive: must stay open while tensors are read.
         folder: where in it `data.pkl` is: empty, or with a slash at its end.
 
     Raises:
         Exception: the file is damaged.
     """
 
-    def record(name: str) -> bytes:
+    def read_record(name: str) -> bytes:
         info = archive.getinfo(folder + name)
         if info.compress_size < info.file_size:
             raise ValueError(f"{name} is compressed")
@@ -133,63 +133,63 @@ def read_zip(archive: zipfile.ZipFile, folder: str) -> Checkpoint:
         return archive.read(info)
 
     names = set(archive.namelist())
-    if f"{folder}byteorder" in names and record("byteorder") != b"little":
+    if f"{folder}byteorder" in names and read_record("byteorder") != b"little":
         raise ValueError("the byte order is not little-endian")
     if archive.getinfo(f"{folder}data.pkl").file_size > _LARGEST_PICKLE:
         raise ValueError("data.pkl is larger than 1 GiB")
-    content = _Machine().run(io.BytesIO(record("data.pkl")))
-    return Checkpoint(content, lambda key: record(f"data/{key}"))
+    content = _Interpreter().run(io.BytesIO(read_record("data.pkl")))
+    return Checkpoint(content, lambda key: read_record(f"data/{key}"))
 
 
 def read_legacy(file: IO[bytes]) -> Checkpoint | None:
-    """Reads a checkpoint in the format before the zip; None if the pickle is none of torch.save.
+    """Read a checkpoint in the format before the zip; None if torch.save did not write the pickle.
 
     Args:
-        file: it stays open as long as tensors are read.
+        file: must stay open while tensors are read.
 
     Raises:
         Exception: the file is damaged.
     """
-    if _Machine().run(file) != MAGIC:
+    if _Interpreter().run(file) != MAGIC:
         return None
     for _ in ("version of the format", "sizes of C's integers"):
-        _Machine().run(file)
-    machine = _Machine()
-    content = machine.run(file)
+        _Interpreter().run(file)
+    interpreter = _Interpreter()
+    content = interpreter.run(file)
     places = {}
-    for key in _Machine().run(file):
+    for key in _Interpreter().run(file):
         count = int.from_bytes(file.read(8), "little")
-        places[key] = (file.tell(), count * machine.item_sizes[key])
+        places[key] = (file.tell(), count * interpreter.item_sizes[key])
         file.seek(places[key][1], 1)
 
-    def record(key: str) -> bytes:
+    def read_record(key: str) -> bytes:
         start, size = places[key]
         file.seek(start)
         return file.read(size)
 
-    return Checkpoint(content, record)
+    return Checkpoint(content, read_record)
 
 
-class _Machine:
-    """Runs one pickle."""
+class _Interpreter:
+    """Interprets one pickle."""
 
     def __init__(self) -> None:
         self.item_sizes: dict[str, int] = {}
-        """Bytes of an element, by storage."""
+        """Storage -> bytes of an element."""
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
         """The stacks below each mark."""
         self._memo: dict[int, Any] = {}
 
     def run(self, file: IO[bytes]) -> Any:
-        """Returns what the pickle stands for; the file is left behind its end."""
+        """Return the pickle's content; leave the file at its end."""
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "STOP":
                 return self._stack[-1]
-            self._step(opcode.name, argument)
+            self._execute(opcode.name, argument)
         raise ValueError("the pickle has no end")
 
-    def _step(self, opcode: str, argument: Any) -> None:
+    def _execute(self, opcode: str, argument: Any) -> None:
         stack = self._stack
         match opcode:
             case "PROTO" | "FRAME":
@@ -212,34 +212,34 @@ class _Machine:
             case "POP" if stack:
                 stack.pop()
             case "POP" | "POP_MARK":
-                self._since_mark()
+                self._pop_mark()
             case "DUP":
                 stack.append(stack[-1])
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 stack.append(tuple(self._pop(int(opcode[-1]))))
             case "TUPLE":
-                self._push(tuple(self._since_mark()))
+                self._push(tuple(self._pop_mark()))
             case "LIST":
-                self._push(self._since_mark())
+                self._push(self._pop_mark())
             case "DICT":
-                items = self._since_mark()
-                self._push(_with_items({}, items))
+                items = self._pop_mark()
+                self._push(_set_items({}, items))
             case "FROZENSET":
-                self._since_mark()
+                self._pop_mark()
                 self._push(StandIn("frozenset"))
             case "APPEND":
                 _extend(stack, self._pop(1))
             case "APPENDS":
-                items = self._since_mark()
+                items = self._pop_mark()
                 _extend(self._stack, items)
             case "SETITEM":
                 items = self._pop(2)
-                _with_items(stack[-1], items)
+                _set_items(stack[-1], items)
             case "SETITEMS":
-                items = self._since_mark()
-                _with_items(self._stack[-1], items)
+                items = self._pop_mark()
+                _set_items(self._stack[-1], items)
             case "ADDITEMS":
-                self._since_mark()
+                self._pop_mark()
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(self._memo[argument])
             case "PUT" | "BINPUT" | "LONG_BINPUT":
@@ -247,26 +247,26 @@ class _Machine:
             case "MEMOIZE":
                 self._memo[len(self._memo)] = stack[-1]
             case "GLOBAL":
-                stack.append(Name(argument.replace(" ", ".")))
+                stack.append(Global(argument.replace(" ", ".")))
             case "STACK_GLOBAL":
-                stack.append(Name(".".join(self._pop(2))))
+                stack.append(Global(".".join(self._pop(2))))
             case "INST":
-                self._since_mark()
+                self._pop_mark()
                 self._push(StandIn(argument.replace(" ", ".")))
             case "OBJ":
-                function, *arguments = self._since_mark()
-                self._push(_make(function, arguments))
+                function, *arguments = self._pop_mark()
+                self._push(_call(function, arguments))
             case "REDUCE" | "NEWOBJ":
-                stack.append(_make(*self._pop(2)))
+                stack.append(_call(*self._pop(2)))
             case "NEWOBJ_EX":
                 function, arguments, _ = self._pop(3)
-                stack.append(_make(function, arguments))
+                stack.append(_call(function, arguments))
             case "BUILD":
                 state = stack.pop()
                 if isinstance(stack[-1], StandIn):
                     stack[-1].state = state
             case "PERSID" | "BINPERSID":
-                stack.append(self._persistent(argument if opcode == "PERSID" else stack.pop()))
+                stack.append(self._load_persistent(argument if opcode == "PERSID" else stack.pop()))
             case _ if argument is not None and not opcode.startswith("EXT"):
                 stack.append(argument)  # a number or a text
             case _:
@@ -282,15 +282,15 @@ class _Machine:
         del self._stack[-count:]
         return values
 
-    def _since_mark(self) -> list[Any]:
+    def _pop_mark(self) -> list[Any]:
         values = self._stack
         self._stack = self._below.pop()
         return values
 
-    def _persistent(self, key: Any) -> Any:
-        """Finds what lies outside of the pickle: storages, and classes with their source."""
+    def _load_persistent(self, key: Any) -> Any:
+        """Return what lies outside of the pickle: a storage, or a class with its source."""
         match key:
-            case ("storage", Name(kind), str(record), _, int(count), *view):
+            case ("storage", Global(kind), str(record), _, int(count), *view):
                 dtype = _STORAGES.get(kind.rpartition(".")[2])
                 if dtype is None:
                     return StandIn(kind)
@@ -300,7 +300,7 @@ class _Machine:
                     case [(_, int(start), int(count))]:
                         pass
                 return Storage(record, dtype, start * dtype.itemsize, count * dtype.itemsize)
-            case ("module", Name() as name, *_):
+            case ("module", Global() as name, *_):
                 return name
             case _:
                 raise ValueError("a persistent id of another kind")
@@ -311,8 +311,8 @@ def _extend(stack: Sequence[Any], items: list[Any]) -> None:
         stack[-1].extend(items)
 
 
-def _with_items(target: Any, items: list[Any]) -> Any:
-    """Puts keys and values, which take turns, into a dictionary; others have none."""
+def _set_items(target: Any, items: list[Any]) -> Any:
+    """Put alternating keys and values into a dictionary; other targets stay as they are."""
     if isinstance(target, dict):
         for key, value in zip(items[::2], items[1::2], strict=True):
             if isinstance(key, _KEYS):
@@ -320,12 +320,12 @@ def _with_items(target: Any, items: list[Any]) -> Any:
     return target
 
 
-def _make(function: Any, arguments: Sequence[Any]) -> Any:
-    """Returns what stands for the result of a call."""
-    if isinstance(function, StandIn):  # which may be callable where it was saved
+def _call(function: Any, arguments: Sequence[Any]) -> Any:
+    """Return what stands for the result of a call."""
+    if isinstance(function, StandIn):  # it may be callable where it was saved
         return StandIn(function.name)
-    if not isinstance(function, Name):
-        raise ValueError("a call of what is no function")
+    if not isinstance(function, Global):
+        raise ValueError("a call of something other than a function")
     match function.name, arguments:
         case "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", [
             Storage() as storage,
@@ -333,8 +333,8 @@ def _make(function: Any, arguments: Sequence[Any]) -> Any:
             tuple(shape),
             tuple(strides),
             *rest,
-        ] if not any(rest[2:]):  # a sign or a conjugation that is still to be applied
-            return Values(storage, storage.dtype, offset, shape, strides)
+        ] if not any(rest[2:]):  # no pending negation or conjugation
+            return LazyTensor(storage, storage.dtype, offset, shape, strides)
         case "torch._utils._rebuild_tensor_v3", [
             Storage() as storage,
             int(offset),
@@ -342,10 +342,10 @@ def _make(function: Any, arguments: Sequence[Any]) -> Any:
             tuple(strides),
             _,
             _,
-            Name(dtype),
+            Global(dtype),
             *rest,
         ] if dtype in _DTYPES and not any(rest):
-            return Values(storage, _DTYPES[dtype], offset, shape, strides)
+            return LazyTensor(storage, _DTYPES[dtype], offset, shape, strides)
         case (
             "torch._utils._rebuild_parameter"
             | "torch._utils._rebuild_parameter_with_state"
@@ -354,14 +354,14 @@ def _make(function: Any, arguments: Sequence[Any]) -> Any:
         ):
             return data
         case "torch._tensor._rebuild_from_type_v2", [inner, _, list() | tuple() as inner_args, _]:
-            return _make(inner, inner_args)
+            return _call(inner, inner_args)
         case "torch.Size", [tuple(shape)]:
             return shape
         case "collections.OrderedDict", [list(pairs)]:  # written by Python 2
-            return _with_items({}, [value for pair in pairs for value in pair])
+            return _set_items({}, [value for pair in pairs for value in pair])
         case "collections.OrderedDict" | "collections.defaultdict", _:
             return {}
-        case "copy_reg._reconstructor" | "copyreg._reconstructor", [Name(name), *_]:
+        case "copy_reg._reconstructor" | "copyreg._reconstructor", [Global(name), *_]:
             return StandIn(name)
         case name, _:
             return StandIn(name)

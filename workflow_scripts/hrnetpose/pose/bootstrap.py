@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
 
 def ap_difference(a: Evaluated, b: Evaluated, resamples: int = 1000, seed: int = 0) -> Difference:
-    """Returns AP(a) - AP(b) with its 95 % interval.
+    """Return AP(a) - AP(b) with its 95 % interval.
 
     The result depends on the evaluations and `seed` alone.
 
@@ -89,13 +89,13 @@ class Curve:
 
     @classmethod
     def of(cls, matches: Matches) -> Self:
-        """Prepares the curves of what was matched."""
+        """Prepare the curves of what was matched."""
         rows = [np.flatnonzero(fates != FALSE) for fates in matches.fates]
         true = [fates[row] == TRUE for fates, row in zip(matches.fates, rows, strict=True)]
         return cls(matches.images, matches.truths, rows, true)
 
     def average_precision(self, weights: Counts) -> float | None:
-        """Returns COCO's AP; None if there is no person to be found.
+        """Return COCO's AP; None if there is no person to be found.
 
         Args:
             weights: int64 [I], how often each image counts.
@@ -123,7 +123,7 @@ def _difference(a: Curve, b: Curve, weights: Counts) -> float | None:
 
 
 def verdict(low: float, high: float) -> Verdict:
-    """Says what an interval of AP(a) - AP(b) tells of a."""
+    """Say what an interval of AP(a) - AP(b) tells of a."""
     if low > 0:
         return "better"
     return "worse" if high < 0 else "not distinguishable"

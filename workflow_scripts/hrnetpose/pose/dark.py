@@ -75,7 +75,7 @@ UDP = Method(1e-3, 50.0, margin=0, derivatives=_narrow_derivatives)
 def refine(
     positions: Floats, scores: Floats, heatmaps: Floats, kernel: int, method: Method
 ) -> Floats:
-    """Moves peaks to where the blurred heatmap has its top.
+    """Move peaks to where the blurred heatmap has its top.
 
     Args:
         positions: float32 [N, K, 2], whole pixels (x, y); negative where there is no peak, and then
@@ -105,7 +105,7 @@ def refine(
 def _local_steps(
     maps: Floats, rows: Indices, x: Indices, y: Indices, peaks: Floats, kernel: int, method: Method
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Returns the steps [M, 2] to take back, from surroundings only, and which can be trusted.
+    """Return the steps [M, 2] to take back, from surroundings only, and which can be trusted.
 
     A step is trusted if neither clipping nor rounding can move it by more than about 1e-4 pixels,
     whatever the factor that mmpose scales the map by.  It lies between 1 and peak / blurred peak,
@@ -134,7 +134,7 @@ def _local_steps(
 
 
 def _global_steps(maps: Floats, x: Indices, y: Indices, kernel: int, method: Method) -> Floats:
-    """Returns the steps [M, 2] to take back, from whole maps blurred and clipped as by mmpose."""
+    """Return the steps [M, 2] to take back, from whole maps blurred and clipped as by mmpose."""
     blurred = blurred_maps(maps, kernel)
     near = np.arange(len(maps))[:, None, None], *_near(x, y, maps.shape[1:])
     with np.errstate(all="ignore"):
@@ -144,7 +144,7 @@ def _global_steps(maps: Floats, x: Indices, y: Indices, kernel: int, method: Met
 
 
 def _near(x: Indices, y: Indices, shape: tuple[int, ...]) -> tuple[Indices, Indices]:
-    """Returns the rows [M, 5, 1] and columns [M, 1, 5] around pixels, kept inside the map."""
+    """Return the rows [M, 5, 1] and columns [M, 1, 5] around pixels, kept inside the map."""
     height, width = shape
     around = np.arange(-_REACH, _REACH + 1)
     ys = np.clip(y[:, None] + around, 0, height - 1)
@@ -153,7 +153,7 @@ def _near(x: Indices, y: Indices, shape: tuple[int, ...]) -> tuple[Indices, Indi
 
 
 def _newton_steps(gradient: Numbers, hessian: Numbers) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Returns inverse(hessian) @ gradient, float32 [M, 2], and the inverse's largest entry [M].
+    """Return inverse(hessian) @ gradient, float32 [M, 2], and the inverse's largest entry [M].
 
     A singular Hessian gives no step.
     """
@@ -170,7 +170,7 @@ def _newton_steps(gradient: Numbers, hessian: Numbers) -> tuple[Floats, npt.NDAr
 
 
 def _surroundings(maps: Floats, rows: Indices, x: Indices, y: Indices, reach: int) -> Floats:
-    """Copies the squares around pixels, zero outside the map: [M, 2 reach + 1, 2 reach + 1]."""
+    """Copy the squares around pixels, zero outside the map: [M, 2 reach + 1, 2 reach + 1]."""
     height, width = maps.shape[1:]
     around = np.arange(-reach, reach + 1)
     ys, xs = y[:, None] + around, x[:, None] + around
@@ -181,7 +181,7 @@ def _surroundings(maps: Floats, rows: Indices, x: Indices, y: Indices, reach: in
 
 
 def _blurred_centres(squares: Floats, kernel: int) -> Floats:
-    """Blurs squares [M, 4 + kernel, 4 + kernel] and returns what is whole of them: [M, 5, 5].
+    """Blur squares [M, 4 + kernel, 4 + kernel] and return what is whole of them: [M, 5, 5].
 
     Sums of arrays, not a product of matrices: the order in which BLAS adds depends on M, and a
     keypoint must not depend on what else is in its batch.
@@ -195,7 +195,7 @@ def _blurred_centres(squares: Floats, kernel: int) -> Floats:
 
 
 def blurred_maps(maps: Floats, kernel: int) -> Floats:
-    """Blurs maps [M, H, W] with zeros around, all in one call: rows of zeros keep them apart.
+    """Blur maps [M, H, W] with zeros around, all in one call: rows of zeros keep them apart.
 
     The columns of zeros make rows as long as mmpose's.  OpenCV takes the ends of a row another way
     than the rest, and the results may differ in the last bit.

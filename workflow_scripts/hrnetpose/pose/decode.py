@@ -16,7 +16,7 @@ FlipMode = Literal["heatmap", "udp_combined"]
 def flip_back(
     heatmaps: Floats, flip_indices: list[int], shift: bool, mode: FlipMode = "heatmap"
 ) -> Floats:
-    """Turns the heatmaps of mirrored crops into heatmaps of the crops (mmpose's flip_heatmaps).
+    """Turn the heatmaps of mirrored crops into heatmaps of the crops (mmpose's flip_heatmaps).
 
     Args:
         heatmaps: float32 [N, C, H, W].
@@ -43,7 +43,7 @@ def flip_back(
 
 
 def decode(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
-    """Finds keypoints in heatmaps.
+    """Find keypoints in heatmaps.
 
     The decoder is MSRA's quarter offset, DARK (`unbiased`), UDP's with Gaussian or combined
     heatmaps, or Megvii's.  Positions are those of mmpose's codec, to 1e-3 pixels, but for one case:
@@ -81,7 +81,7 @@ def to_image(
     scales: Floats,
     codec: Codec | None = None,
 ) -> Floats:
-    """Maps heatmap positions to image pixels.
+    """Map heatmap positions to image pixels.
 
     MSRA takes a heatmap for as wide as its pixels are many, UDP for as wide as the distance of its
     outermost pixels' centres.
@@ -104,7 +104,7 @@ def to_image(
 
 
 def _maxima(heatmaps: Floats) -> tuple[Floats, Floats]:
-    """Returns the whole-pixel positions [N, K, 2] and the values [N, K] of the first maxima."""
+    """Return the whole-pixel positions [N, K, 2] and the values [N, K] of the first maxima."""
     n, k, h, w = heatmaps.shape
     flat = heatmaps.reshape(n, k, h * w)
     index = flat.argmax(axis=2)
@@ -115,7 +115,7 @@ def _maxima(heatmaps: Floats) -> tuple[Floats, Floats]:
 
 
 def _quarter_offset(positions: Floats, heatmaps: Floats) -> Floats:
-    """Moves a quarter pixel towards the higher neighbour (Xiao et al., Simple Baselines, 2018)."""
+    """Move a quarter pixel towards the higher neighbour (Xiao et al., Simple Baselines, 2018)."""
     n, k, h, w = heatmaps.shape
     x, y = np.moveaxis(positions.astype(np.intp), -1, 0)
     flat = heatmaps.reshape(-1)
@@ -133,7 +133,7 @@ def _quarter_offset(positions: Floats, heatmaps: Floats) -> Floats:
 
 
 def _megvii(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
-    """Blurs, and moves a quarter pixel from the pixel's far corner (Li et al., MSPN, 2019)."""
+    """Blur, and move a quarter pixel from the pixel's far corner (Li et al., MSPN, 2019)."""
     n, k, h, w = heatmaps.shape
     maps = heatmaps.reshape(n * k, h, w)
     blurred = dark.blurred_maps(maps, codec.blur_kernel_size)
@@ -147,7 +147,7 @@ def _megvii(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
 
 
 def _combined(heatmaps: Floats, codec: Codec) -> tuple[Floats, Floats]:
-    """Adds the offsets found at the maximum of the blurred response (Huang et al., UDP, 2020)."""
+    """Add the offsets found at the maximum of the blurred response (Huang et al., UDP, 2020)."""
     n, channels, h, w = heatmaps.shape
     grouped = heatmaps.reshape(n, channels // 3, 3, h, w)
     size = 2 * codec.blur_kernel_size + 1

@@ -77,7 +77,7 @@ class Evaluated:
 
 
 def evaluate(truths: Annotations, detections: Detections, sigmas: npt.ArrayLike) -> Evaluated:
-    """Evaluates detections with pycocotools' COCOeval.
+    """Evaluate detections with pycocotools' COCOeval.
 
     Args:
         truths: the annotated persons.
@@ -137,7 +137,7 @@ def _detected(truths: Annotations, detections: Detections) -> COCO:
 
 
 def _dataset(images: int, columns: dict[str, npt.NDArray[Any]]) -> COCO:
-    """Returns annotations or results with ids from 1, on images that are numbered from 0."""
+    """Return annotations or results with ids from 1, on images that are numbered from 0."""
     # Numbers become Python's, which is quicker; keypoints stay arrays, which is smaller.
     values = [list(column) if column.ndim > 1 else column.tolist() for column in columns.values()]
     dataset = COCO()

@@ -25,7 +25,7 @@ PCK_FRACTIONS = (0.05, 0.1, 0.2)
 def pairs(
     truth_ids: npt.NDArray[np.int64], prediction_ids: npt.NDArray[np.int64]
 ) -> tuple[Indices, Indices]:
-    """Returns the rows of truths and of predictions that have the same id: two intp [P].
+    """Return the rows of truths and of predictions that have the same id: two intp [P].
 
     Args:
         truth_ids: int64 [G], annotation ids, each once.
@@ -40,7 +40,7 @@ def pairs(
 def mean_oks(
     predicted: Doubles, truths: Annotations, rows: Indices, sigmas: npt.ArrayLike
 ) -> float:
-    """Returns the mean OKS of predictions with the persons that they belong to.
+    """Return the mean OKS of predictions with the persons that they belong to.
 
     Args:
         predicted: float64 [P, K, 2] in pixels.
@@ -58,7 +58,7 @@ def mean_oks(
 
 
 def distances(predicted: Doubles, keypoints: Doubles) -> Doubles:
-    """Returns how far keypoints are from where they were annotated.
+    """Return how far keypoints are from where they were annotated.
 
     Args:
         predicted: float64 [P, K, 2] in pixels.
@@ -73,7 +73,7 @@ def distances(predicted: Doubles, keypoints: Doubles) -> Doubles:
 
 
 def normalised(distance: Doubles, boxes: Doubles) -> Doubles:
-    """Returns distances as fractions of the longer side of the person's annotated box.
+    """Return distances as fractions of the longer side of the person's annotated box.
 
     Args:
         distance: float64 [P, K] in pixels.
@@ -83,7 +83,7 @@ def normalised(distance: Doubles, boxes: Doubles) -> Doubles:
 
 
 def pck(fractions: Doubles, limits: Sequence[float] = PCK_FRACTIONS) -> Doubles:
-    """Returns the percentage of correct keypoints as a fraction (Yang and Ramanan, PAMI 2013).
+    """Return the percentage of correct keypoints as a fraction (Yang and Ramanan, PAMI 2013).
 
     A keypoint is correct if it is not farther than `limit` times the person's size, which here is
     the longer side of the annotated box.
@@ -104,7 +104,7 @@ def pck(fractions: Doubles, limits: Sequence[float] = PCK_FRACTIONS) -> Doubles:
 
 
 def mean_and_median(distance: Doubles) -> tuple[Doubles, Doubles]:
-    """Returns mean and median over persons for each joint, two float64 [K]; NaN where unlabelled.
+    """Return mean and median over persons for each joint, two float64 [K]; NaN where unlabelled.
 
     Args:
         distance: float64 [P, K], in pixels or normalised.
@@ -113,7 +113,7 @@ def mean_and_median(distance: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def visibility_bins(keypoints: int) -> list[tuple[int, int]]:
-    """Returns ranges of labelled keypoints of a person: few, some, most; COCO's 5, 10 and 17."""
+    """Return ranges of labelled keypoints of a person: few, some, most; COCO's 5, 10 and 17."""
     ends = [round(keypoints * share / 17) for share in (0, 5, 10, 17)]
     return [(low + 1, high) for low, high in pairwise(ends) if low < high]
 
@@ -124,7 +124,7 @@ def ap_by_visible_keypoints(
     sigmas: npt.ArrayLike,
     bins: Sequence[tuple[int, int]],
 ) -> list[float | None]:
-    """Returns the AP of the persons with so many labelled keypoints.
+    """Return the AP of the persons with so many labelled keypoints.
 
     As COCOeval does with sizes, other persons are ignored: they need not be found, and finding one
     costs nothing.  A prediction that matches nobody is false in every bin.
@@ -148,7 +148,7 @@ def ap_by_visible_keypoints(
 
 
 def _over_persons(function: Callable[..., Doubles], values: Doubles) -> Doubles:
-    """Applies a NaN-ignoring reduction, to which columns of nothing but NaN are no surprise."""
+    """Apply a NaN-ignoring reduction, to which columns of nothing but NaN are no surprise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return function(values, axis=0)

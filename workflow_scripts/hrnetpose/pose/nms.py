@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.intp]
 def nms(
     keypoints: Numbers, scores: Numbers, areas: Numbers, sigmas: Doubles, threshold: float
 ) -> Indices:
-    """Keeps predictions, best first, that overlap no better one by more than `threshold`.
+    """Keep predictions, best first, that overlap no better one by more than `threshold`.
 
     Args:
         keypoints: [N, K, 2] in pixels, of one image.
@@ -46,7 +46,7 @@ def soft_nms(
     threshold: float,
     limit: int = 20,
 ) -> Indices:
-    """Takes predictions, best first, after each lowering the scores of those that overlap it.
+    """Take predictions, best first, after each lowering the scores of those that overlap it.
 
     Scores are lowered by exp(-OKS^2 / threshold) (Bodla et al., Soft-NMS, ICCV 2017).
 

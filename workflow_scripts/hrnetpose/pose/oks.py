@@ -18,7 +18,7 @@ _BLOCK = 2**18
 def between_predictions(
     keypoints: Numbers, areas: Numbers, sigmas: Doubles
 ) -> npt.NDArray[np.float32]:
-    """Returns the OKS of each prediction with each, by the mean of their areas.
+    """Return the OKS of each prediction with each, by the mean of their areas.
 
     This is the form that mmpose's NMS uses, to the last bit: distances are taken in the precision
     of the keypoints, sums in double precision, and the result is rounded to single precision.
@@ -46,7 +46,7 @@ def between_predictions(
 
 
 def of_pairs(predicted: Doubles, keypoints: Doubles, areas: Doubles, sigmas: Doubles) -> Doubles:
-    """Returns the OKS of predictions with the object that each belongs to.
+    """Return the OKS of predictions with the object that each belongs to.
 
     Args:
         predicted: float64 [N, K, 2] in pixels.

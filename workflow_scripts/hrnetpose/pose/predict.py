@@ -12,7 +12,7 @@ from hrnetpose.pose import decode
 def infer(
     stream: Callable[[Iterable[Crops]], Iterator[Outputs]], batches: Iterable[Crops], mirror: bool
 ) -> Iterator[tuple[Outputs, Outputs | None]]:
-    """Yields the outputs of each batch, plain and, if asked, of the mirrored crops.
+    """Yield the outputs of each batch, plain and, if asked, of the mirrored crops.
 
     Args:
         stream: runs batches and yields their outputs in order.
@@ -32,7 +32,7 @@ def infer(
 
 
 def heatmaps(outputs: Outputs, card: ModelCard) -> Array:
-    """Returns the heatmaps among a model's outputs: float32 [N, C, h, w]."""
+    """Return the heatmaps among a model's outputs: float32 [N, C, h, w]."""
     return outputs[card.outputs[0].name]
 
 
@@ -44,7 +44,7 @@ def keypoints(
     centers: Array,
     scales: Array,
 ) -> tuple[Array, Array]:
-    """Decodes outputs under each protocol.
+    """Decode outputs under each protocol.
 
     Args:
         plain: of the crops.

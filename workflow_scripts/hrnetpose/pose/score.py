@@ -47,7 +47,7 @@ class Predictions:
         keypoints: npt.NDArray[np.float32],
         scores: npt.NDArray[np.float32],
     ) -> Self:
-        """Returns predictions on the persons of a table.
+        """Return predictions on the persons of a table.
 
         Args:
             persons: `id`, `image_id`, `box`, `box_score` and `scale`, as beside crops.
@@ -66,7 +66,7 @@ class Predictions:
 
     @classmethod
     def nobody(cls, keypoints: int) -> Self:
-        """Returns the predictions of nobody, with K keypoints."""
+        """Return the predictions of nobody, with K keypoints."""
         ids, box = np.empty(0, np.int64), np.empty((0, 4), np.float32)
         scores = np.empty((0, keypoints), np.float32)
         return cls(
@@ -75,7 +75,7 @@ class Predictions:
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """Returns the predictions of several parts, at least one, in that order."""
+        """Return the predictions of several parts, at least one, in that order."""
         return cls(
             *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls))
         )
@@ -84,7 +84,7 @@ class Predictions:
 def rescore(
     predictions: Predictions, settings: Evaluation = COCO_METRIC
 ) -> npt.NDArray[np.float32]:
-    """Returns the score of each person: [N].
+    """Return the score of each person: [N].
 
     With `score_mode: bbox` it is the box's; else that times the mean score of the keypoints above
     the threshold (0 where there is none).  In single precision and summed from the first keypoint
@@ -104,7 +104,7 @@ def keep(
     sigmas: npt.ArrayLike,
     settings: Evaluation = COCO_METRIC,
 ) -> Indices:
-    """Returns the predictions that NMS leaves, by image, then by falling score.
+    """Return the predictions that NMS leaves, by image, then by falling score.
 
     Args:
         predictions: the predicted persons.
@@ -136,7 +136,7 @@ def keep(
 def detections(
     predictions: Predictions, sigmas: npt.ArrayLike, settings: Evaluation = COCO_METRIC
 ) -> Detections:
-    """Returns predictions as the evaluation takes them, after rescoring and NMS per image.
+    """Return predictions as the evaluation takes them, after rescoring and NMS per image.
 
     Args:
         predictions: the predicted persons.
@@ -185,7 +185,7 @@ class Evaluator:
     def __init__(
         self, truths: Annotations, sigmas: npt.ArrayLike, settings: Evaluation = COCO_METRIC
     ) -> None:
-        """Begins without predictions.
+        """Begin without predictions.
 
         Args:
             truths: the annotated persons, with the model's keypoints in its order.
@@ -198,15 +198,15 @@ class Evaluator:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all predictions."""
+        """Forget all predictions."""
         self._parts = [Predictions.nobody(len(self.sigmas))]
 
     def process(self, predictions: Predictions) -> None:
-        """Takes some of the predictions; the order of parts changes nothing."""
+        """Take some of the predictions; the order of parts changes nothing."""
         self._parts.append(predictions)
 
     def evaluate(self) -> Scored:
-        """Evaluates all predictions since `reset`.
+        """Evaluate all predictions since `reset`.
 
         Raises:
             ValueError: a prediction is on an image that is not evaluated on.

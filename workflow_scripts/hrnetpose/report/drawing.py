@@ -17,7 +17,7 @@ SHIFT = 4
 def skeletons(
     image: Image, persons: npt.NDArray[np.floating], info: Keypoints, threshold: float = 0.2
 ) -> Image:
-    """Draws skeletons over an image.
+    """Draw skeletons over an image.
 
     Args:
         image: uint8 [H, W, 3] BGR; it is not changed.
@@ -60,7 +60,7 @@ def _color(first: str, second: str) -> tuple[int, int, int]:
 
 
 def data_url(image: Image, width: int = 420) -> str:
-    """Returns the image as a JPEG in a `data:` URL, scaled to a width."""
+    """Return the image as a JPEG in a `data:` URL, scaled to a width."""
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     _, encoded = cv2.imencode(".jpg", scaled, [cv2.IMWRITE_JPEG_QUALITY, 85])

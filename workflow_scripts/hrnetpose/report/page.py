@@ -19,7 +19,7 @@ def render(
     pictures: Sequence[Picture],
     warnings: Sequence[str] = (),
 ) -> str:
-    """Returns the page; `warnings` say what was found in the data."""
+    """Return the page; `warnings` say what was found in the data."""
     measured = [row.perf for row in rows if row.perf]
     versions = {name: version for perf in measured for name, version in perf.versions.items()}
     fastest = table.fastest(rows)

@@ -26,7 +26,7 @@ class Picture:
 def draw(
     rows: list[Row], predictions: list[Path], annotations: Path, images: Path
 ) -> list[Picture]:
-    """Draws some images: true persons, those of the first variant, those of the fastest."""
+    """Draw some images: true persons, those of the first variant, those of the fastest."""
     truths = Annotations.read(annotations)
     scored = [row for row in rows if row.accuracy]
     shown = {
@@ -42,7 +42,7 @@ def draw(
     pictures = []
     for image in _spread(ground_truth(truths), PICTURES):
         pixels = store.decode(image.file_name, image.width, image.height)
-        here = truths.ordered(info.names)
+        here = truths.reorder(info.names)
         true = here.keypoints[here.image_ids[here.images] == image.id]
         panels = [("annotated", drawing.data_url(drawing.skeletons(pixels, true, info)))]
         for name, keypoints in shown.items():
@@ -54,7 +54,7 @@ def draw(
 
 
 def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[np.float32]]:
-    """Returns a variant's persons by image, [N, K, 3], in the first boxes and protocol."""
+    """Return a variant's persons by image, [N, K, 3], in the first boxes and protocol."""
     shards = [
         files.read_table(
             path,
@@ -78,7 +78,7 @@ def _predicted(predictions: list[Path], variant: str) -> dict[int, npt.NDArray[n
 
 
 def _spread(images: list[Image], count: int) -> list[Image]:
-    """Picks images from all over the dataset."""
+    """Pick images from all over the dataset."""
     return [
         images[index] for index in np.unique(np.linspace(0, len(images) - 1, count).astype(int))
     ]

@@ -71,7 +71,7 @@ def join(
     published: Published,
     ap_drop: Mapping[str, float | None],
 ) -> list[Row]:
-    """Puts together what belongs to one variant.
+    """Put together what belongs to one variant.
 
     Args:
         variants: the rows, and what failed of them; None for those of the engines.
@@ -116,7 +116,7 @@ def join(
 def _read(
     kind: type[Figures], paths: Sequence[Path], cards: Mapping[str, EngineCard]
 ) -> dict[str, Figures]:
-    """Reads figures by variant; refuses those of another engine than the one that is there."""
+    """Read figures by variant; refuses those of another engine than the one that is there."""
     found = {}
     for path in paths:
         figures = kind.read(path)

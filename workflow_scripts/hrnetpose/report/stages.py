@@ -30,7 +30,7 @@ class Stage:
 
 
 def of_model(folder: Path, card: ModelCard, dataset: str) -> list[Stage]:
-    """Describes the graphs of a model, calibrated ones as far as they are of the dataset."""
+    """Describe the graphs of a model, calibrated ones as far as they are of the dataset."""
     steps = {
         "model.onnx": ("export", f"opset {card.opset}, input {card.input.name} {card.input.shape}"),
         "simplified.onnx": ("simplify", ""),
@@ -61,7 +61,7 @@ def of_model(folder: Path, card: ModelCard, dataset: str) -> list[Stage]:
 
 
 def of_engine(folder: Path) -> Stage:
-    """Describes an engine."""
+    """Describe an engine."""
     card = EngineCard.read(folder / ENGINE_CARD)
     layers = ", ".join(f"{count} {precision}" for precision, count in card.executed.layers.items())
     built = f"{card.backend} on {card.device}, {card.build_seconds:.1f} s"
@@ -70,7 +70,7 @@ def of_engine(folder: Path) -> Stage:
 
 
 def _simplified_note(made: Simplification) -> str:
-    """Says whether onnxsim's graph is the one that is used, and why not."""
+    """Say whether onnxsim's graph is the one that is used, and why not."""
     tool = f"onnxsim {made.onnxsim}"
     if not made.used:
         return f"the exported graph, {made.nodes_before} nodes; that of {tool} is not used: " + (
@@ -81,7 +81,7 @@ def _simplified_note(made: Simplification) -> str:
 
 
 def _int8_note(made: Quantization) -> str:
-    """Says which layers are in int8, and what that costs on the calibration persons."""
+    """Say which layers are in int8, and what that costs on the calibration persons."""
     note = (
         f"int8 Q/DQ in {made.int8_layers} of {made.layers} convolutions, calibrated on "
         f"{made.persons} persons that are not evaluated"

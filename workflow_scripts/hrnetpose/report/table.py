@@ -14,7 +14,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def labels(rows: Iterable[Row]) -> dict[str, str]:
-    """Returns a letter for each headline protocol, if there are several: they do not compare."""
+    """Return a letter for each headline protocol, if there are several: they do not compare."""
     found = dict.fromkeys(row.accuracy.protocol.label for row in rows if row.accuracy)
     if len(found) < 2:
         return {}
@@ -22,7 +22,7 @@ def labels(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def letter(row: Row, letters: dict[str, str]) -> str:
-    """Returns the letter of a row's headline protocol; none if there is but one protocol."""
+    """Return the letter of a row's headline protocol; none if there is but one protocol."""
     return letters.get(row.accuracy.protocol.label, "") if row.accuracy else ""
 
 
@@ -50,7 +50,7 @@ def failures_heading(rows: Sequence[Row]) -> str:
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    """Formats a figure; a missing one is a dash."""
+    """Format a figure; a missing one is a dash."""
     if value is None:
         return MISSING
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
@@ -58,12 +58,12 @@ def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
 
 
 def share(value: float | None, digits: int = 0) -> str:
-    """Formats a share in percent; a missing one is a dash."""
+    """Format a share in percent; a missing one is a dash."""
     return MISSING if value is None else f"{value:.{digits}%}".replace("%", " %")
 
 
 def interval(delta: Delta | None) -> str:
-    """Formats a change with its interval."""
+    """Format a change with its interval."""
     if delta is None:
         return MISSING
     low, high = (number(end, sign=True) for end in delta.ci95)
@@ -71,7 +71,7 @@ def interval(delta: Delta | None) -> str:
 
 
 def published(figures: dict[str, float] | None) -> str:
-    """Formats figures that somebody else measured."""
+    """Format figures that somebody else measured."""
     if not figures:
         return MISSING
     names = {"fps": "images/s"}
@@ -142,7 +142,7 @@ def _failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
-    """Returns what must be known of figures, a paragraph for each kind."""
+    """Return what must be known of figures, a paragraph for each kind."""
     invalid = [
         f"  {row.name}: {'; '.join(row.perf.invalid)}"
         for row in rows

@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
 
 def judge(variants: Sequence[Found], ap_drop: Mapping[str, float | None]) -> list[Verdict]:
-    """Returns a verdict on each variant.
+    """Return a verdict on each variant.
 
     Args:
         variants: all that were measured.
@@ -85,7 +85,7 @@ def _judge(one: Found, variants: Sequence[Found], allowed: float | None) -> Verd
 
 
 def _shortages(card: EngineCard, perf: Perf) -> Iterator[str]:
-    """Yields what the machine lacks for a precision; no other engine would mend it."""
+    """Yield what the machine lacks for a precision; no other engine would mend it."""
     if not perf.host.gpu and not perf.host.is_native(card.requested):
         yield "no native units"
     if ran := say_executed(perf.precision.requested, perf.precision.executed):
@@ -93,7 +93,7 @@ def _shortages(card: EngineCard, perf: Perf) -> Iterator[str]:
 
 
 def _cause(card: EngineCard, perf: Perf) -> str:
-    """Returns what is known of why it is slow; a share of the limit is no guess."""
+    """Return what is known of why it is slow; a share of the limit is no guess."""
     in_it, layers = card.executed.layers.get(card.requested, 0), sum(card.executed.layers.values())
     if in_it < layers:
         return f"only {in_it} of {layers} heavy layers run in it"

@@ -1,4 +1,4 @@
-"""COCO annotations, read from the owner map: what is labelled is what can be seen."""
+"""COCO annotations, read from the owner map: labels follow what can be seen."""
 
 from typing import Any
 
@@ -9,13 +9,12 @@ from hrnetpose.sample.figures import Figure
 from hrnetpose.sample.geometry import Array
 from hrnetpose.sample.keypoints import KEYPOINTS, SIDES
 
-# People who show fewer keypoints than this keep their box, but no keypoints: COCO's annotators
-# did not label them either.
+# People with fewer visible keypoints keep their box but no keypoints, as in COCO.
 _MIN_VISIBLE_KEYPOINTS = 4
-_MIN_VISIBLE_PIXELS = 60  # people who show less are not annotated
+_MIN_VISIBLE_PIXELS = 60  # people with fewer are not annotated
 
 
-def _shown_on() -> dict[str, frozenset[str]]:
+def _list_parts_showing() -> dict[str, frozenset[str]]:
     """Return the parts of the body on which each keypoint can be seen."""
     shown = {"nose": frozenset({"nose", "head"})}
     for side, _ in SIDES:
@@ -33,14 +32,14 @@ def _shown_on() -> dict[str, frozenset[str]]:
     return shown
 
 
-_SHOWN_ON = _shown_on()
+_PARTS_SHOWING = _list_parts_showing()
 # How far behind the middle of a part (in body heights) a joint may lie and still show on it: the
 # far shoulder of a person in profile does not.
 _MAX_DEPTH = 0.06
 # A hidden keypoint is labelled if its limb shows within this many body heights of it.
 _GUESS_REACH = 0.03
-# Points of the head that look farther away than this are not labelled.
-_LEAST_FACING = -0.4
+# Points of the head that face farther away from the viewer are not labelled.
+_MIN_FACING = -0.4
 
 
 def annotate(owner: Array, figure: Figure, number: int) -> dict[str, Any] | None:
@@ -63,7 +62,7 @@ def annotate(owner: Array, figure: Figure, number: int) -> dict[str, Any] | None
         x, y = figure.points[name][:2]
         if not (left <= x < right - 0.5 and top <= y < bottom - 0.5):
             continue
-        if index < 5 and figure.facing(name, "head") < _LEAST_FACING:
+        if index < 5 and figure.facing(name, "head") < _MIN_FACING:
             continue
         if _is_visible(owner, figure, number, name):
             keypoints[index] = x, y, 2
@@ -89,7 +88,7 @@ def _is_guessable(owner: Array, figure: Figure, number: int, name: str) -> bool:
     parts = [
         number * PARTS_PER_PERSON + index
         for index, part in enumerate(figure.parts)
-        if part.name in _SHOWN_ON[name]
+        if part.name in _PARTS_SHOWING[name]
     ]
     return bool(np.isin(near, parts).any())
 
@@ -101,4 +100,4 @@ def _is_visible(owner: Array, figure: Figure, number: int, name: str) -> bool:
     if person != number:
         return False
     part = figure.parts[index]
-    return part.name in _SHOWN_ON[name] and depth > figure.depth(*part.spheres) - _MAX_DEPTH
+    return part.name in _PARTS_SHOWING[name] and depth > figure.depth(*part.spheres) - _MAX_DEPTH

@@ -45,13 +45,13 @@ class Canvas:
             self.image, [to_fixed_point(points)], False, colour, thickness, cv2.LINE_AA, 4
         )
 
-    def solid(self, outline: Array, colour: Colour, owner: int = NOT_A_PERSON) -> None:
+    def paint_solid(self, outline: Array, colour: Colour, owner: int = NOT_A_PERSON) -> None:
         """Fill a polygon (N, 2) in the image and in the owner map."""
         self.paint(outline, colour)
         cv2.fillPoly(self.owner, [to_fixed_point(outline)], [owner], cv2.LINE_8, 4)
 
-    def body(self, centres: Array, radii: Array, colour: Colour, owner: int) -> None:
+    def paint_body(self, centres: Array, radii: Array, colour: Colour, owner: int) -> None:
         """Draw the hull of spheres (S, 2), (S,): a dark outline, lit from one side."""
-        self.solid(convex_hull(centres, radii), shade(colour, 0.62), owner)
+        self.paint_solid(convex_hull(centres, radii), shade(colour, 0.62), owner)
         lit = centres + 0.16 * radii[:, None] * self.light
         self.paint(convex_hull(lit, 0.84 * radii), colour)

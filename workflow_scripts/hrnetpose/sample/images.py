@@ -19,7 +19,7 @@ from hrnetpose.sample.scenes import SCENES, paint_distractors
 from hrnetpose.sample.textures import add_noise, make_noise
 
 SPLITS = ("train", "val")
-# Split -> (its word in every seed, the id of its first image).
+# Split -> (its part of each seed, the id of its first image).
 SEED_AND_FIRST_ID = {"val": (1, 1), "train": (2, 100_000_001)}
 _MAX_PEOPLE = 5
 
@@ -41,7 +41,7 @@ def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Fig
         else:
             stature = rng.uniform(0.55, 0.98) * height * (1.06 - 0.08 * number)
         figure.project(view, stature)
-        _place(rng, figure, (slot + rng.uniform(0.1, 0.9)) / number, close_up, height, width)
+        _place_figure(rng, figure, (slot + rng.uniform(0.1, 0.9)) / number, close_up, height, width)
         figures.append(figure)
     return sorted(figures, key=lambda figure: figure.scale)
 
@@ -60,7 +60,7 @@ def _choose_view(rng: np.random.Generator, seated: bool) -> Array:
     return rotation("z", roll) @ rotation("x", rng.normal(6, 6)) @ rotation("y", yaw)
 
 
-def _place(
+def _place_figure(
     rng: np.random.Generator,
     figure: Figure,
     column: float,
@@ -86,7 +86,7 @@ def _place(
     figure.move(x - 0.5 * (left + right), y)
 
 
-def _finish(rng: np.random.Generator, image: Array) -> Array:
+def _degrade(rng: np.random.Generator, image: Array) -> Array:
     """Return the image as a camera may have taken it: blurred, tinted, too dark, noisy."""
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.1))
@@ -151,4 +151,4 @@ def draw_image(split: str, index: int) -> tuple[Array, list[dict[str, Any]]]:
         if annotation:
             identity = {"id": 10 * (first_id + index) + number, "image_id": first_id + index}
             annotations.append(identity | annotation)
-    return _finish(rng, canvas.image), annotations
+    return _degrade(rng, canvas.image), annotations

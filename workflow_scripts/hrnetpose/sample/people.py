@@ -8,20 +8,20 @@ from hrnetpose.sample.figures import Figure
 from hrnetpose.sample.geometry import ellipse
 from hrnetpose.sample.keypoints import SIDES
 
-# A seam farther behind the middle of its part (in body heights) is on the side turned away.
+# A seam farther behind the middle of its part (in body heights) is on the far side.
 _SEAM_DEPTH = 0.012
 
 
 def paint_person(canvas: Canvas, figure: Figure, number: int) -> None:
     """Paint a projected figure from far to near; `number` counts people from 1."""
-    depth = {
-        index: figure.depth(*part.spheres) + part.nearer for index, part in enumerate(figure.parts)
-    }
-    for index in sorted(depth, key=lambda index: depth[index]):
+    depths = [figure.depth(*part.spheres) for part in figure.parts]
+    for index in sorted(
+        range(len(depths)), key=lambda index: depths[index] + figure.parts[index].nearer
+    ):
         part = figure.parts[index]
-        radii = np.array([figure.radii[name] for name in part.spheres])
-        canvas.body(figure.xy(*part.spheres), radii, part.colour, number * PARTS_PER_PERSON + index)
-        if part.seam and figure.depth(*part.seam) > figure.depth(*part.spheres) - _SEAM_DEPTH:
+        centres, radii = figure.xy(*part.spheres), np.array([figure.radii[n] for n in part.spheres])
+        canvas.paint_body(centres, radii, part.colour, number * PARTS_PER_PERSON + index)
+        if part.seam and figure.depth(*part.seam) > depths[index] - _SEAM_DEPTH:
             width = 2 * figure.radii[part.seam[0]]
             canvas.stroke(figure.xy(*part.seam), figure.looks.accent, width)
         if part.name == "torso":

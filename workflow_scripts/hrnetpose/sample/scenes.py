@@ -142,4 +142,4 @@ def paint_distractors(rng: np.random.Generator, canvas: Canvas) -> None:
         end = start + rng.normal(0, 45, size=2)
         colour = pick(rng, SKINS) if rng.random() < 0.4 else choose_colour(rng)
         radii = rng.uniform(3, 12, size=2)
-        canvas.body(np.stack([start, end]), radii, colour, NOT_A_PERSON)
+        canvas.paint_body(np.stack([start, end]), radii, colour, NOT_A_PERSON)

@@ -39,7 +39,7 @@ def write_split(split: str, images: int, archive: Path, annotations: Path) -> No
             name = f"{first_id + index:012d}.jpg"
             entry = zipfile.ZipInfo(name)  # has a constant time stamp
             entry.external_attr = 0o644 << 16
-            file.writestr(entry, _jpeg(image))
+            file.writestr(entry, _encode_jpeg(image))
             height, width = image.shape[:2]
             record = {"id": first_id + index, "file_name": name, "height": height, "width": width}
             records.append(record)
@@ -61,6 +61,6 @@ def write_split(split: str, images: int, archive: Path, annotations: Path) -> No
     write_text(annotations, json.dumps(dataset) + "\n")
 
 
-def _jpeg(image: Array) -> bytes:
+def _encode_jpeg(image: Array) -> bytes:
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return encoded.tobytes()

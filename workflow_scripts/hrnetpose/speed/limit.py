@@ -37,7 +37,7 @@ _SHARED = 128 * 2**20
 
 
 def precision_of(layers: dict[str, int], executed: str) -> str:
-    """Returns the precision whose peak bounds an engine: the fastest that it uses.
+    """Return the precision whose peak bounds an engine: the fastest that it uses.
 
     Args:
         layers: heavy layers by precision.
@@ -47,7 +47,7 @@ def precision_of(layers: dict[str, int], executed: str) -> str:
 
 
 def native_precisions(device: Device, machine: Host) -> list[str]:
-    """Returns the precisions that a device has units for, and so runs at its peak."""
+    """Return the precisions that a device has units for, and so runs at its peak."""
     if device.kind == "cpu":
         return [name for name in _BYTES if machine.is_native(name)]
     if not _has_cuda():
@@ -59,7 +59,7 @@ def native_precisions(device: Device, machine: Host) -> list[str]:
 
 
 def best(found: Iterable[Peaks]) -> Peaks:
-    """Returns the most of several measurements: what disturbs one makes it less, and never more."""
+    """Return the most of several measurements: what disturbs one makes it less, and never more."""
     one = list(found)
     return Peaks(
         flops=max((peaks.flops for peaks in one if peaks.flops), default=None),
@@ -69,7 +69,7 @@ def best(found: Iterable[Peaks]) -> Peaks:
 
 
 def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) -> Peaks:
-    """Measures the peaks of a device.
+    """Measure the peaks of a device.
 
     Args:
         precision: of the matrix product.
@@ -105,7 +105,7 @@ def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) 
 def roofline(
     card: ModelCard, precision: str, batch: int, cache: int | None, peaks: Peaks, fps: float
 ) -> Roofline:
-    """Holds a throughput against the limit.
+    """Hold a throughput against the limit.
 
     Args:
         card: operations, parameters and the sizes of both ends of the graph.
@@ -140,7 +140,7 @@ def roofline(
 
 
 def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None) -> float:
-    """Returns the bytes for an image that must cross memory whatever an engine does.
+    """Return the bytes for an image that must cross memory whatever an engine does.
 
     The uint8 crop is read, the float32 outputs are written, and the weights are read once for a
     batch, but for what the cache can keep.  Everything in between may stay in the cache.
@@ -153,7 +153,7 @@ def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None)
 
 
 def best_rate(products: Iterator[tuple[float, Callable[[], None]]], seconds: float) -> float:
-    """Returns the most operations per second of any product in any window.
+    """Return the most operations per second of any product in any window.
 
     Args:
         products: each with its operations for a call.
@@ -173,7 +173,7 @@ def best_rate(products: Iterator[tuple[float, Callable[[], None]]], seconds: flo
 
 
 def copy_bandwidth(threads: int) -> float:
-    """Returns the bytes per second, read and written, of the best copy by all threads."""
+    """Return the bytes per second, read and written, of the best copy by all threads."""
     source = np.ones(_SHARED // 8)
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
@@ -187,7 +187,7 @@ def copy_bandwidth(threads: int) -> float:
 
 
 def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yields products in OpenVINO, as one call on all threads and as one call on each.
+    """Yield products in OpenVINO, as one call on all threads and as one call on each.
 
     A product is written as a convolution, whose kernels are those of the engines; for its plain
     fp32 product OpenVINO has others, which are slower on some CPUs.  Larger kernels have a longer
@@ -224,7 +224,7 @@ def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Ca
 
 
 def _openvino_product(channels: int, kernel: int, side: int, quantized: bool) -> Any:
-    """Returns weights [channels, n] times pixels [n, side^2], where n is kernel^2 x channels."""
+    """Return weights [channels, n] times pixels [n, side^2], where n is kernel^2 x channels."""
     import openvino
     from openvino import opset13 as op
 
@@ -257,7 +257,7 @@ def _torch_products(precision: str, threads: int) -> Iterator[tuple[float, Calla
 
 
 def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yields products on a GPU, several at a time: a small one is done before the next is started.
+    """Yield products on a GPU, several at a time: a small one is done before the next is started.
 
     The names of those in eight bits begin with an underscore, but PyTorch has no other.
     """

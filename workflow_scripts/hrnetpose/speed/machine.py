@@ -28,7 +28,7 @@ def measure(
     seconds: float,
     patience: Patience,
 ) -> Machine:
-    """Measures what the machine does whatever engine runs on it.
+    """Measure what the machine does whatever engine runs on it.
 
     What was disturbed to the end is left out: who needs it measures it again.
 
@@ -59,7 +59,7 @@ def measure(
 
 
 def difference(shared: Machine, here: Host, device: Device, threads: int) -> str | None:
-    """Returns in what the machine is another one than this; None if it is the same."""
+    """Return in what the machine is another one than this; None if it is the same."""
     found = {
         "host": (shared.name, platform.node()),
         "CPU": (shared.host.cpu, here.cpu),
@@ -77,7 +77,7 @@ def difference(shared: Machine, here: Host, device: Device, threads: int) -> str
 def measure_peaks(
     precision: str, device: Device, threads: int, seconds: float, patience: Patience
 ) -> Measured[Peaks]:
-    """Measures the most that the device can do in a precision: the best of all attempts."""
+    """Measure the most that the device can do in a precision: the best of all attempts."""
     found: list[Peaks] = []
 
     def attempt() -> Measured[Peaks]:
@@ -92,7 +92,7 @@ def measure_peaks(
 def measure_cutting(
     images: Sequence[Image], store: ImageStore, crop: Crop, seconds: float, patience: Patience
 ) -> Measured[Cutting]:
-    """Measures how long decoding an image and cutting its persons out take, on one thread."""
+    """Measure how long decoding an image and cutting its persons out take, on one thread."""
     cv2.setNumThreads(1)
 
     def attempt() -> Measured[Cutting]:

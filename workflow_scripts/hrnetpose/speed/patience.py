@@ -74,15 +74,15 @@ class Patience:
 
     @classmethod
     def of(cls, seconds: float, min_seconds: float, device: Device) -> Self:
-        """Returns the patience with measurements of `min_seconds`; none if those are too short."""
+        """Return the patience with measurements of `min_seconds`; none if those are too short."""
         return cls(seconds if min_seconds >= validity.MIN_SECONDS else 0.0, device)
 
     def extend(self, seconds: float) -> float:
-        """Returns how long a measurement may last, twice as long at most, if its figure is wide."""
+        """Return how long a measurement may last, twice as long at most, if its figure is wide."""
         return seconds + min(seconds, max(0.0, self.left))
 
     def settle(self, what: str, measure: Callable[[], Measured[T]]) -> Measured[T]:
-        """Measures until nothing disturbs it, or patience is at its end.
+        """Measure until nothing disturbs it, or patience is at its end.
 
         Args:
             what: for the record, for example `latency`.
@@ -109,7 +109,7 @@ class Patience:
         return found
 
     def _wait(self, least: float, needed: float) -> bool:
-        """Waits until the machine is quiet; returns False if no attempt is to follow.
+        """Wait until the machine is quiet; returns False if no attempt is to follow.
 
         Args:
             least: seconds of a pause, in which a hot machine cools.

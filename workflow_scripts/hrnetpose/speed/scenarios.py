@@ -29,10 +29,10 @@ class Engine(Protocol):
         """How many batches are kept in flight."""
 
     def infer(self, crops: Crops) -> Outputs:
-        """Runs one batch and waits for it."""
+        """Run one batch and waits for it."""
 
     def stream(self, crops: Iterable[Crops]) -> Iterator[Outputs]:
-        """Runs batches, several at a time; outputs come in order."""
+        """Run batches, several at a time; outputs come in order."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ThroughputResult:
 def measure_latency(
     engine: Engine, inputs: Sequence[Crops], streams: int | None, limits: Limits, device: Device
 ) -> Measured[LatencyResult]:
-    """Measures one request at a time, at the batch of the engine.
+    """Measure one request at a time, at the batch of the engine.
 
     Args:
         engine: opened at it.
@@ -110,7 +110,7 @@ def try_point(
     seconds: float,
     device: Device,
 ) -> Measured[SweepPoint]:
-    """Measures throughput shortly.
+    """Measure throughput shortly.
 
     Args:
         engine: that is open.
@@ -143,7 +143,7 @@ def measure_throughput(
     device: Device,
     sweep: list[SweepPoint],
 ) -> Measured[ThroughputResult]:
-    """Measures throughput at full length.
+    """Measure throughput at full length.
 
     Args:
         engine: opened at the best point of the sweep.

@@ -64,7 +64,7 @@ class Completions:
 def in_turns(
     items: Iterable[Batch], limits: Limits, is_narrow: Callable[[], bool] = lambda: True
 ) -> Iterator[Batch]:
-    """Yields items in turns, from the first again after the last, until a measurement may stop.
+    """Yield items in turns, from the first again after the last, until a measurement may stop.
 
     Args:
         items: what is measured with.
@@ -84,7 +84,7 @@ def in_turns(
 
 
 def warm_up(infer: Callable[[Batch], object], batches: Sequence[Batch], at_most: float) -> WarmUp:
-    """Runs until caches, clocks and lazily made kernels have settled.
+    """Run until caches, clocks and lazily made kernels have settled.
 
     Windows of a fifteenth of `at_most` follow each other until three in a row have the same median.
 
@@ -113,7 +113,7 @@ def warm_up(infer: Callable[[Batch], object], batches: Sequence[Batch], at_most:
 def latency(
     infer: Callable[[Batch], object], batches: Sequence[Batch], limits: Limits
 ) -> list[float]:
-    """Returns the seconds of blocking calls, one after the other."""
+    """Return the seconds of blocking calls, one after the other."""
     samples: list[float] = []
     for batch in in_turns(batches, limits, lambda: _is_narrow(latency_interval(samples))):
         called = time.perf_counter()
@@ -125,7 +125,7 @@ def latency(
 def throughput(
     stream: Callable[[Iterable[Batch]], Iterator[Outputs]], batches: Sequence[Batch], limits: Limits
 ) -> Completions:
-    """Measures when each of a stream of batches is done."""
+    """Measure when each of a stream of batches is done."""
     done: list[float] = []
     images = 0
     start = time.perf_counter()
@@ -137,7 +137,7 @@ def throughput(
 
 
 def summarize(samples: Sequence[float]) -> Latency:
-    """Returns the statistics of samples in seconds, in milliseconds."""
+    """Return the statistics of samples in seconds, in milliseconds."""
     milliseconds = np.array(samples) * 1e3
     p25, p50, p75, p90, p95, p99, p99_9 = np.percentile(
         milliseconds, [25, 50, 75, 90, 95, 99, 99.9]
@@ -156,22 +156,22 @@ def summarize(samples: Sequence[float]) -> Latency:
 
 
 def latency_spread(samples: Sequence[float]) -> float:
-    """Returns how much the medians of windows differ, each of as many samples."""
+    """Return how much the medians of windows differ, each of as many samples."""
     return relative_range(_medians(samples))
 
 
 def latency_interval(samples: Sequence[float]) -> float | None:
-    """Returns half of the 95 % interval of the median, as a share of it, from windows."""
+    """Return half of the 95 % interval of the median, as a share of it, from windows."""
     return _half_interval(_medians(samples))
 
 
 def throughput_spread(done: Sequence[float]) -> float:
-    """Returns how much the rates of windows differ, each of as many batches."""
+    """Return how much the rates of windows differ, each of as many batches."""
     return relative_range(_rates(done))
 
 
 def throughput_interval(done: Sequence[float]) -> float | None:
-    """Returns half of the 95 % interval of the rate, as a share of it, from windows."""
+    """Return half of the 95 % interval of the rate, as a share of it, from windows."""
     return _half_interval(_rates(done))
 
 
@@ -181,14 +181,14 @@ def _medians(samples: Sequence[float]) -> list[float]:
 
 
 def _rates(done: Sequence[float]) -> list[float]:
-    """Returns the rates of windows; one begins when a batch is done, so none is counted in part."""
+    """Return the rates of windows; one begins when a batch is done, so none is counted in part."""
     times = [0.0, *done]
     edges = _windows(len(done))
     return [(b - a) / max(times[b] - times[a], 1e-9) for a, b in itertools.pairwise(edges)]
 
 
 def _half_interval(values: Sequence[float]) -> float | None:
-    """Returns half of the 95 % interval of the mean as a share of it; None for a single value.
+    """Return half of the 95 % interval of the mean as a share of it; None for a single value.
 
     Samples that follow each other are not independent, windows nearly are (batch means).
     """
@@ -203,13 +203,13 @@ def _is_narrow(interval: float | None) -> bool:
 
 
 def _windows(samples: int) -> list[int]:
-    """Returns where windows begin, and the end of the last."""
+    """Return where windows begin, and the end of the last."""
     count = max(1, min(WINDOWS, samples // FEWEST))
     return [samples * number // count for number in range(count + 1)]
 
 
 def relative_range(values: Sequence[float]) -> float:
-    """Returns (largest - smallest) / median; 0 for fewer than two values."""
+    """Return (largest - smallest) / median; 0 for fewer than two values."""
     if len(values) < 2:
         return 0.0
     return (max(values) - min(values)) / float(np.median(values))

@@ -32,7 +32,7 @@ MAX_DIFFERENCE = 0.3
 
 
 def shortcomings(samples: int, fewest: int, seconds: float) -> list[str]:
-    """Returns why a measurement is too small to be believed; another one would be as small.
+    """Return why a measurement is too small to be believed; another one would be as small.
 
     Args:
         samples: how many it has.
@@ -48,14 +48,14 @@ def shortcomings(samples: int, fewest: int, seconds: float) -> list[str]:
 
 
 def unsteadiness(spread: float) -> list[str]:
-    """Returns a reason if the windows of a measurement differ by too much."""
+    """Return a reason if the windows of a measurement differ by too much."""
     if spread <= MAX_SPREAD:
         return []
     return [f"unstable: windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"]
 
 
 def disturbances(machine: Report) -> list[str]:
-    """Returns what disturbed a measurement."""
+    """Return what disturbed a measurement."""
     reasons = []
     capacity = machine.seconds * machine.cpus
     others, steal = machine.others, machine.steal
@@ -84,7 +84,7 @@ def disturbances(machine: Report) -> list[str]:
 
 
 def batch_content(alone: Outputs, in_batch: Outputs) -> list[str]:
-    """Returns the reasons if the last image of a batch has other outputs than alone.
+    """Return the reasons if the last image of a batch has other outputs than alone.
 
     An engine that computes fewer images than its batch declares is caught by it, even if it fills
     up what it returns.

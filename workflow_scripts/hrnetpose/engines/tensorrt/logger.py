@@ -11,8 +11,6 @@ from hrnetpose.engines.tensorrt.flavour import Flavour
 from hrnetpose.stage import StageError
 
 _SECONDS_BETWEEN = 2.0
-# Without a driver, a call logs this in addition to its own error.
-_SECONDARY = "CUDA driver version is insufficient"
 
 
 def reset_logger(flavour: Flavour) -> Any:
@@ -23,17 +21,16 @@ def reset_logger(flavour: Flavour) -> Any:
 
 
 def make_error(flavour: Flavour, source: Path, failure: str) -> StageError:
-    """Return an error with the messages logged since `reset_logger`, the cause first.
+    """Return an error with the messages logged since `reset_logger`; TensorRT logs the cause first.
 
     Args:
         flavour: the package that failed.
         source: the file named in the error.
         failure: what failed, such as "cannot load it".
     """
-    errors = [" ".join(text.split()) for text in get_logger(flavour.package).errors]
-    causes = [text for text in dict.fromkeys(errors) if _SECONDARY not in text] or errors
-    first = causes[0] if causes else "no reason given"
-    return StageError(f"{source}: {flavour.title} {failure}: {first}", causes[1:])
+    logged = dict.fromkeys(get_logger(flavour.package).errors)
+    cause, *details = [" ".join(text.split()) for text in logged] or ["no reason given"]
+    return StageError(f"{source}: {flavour.title} {failure}: {cause}", details)
 
 
 @cache

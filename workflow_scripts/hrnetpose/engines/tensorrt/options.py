@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hrnetpose.engines.base import Options
+from hrnetpose.backend_rules import Options
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 

@@ -46,7 +46,7 @@ def unavailable_reason(flavour: Flavour, options: TensorRtOptions) -> str | None
     if not _is_installed("pycuda"):
         return f"pycuda is not installed; install it with {flavour.install}"
     reason = cuda.missing_gpu_reason()
-    return f"{reason}; `backend: auto` takes one that can" if reason else None
+    return f"{reason}; `backend: auto` selects one that can run" if reason else None
 
 
 def build_environment(flavour: Flavour, batch: int, options: TensorRtOptions) -> dict[str, str]:
