@@ -127,8 +127,7 @@ rule benchmark_engine:
         crops=lambda w: RUN[w.variant].benchmark_crops,
         persons=RUN.dataset.paths.persons("gt"),
         images=images_in(RUN.dataset.evaluated.images),
-        # Measured again, the machine is still the same one.
-        machine=lambda w: ancient(RUN[w.variant].machine),
+        machine=lambda w: RUN[w.variant].machine,
     output:
         perf=VARIANT.perf,
         samples=VARIANT.perf_samples,

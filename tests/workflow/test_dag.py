@@ -29,6 +29,7 @@ def test_the_default_target_is_the_report_of_all_default_variants(project: Proje
         "build_engine": 5,
         "predict_keypoints": 5,
         "score_accuracy": 5,
+        "measure_machine": 1,
         "benchmark_engine": 5,
         "reference_heatmaps": 1,
         "measure_parity": 5,
@@ -48,6 +49,7 @@ def test_a_single_figure_needs_only_its_own_stages(project: Project) -> None:
         "simplify_onnx": 1,
         "convert_precision": 1,
         "build_engine": 1,
+        "measure_machine": 1,
         "benchmark_engine": 1,
     }
 

@@ -59,6 +59,7 @@ STAGES = [
     "predict_keypoints",
     "measure_parity",
     "score_accuracy",
+    "measure_machine",
     "benchmark_engine",
     "write_report",
 ]
