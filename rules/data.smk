@@ -7,6 +7,7 @@ Fetching runs where Snakemake runs: the nodes of a cluster often have no way out
 """
 
 from hrnetpose.artifacts.model import Crop
+from hrnetpose.benchmark import PERSONS
 from hrnetpose.layout import resource
 
 
@@ -238,7 +239,7 @@ rule make_crops:
         runtime=scale_with_attempt(60),
     params:
         contents=lambda w: contents_of(RUN.datasets[w.dataset].subset(w.subset).images),
-        first=lambda w: option("--first", 128 if w.subset == "benchmark" else None),
+        first=lambda w: option("--first", PERSONS if w.subset == "benchmark" else None),
     shell:
         "python {input.code[0]:q} --persons {input.persons:q} --images {input.images:q}"
         " --crop {wildcards.crop:q} --shard {wildcards.shard:q} {params.first:q}"

@@ -1,12 +1,18 @@
 """Accuracy and speed of an engine.
 
 Takes: build/engines/{variant}/ and crops.
-Makes: build/predictions/, results/{variant}_accuracy.json and results/{variant}_perf.json.
+Makes: build/predictions/, build/machine/, results/{variant}_accuracy.json, {variant}_perf.json and
+{variant}_parity.json.
 """
 
 import json
 
 from hrnetpose.config import no_such
+
+
+def all_cores(wildcards):
+    """Return all cores of this machine; on a cluster it is the profile that sets them."""
+    return workflow.resource_settings.cores or 8
 
 
 rule predict_keypoints:
@@ -79,6 +85,39 @@ rule score_accuracy:
         " --output {output:q} --log {log:q}"
 
 
+rule measure_machine:
+    """Measure what benchmarks share: the machine's peaks, and how long an image takes to a crop.
+
+    It takes all cores, as they do.  On a cluster a benchmark that runs on another machine measures
+    it there again.
+    """
+    input:
+        code=code("measure_machine"),
+        persons=RUN.dataset.paths.persons("gt"),
+        images=images_in(RUN.dataset.evaluated.images),
+    output:
+        LAYOUT.machine("{device}", "{crop}"),
+    log:
+        LAYOUT.log("measure_machine", "{device}_{crop}"),
+    wildcard_constraints:
+        device="cpu|gpu",
+    conda:
+        "../envs/engines.yaml"
+    threads: all_cores
+    resources:
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
+        gpu=lambda w: int(w.device == "gpu"),
+    params:
+        min_seconds=RUN.config.benchmark.min_seconds,
+        patience=RUN.config.benchmark.patience,
+        contents=lambda w: contents_of(RUN.dataset.evaluated.images),
+    shell:
+        "python {input.code[0]:q} --device {wildcards.device} --persons {input.persons:q}"
+        " --images {input.images:q} --crop {wildcards.crop:q} --min-seconds {params.min_seconds}"
+        " --patience {params.patience} --threads {threads} --output {output:q} --log {log:q}"
+
+
 rule benchmark_engine:
     """Measure and judge the speed.  It takes all cores, so that nothing else runs."""
     input:
@@ -88,6 +127,8 @@ rule benchmark_engine:
         crops=lambda w: RUN[w.variant].benchmark_crops,
         persons=RUN.dataset.paths.persons("gt"),
         images=images_in(RUN.dataset.evaluated.images),
+        # Measured again, the machine is still the same one.
+        machine=lambda w: ancient(RUN[w.variant].machine),
     output:
         perf=VARIANT.perf,
         samples=VARIANT.perf_samples,
@@ -95,8 +136,7 @@ rule benchmark_engine:
         LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
-    # On a cluster it is the profile that sets them.
-    threads: lambda w: workflow.resource_settings.cores or 8
+    threads: all_cores
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(60),
@@ -104,14 +144,16 @@ rule benchmark_engine:
     params:
         folder=subpath(input.engine, parent=True),
         min_seconds=RUN.config.benchmark.min_seconds,
+        patience=RUN.config.benchmark.patience,
         min_samples=RUN.config.benchmark.min_samples,
         contents=lambda w: contents_of(RUN.dataset.evaluated.images),
         batches=RUN.config.benchmark.batches,
         streams=RUN.config.benchmark.streams,
     shell:
         "python {input.code[0]:q} --engine {params.folder:q} --crops {input.crops:q}"
-        " --persons {input.persons:q} --images {input.images:q}"
-        " --min-seconds {params.min_seconds} --min-samples {params.min_samples}"
+        " --persons {input.persons:q} --images {input.images:q} --machine {input.machine:q}"
+        " --min-seconds {params.min_seconds} --patience {params.patience}"
+        " --min-samples {params.min_samples}"
         " --batches {params.batches} --streams {params.streams} --threads {threads}"
         " --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
 

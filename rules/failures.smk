@@ -1,7 +1,7 @@
 """The report of a run in which jobs failed: made from what is there, and only then.
 
 Takes: what was measured, and the logs of what failed.
-Makes: the run's report.html and summary.txt, which the next run makes again.
+Makes: what the report's rule makes, which the next run makes again.
 """
 
 import json
@@ -86,6 +86,7 @@ def report_what_is_there(job, failed):
             there = [card.parent for card in there]
         command += option(f"--{name}", there)
     command += ["--dataset", job.params.dataset, "--published", job.params.published]
+    command += ["--ap-drop", job.params.ap_drop, "--verdicts", job.output.verdicts]
     command += ["--log", job.log[0]]
     command += ["--output", job.output.page, "--summary", job.output.summary]
     # The next run makes these files again, also if what failed is no longer asked for.

@@ -1,6 +1,6 @@
 """The report.
 
-Takes: all that was measured.  Makes: results/report.html and results/summary.txt.
+Takes: all that was measured.  Makes: results/report.html, summary.txt and verdicts.json.
 """
 
 import json
@@ -26,6 +26,7 @@ rule write_report:
     output:
         page=report(LAYOUT.report, category="Report"),
         summary=LAYOUT.summary,
+        verdicts=LAYOUT.verdicts,
     log:
         LAYOUT.log("write_report", "report"),
     conda:
@@ -39,6 +40,7 @@ rule write_report:
         models=lambda w, input: [Path(card).parent for card in input.models],
         dataset=RUN.config.dataset,
         published=json.dumps(RUN.published, sort_keys=True),
+        ap_drop=json.dumps(RUN.ap_drop, sort_keys=True),
         boxes=RUN.config.protocols.boxes,
         contents=lambda w: contents_of(RUN.dataset.evaluated.images),
     shell:
@@ -48,5 +50,6 @@ rule write_report:
         " --annotations {input.annotations:q} --audits {input.audits:q}"
         " --persons {input.persons:q} --images {input.images:q}"
         " --predictions {input.predictions:q}"
-        " --published {params.published:q} --output {output.page:q}"
-        " --summary {output.summary:q} --log {log:q}"
+        " --published {params.published:q} --ap-drop {params.ap_drop:q}"
+        " --output {output.page:q} --summary {output.summary:q}"
+        " --verdicts {output.verdicts:q} --log {log:q}"

@@ -1,20 +1,22 @@
 """Measure an engine's speed on real persons, hold it against the machine's limit and judge it.
 
 Latency (batch 1, one request at a time), throughput (the best of a sweep over batch sizes and
-streams), and the whole way from images on disk to keypoints.  Run it alone on the machine: other
-processes make the figures INVALID.
+streams), and the whole way from images on disk to keypoints.  Run it alone on the machine: what
+other processes disturb is measured again, for as long as `--patience` allows, and INVALID after
+that.
 
     python workflow_scripts/benchmark_engine.py --engine build/engines/bf16 --crops crops.npy \\
-        --persons persons.npz --images val.zip --threads 2 --output bf16_perf.json \\
-        --samples bf16_perf_samples.json
+        --persons persons.npz --images val.zip --machine build/machine/cpu_128x96.json \\
+        --threads 2 --output bf16_perf.json --samples bf16_perf_samples.json
 """
 
 import argparse
+import functools
+import itertools
 import json
 import logging
-import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ import numpy as np
 
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.engine import Device, EngineReference, ExecutedPrecision
+from hrnetpose.artifacts.machine import Machine, Peaks
+from hrnetpose.artifacts.measured import Host
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.perf import (
     EndToEnd,
-    Host,
     Perf,
     PrecisionPair,
     Roofline,
@@ -43,6 +46,9 @@ from hrnetpose.engines.base import Engine
 from hrnetpose.engines.folder import EngineFolder
 from hrnetpose.pose import finite, predict
 from hrnetpose.speed import host, limit, scenarios, timing, validity
+from hrnetpose.speed import machine as machines
+from hrnetpose.speed.monitor import Monitor
+from hrnetpose.speed.patience import Measured, Patience
 from hrnetpose.speed.scenarios import LatencyResult, ThroughputResult
 from hrnetpose.speed.timing import Limits
 from hrnetpose.stage import StageError
@@ -72,52 +78,51 @@ class WholeWay:
         """How many persons are in the images."""
         return sum(len(image.persons) for image in self.images)
 
-    def persons_per_s(self, engine: Engine[Any], seconds: float) -> float:
-        """Returns persons per second, all parts at the same time."""
+    def persons_per_s(self, engine: Engine[Any], seconds: float, device: Device) -> Measured[float]:
+        """Measure persons per second, all parts at the same time."""
         _, centers, scales = cutting.geometry(self.images, self.model.crop)
-        start = time.perf_counter()
-        images = timing.in_turns(self.images, Limits(seconds, 1))
-        crops = cutting.cut_all(images, self.store, self.model.crop, self.threads)
         persons = 0
-        for plain, _ in predict.infer(
-            engine.stream, cutting.stack_batches(crops, engine.batch), mirror=False
-        ):
-            count = count_images(plain)
-            rows = np.arange(persons, persons + count) % len(centers)
-            predict.keypoints(plain, None, [0], self.model, centers[rows], scales[rows])
-            persons += count
-        return persons / (time.perf_counter() - start)
+        with Monitor(device) as watched:
+            start = time.perf_counter()
+            images = timing.in_turns(self.images, Limits(seconds, 1))
+            crops = cutting.cut_all(images, self.store, self.model.crop, self.threads)
+            for plain, _ in predict.infer(
+                engine.stream, cutting.stack_batches(crops, engine.batch), mirror=False
+            ):
+                count = count_images(plain)
+                rows = np.arange(persons, persons + count) % len(centers)
+                predict.keypoints(plain, None, [0], self.model, centers[rows], scales[rows])
+                persons += count
+            rate = persons / (time.perf_counter() - start)
+        return Measured(rate, rate, "persons/s", validity.disturbances(watched.report))
 
-    def part_by_part(self, engine: Engine[Any], seconds: float) -> dict[str, float]:
-        """Returns where the milliseconds of a person go when one part follows the other."""
-        names = ("decode", "crop", "copy_in", "inference", "copy_out", "keypoints", "other")
-        parts = dict.fromkeys(names, 0.0)
+    def part_by_part(
+        self, engine: Engine[Any], batches: list[Crops], seconds: float, device: Device
+    ) -> Measured[dict[str, float]]:
+        """Measure where the milliseconds of a person go, from its crop on, one part at a time."""
+        parts = dict.fromkeys(("copy_in", "inference", "copy_out", "keypoints", "other"), 0.0)
         _, centers, scales = cutting.geometry(self.images, self.model.crop)
-        # One full batch at least.
-        passes = math.ceil(engine.batch / self.persons)
-        waiting: list[Crops] = []
         persons = 0
-        start = time.perf_counter()
-        for image in timing.in_turns(self.images, Limits(seconds, passes * len(self.images))):
-            begun = time.perf_counter()
-            pixels = self.store.decode(image.file_name, image.width, image.height)
-            decoded = time.perf_counter()
-            waiting += cutting.cut_persons(pixels, image, self.model.crop)
-            parts["decode"] += decoded - begun
-            parts["crop"] += time.perf_counter() - decoded
-            while len(waiting) >= engine.batch:
-                outputs, phases = engine.infer_in_phases(np.stack(waiting[: engine.batch]))
+        with Monitor(device) as watched:
+            start = time.perf_counter()
+            for batch in timing.in_turns(batches, Limits(seconds, 1)):
+                outputs, phases = engine.infer_in_phases(batch)
+                begun = time.perf_counter()
+                rows = np.arange(persons, persons + len(batch)) % len(centers)
+                predict.keypoints(outputs, None, [0], self.model, centers[rows], scales[rows])
+                parts["keypoints"] += time.perf_counter() - begun
                 parts["copy_in"] += phases.copy_in
                 parts["inference"] += phases.inference
                 parts["copy_out"] += phases.copy_out
-                begun = time.perf_counter()
-                rows = np.arange(persons, persons + engine.batch) % len(centers)
-                predict.keypoints(outputs, None, [0], self.model, centers[rows], scales[rows])
-                parts["keypoints"] += time.perf_counter() - begun
-                persons += engine.batch
-                del waiting[: engine.batch]
-        parts["other"] = time.perf_counter() - start - sum(parts.values())
-        return {name: value / persons * 1e3 for name, value in parts.items()}
+                persons += len(batch)
+            total = time.perf_counter() - start
+        parts["other"] = total - sum(parts.values())
+        return Measured(
+            {name: value / persons * 1e3 for name, value in parts.items()},
+            total / persons * 1e3,
+            "ms a person",
+            validity.disturbances(watched.report),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,9 @@ class Subject:
         crops: uint8 [N, H, W, 3].
         threads: CPU threads.
         limits: how long latency and throughput are measured.
+        patience: for what is disturbed.
         whole: from images to keypoints; None if that is not measured.
+        machine: what was measured once for all variants; None if nothing of this machine was.
     """
 
     built: EngineFolder[Any]
@@ -138,24 +145,31 @@ class Subject:
     crops: Crops
     threads: int
     limits: Limits
+    patience: Patience
     whole: WholeWay | None
+    machine: Machine | None
+
+    def extended(self) -> Limits:
+        """How long latency and throughput are measured: longer while there is patience."""
+        seconds = self.limits.min_seconds
+        return replace(self.limits, max_seconds=self.patience.extend(seconds))
 
     def open(self, batch: int, streams: int | None) -> Engine[Any]:
-        """Prepares the engine at a batch size and a number of streams."""
+        """Prepare the engine at a batch size and a number of streams."""
         return self.built.open(self.threads, batch, streams)
 
     def batches(self, size: int) -> list[Crops]:
-        """Returns full batches of crops."""
+        """Return full batches of crops."""
         return fill(self.crops, size, BATCHES)
 
     def check(self, engine: Engine[Any], inputs: list[Crops]) -> None:
-        """Refuses an engine whose outputs are not finite."""
+        """Refuse an engine whose outputs are not finite."""
         outputs = engine.infer(inputs[0]).values()
         finite.require(outputs, self.built.path, self.built.card.requested)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command line."""
+    """Return the command line."""
     defaults = Benchmark()
     command = stage.command(__doc__)
     command.add_argument("--engine", type=Path, required=True, help="the engine's folder")
@@ -164,8 +178,12 @@ def parser() -> argparse.ArgumentParser:
         "--persons", type=Path, help="of list_persons (.npz), the crops' first, for the whole way"
     )
     command.add_argument("--images", type=Path, help="their images, a folder or a zip")
+    command.add_argument("--machine", type=Path, help="of measure_machine; else measured here")
     command.add_argument(
         "--min-seconds", type=float, default=defaults.min_seconds, help="of each measurement"
+    )
+    command.add_argument(
+        "--patience", type=float, default=defaults.patience, help="seconds for repetitions in all"
     )
     command.add_argument("--min-samples", type=int, default=defaults.min_samples, help="of latency")
     command.add_argument(
@@ -188,7 +206,9 @@ def main(
     crops: Path,
     persons: Path | None,
     images: Path | None,
+    machine: Path | None,
     min_seconds: float,
+    patience: float,
     min_samples: int,
     batches: list[int],
     streams: list[int],
@@ -196,7 +216,7 @@ def main(
     output: Path,
     samples: Path,
 ) -> None:
-    """Runs the stage."""
+    """Run the stage."""
     built = engines.read(engine)
     pixels = np.asarray(crop_files.read(crops))
     if not len(pixels):
@@ -208,148 +228,261 @@ def main(
         first = Persons.read(persons).first(len(pixels))
         whole = WholeWay(first, ImageStore(images), built.card.model, threads)
     device = built.backend.device(built.options)
-    limits = Limits(min_seconds, min_samples)
-    subject = Subject(built, device, pixels, threads, limits, whole)
-    perf, raw = measure(subject, batches, streams, samples.name)
+    here = host.describe(device)
+    subject = Subject(
+        built,
+        device,
+        pixels,
+        threads,
+        Limits(min_seconds, min_samples),
+        Patience.of(patience, min_seconds, device),
+        whole,
+        find_shared(machine, here, device, threads),
+    )
+    perf, raw = measure(subject, here, batches, streams, samples.name)
     logging.info("%.1f images/s, %s", perf.throughput.fps, perf.validity)
     files.write_text(samples, json.dumps(raw) + "\n")
     perf.write(output)
 
 
+def find_shared(path: Path | None, here: Host, device: Device, threads: int) -> Machine | None:
+    """Read what was measured once for all variants; None if that was on another machine."""
+    shared = Machine.read(path) if path else None
+    if shared and (other := machines.difference(shared, here, device, threads)):
+        logging.warning("%s: %s; what is in it is measured again", path, other)
+        return None
+    return shared
+
+
 def measure(
-    subject: Subject, batches: list[int], streams: list[int], raw: str
-) -> tuple[Perf, dict[str, list[float]]]:
-    """Measures all scenarios; returns the figures and the raw samples.
+    subject: Subject, here: Host, batches: list[int], streams: list[int], raw: str
+) -> tuple[Perf, dict[str, Any]]:
+    """Measure all scenarios; returns the figures and the raw samples.
 
     Args:
         subject: the engine.
+        here: the machine.
         batches: tried for throughput, beside the engine's own.
         streams: tried likewise.
         raw: the name of the file for the samples.
     """
-    card = subject.built.card
-    machine = host.describe(subject.device)
-    alone, load_seconds, parts = measure_latency(subject)
-    best, executed, persons_per_s = measure_throughput(subject, sweep(subject, batches, streams))
-    whole = None
-    if subject.whole and persons_per_s is not None:
-        whole = EndToEnd(
-            persons_per_s=persons_per_s,
-            images=len(subject.whole.images),
-            persons=subject.whole.persons,
-            ms_per_person=parts,
-            total_ms_per_person=sum(parts.values()),
-        )
+    card, patience = subject.built.card, subject.patience
+    alone = measure_alone(subject)
+    best = measure_best(subject, sweep(subject, batches, streams))
+    latency, throughput = alone.latency.value, best.throughput.value
+    figures, executed = throughput.figures, best.executed
     perf = Perf(
-        throughput=best.figures,
-        latency_ms=timing.summarize(alone.samples),
-        latency=alone.scenario,
+        throughput=figures,
+        latency_ms=timing.summarize(latency.samples),
+        latency=latency.scenario,
         device_ms=timing.summarize(alone.device_samples) if alone.device_samples else None,
-        end_to_end=whole,
-        samples=best.figures.samples,
-        duration_s=best.figures.duration_s,
-        batch=best.figures.batch,
+        end_to_end=end_to_end(subject, alone.parts, best.persons_per_s),
+        samples=figures.samples,
+        duration_s=figures.duration_s,
+        batch=figures.batch,
         threads=subject.threads,
         build_seconds=card.build_seconds,
-        load_seconds=load_seconds,
+        load_seconds=alone.load_seconds,
         first_inference_ms=alone.first_ms,
-        warm_up=alone.warm_up,
+        warm_up=latency.warm_up,
         precision=PrecisionPair(requested=card.requested, executed=executed.precision),
-        roofline=roofline(subject, executed, best, machine),
+        roofline=roofline(subject, executed, throughput, here),
         validity=Validity(verdict="VALID", reasons=[]),
-        energy=best.energy,
+        attempts=patience.attempts,
+        energy=throughput.energy,
         device=subject.device,
         engine=EngineReference(variant=card.variant, sha256=card.sha256),
-        host=machine,
+        host=here,
         versions=card.versions,
         raw=raw,
     )
     reasons = [
-        *alone.reasons,
-        *best.reasons,
-        *validity.precision(card.requested, executed.precision),
+        *(f"latency: {reason}" for reason in alone.latency.reasons),
+        *(f"throughput: {reason}" for reason in best.throughput.reasons),
+        *best.content,
         *perf.contradictions(),
     ]
     perf.validity = Validity(verdict="INVALID" if reasons else "VALID", reasons=reasons)
     return perf, {
-        "latency_s": alone.samples,
+        "latency_s": latency.samples,
         "device_s": alone.device_samples,
-        "throughput_done_s": best.done,
+        "throughput_done_s": throughput.done,
+        "discarded": patience.discarded,
     }
 
 
-def measure_latency(subject: Subject) -> tuple[LatencyResult, float, dict[str, float]]:
-    """Measures one request at a time, at batch 1 where the engine can.
+@dataclass(frozen=True)
+class Alone:
+    """One request at a time.
 
-    Returns:
-        The scenario, the seconds that opening took, and the milliseconds of each part of a person.
+    Attributes:
+        latency: the scenario.
+        device_samples: seconds on the device alone; none where the backend has no clock there.
+        load_seconds: what opening the engine took.
+        first_ms: its very first request.
+        parts: milliseconds of each part of a person, from its crop on; None if not measured.
     """
-    card, backend, seconds = subject.built.card, subject.built.backend, subject.limits.min_seconds
+
+    latency: Measured[LatencyResult]
+    device_samples: list[float]
+    load_seconds: float
+    first_ms: float
+    parts: Measured[dict[str, float]] | None
+
+
+def measure_alone(subject: Subject) -> Alone:
+    """Measure one request at a time, at batch 1 where the engine can."""
+    card, backend, device = subject.built.card, subject.built.backend, subject.device
     batch = 1 if backend.any_batch else card.batch
     streams = 1 if backend.has_streams else None
     inputs = subject.batches(batch)
     start = time.perf_counter()
     with subject.open(batch, streams) as engine:
         loaded = time.perf_counter() - start
-        found = scenarios.measure_latency(engine, inputs, streams, subject.limits, subject.device)
+        engine.infer(inputs[0])
+        first = time.perf_counter() - start - loaded
+        executed = engine.executed().precision
+        if executed != card.requested:
+            logging.warning("%s was asked for, %s is what runs", card.requested, executed)
+        latency = subject.patience.settle(
+            "latency",
+            lambda: scenarios.measure_latency(engine, inputs, streams, subject.extended(), device),
+        )
+        on_device = engine.device_times(inputs[0], subject.limits.min_samples)
         subject.check(engine, inputs)
-        parts = subject.whole.part_by_part(engine, seconds / 4) if subject.whole else {}
-    return found, loaded, parts
+        parts = None
+        if whole := subject.whole:
+            seconds = subject.limits.min_seconds / 8
+            parts = subject.patience.settle(
+                "crop to keypoints",
+                lambda: whole.part_by_part(engine, inputs, seconds, device),
+            )
+    return Alone(latency, on_device or [], loaded, first * 1e3, parts)
 
 
 def sweep(subject: Subject, tried: list[int], streams: list[int]) -> list[SweepPoint]:
-    """Measures throughput shortly at every batch size and number of streams that there is."""
+    """Measure throughput shortly at every batch size and number of streams that there is."""
     backend, own = subject.built.backend, subject.built.card.batch
     sizes = sorted({own, *tried}) if backend.any_batch else [own]
     counts: list[int | None] = [None]
     if backend.has_streams:
         chosen = subject.built.streams
         counts = [*([chosen] if chosen else sorted({1, subject.threads, *streams}))]
-    seconds = subject.limits.min_seconds / 10
     points = []
-    for size in sizes:
+    for size, count in itertools.product(sizes, counts):
         inputs = subject.batches(size)
-        for count in counts:
-            start = time.perf_counter()
-            with subject.open(size, count) as engine:
-                loaded = time.perf_counter() - start
-                points.append(scenarios.try_point(engine, inputs, count, loaded, seconds))
+        start = time.perf_counter()
+        with subject.open(size, count) as engine:
+            attempt = functools.partial(
+                scenarios.try_point,
+                engine,
+                inputs,
+                count,
+                time.perf_counter() - start,
+                subject.limits.min_seconds / 10,
+                subject.device,
+            )
+            name = f"batch {size}" + (f", {count} streams" if count else "")
+            points.append(subject.patience.settle(name, attempt).value)
     return points
 
 
-def measure_throughput(
-    subject: Subject, points: list[SweepPoint]
-) -> tuple[ThroughputResult, ExecutedPrecision, float | None]:
-    """Measures the best point of the sweep at full length.
+@dataclass(frozen=True)
+class Best:
+    """Several requests in flight, at the best point of the sweep.
 
-    Returns:
-        The scenario, what the engine executes, and persons per second of the whole way.
+    Attributes:
+        throughput: the scenario.
+        executed: what the engine runs.
+        content: why its outputs cannot be those of whole batches.
+        persons_per_s: of the whole way; None if not measured.
     """
+
+    throughput: Measured[ThroughputResult]
+    executed: ExecutedPrecision
+    content: list[str]
+    persons_per_s: Measured[float] | None
+
+
+def measure_best(subject: Subject, points: list[SweepPoint]) -> Best:
+    """Measure the best point of the sweep at full length."""
     best = max(points, key=lambda point: point.fps)
-    inputs, seconds = subject.batches(best.batch), subject.limits.min_seconds
+    inputs, device = subject.batches(best.batch), subject.device
     with subject.open(best.batch, best.streams) as engine:
         executed = engine.executed()
-        found = scenarios.measure_throughput(
-            engine, inputs, best.streams, seconds, subject.device, points
+        last = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))
+        content = validity.batch_content(last, engine.infer(inputs[0]))
+        throughput = subject.patience.settle(
+            "throughput",
+            lambda: scenarios.measure_throughput(
+                engine, inputs, best.streams, subject.extended(), device, points
+            ),
         )
         subject.check(engine, inputs)
-        alone = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))
-        found.reasons.extend(validity.batch_content(alone, engine.infer(inputs[0])))
-        persons_per_s = subject.whole.persons_per_s(engine, seconds / 4) if subject.whole else None
-    return found, executed, persons_per_s
+        persons_per_s = None
+        if whole := subject.whole:
+            seconds = subject.limits.min_seconds / 4
+            persons_per_s = subject.patience.settle(
+                "image to keypoints", lambda: whole.persons_per_s(engine, seconds, device)
+            )
+    return Best(throughput, executed, content, persons_per_s)
+
+
+def end_to_end(
+    subject: Subject, parts: Measured[dict[str, float]] | None, rate: Measured[float] | None
+) -> EndToEnd | None:
+    """Put the whole way together: from disk to the crop it is the same for every variant."""
+    whole = subject.whole
+    if whole is None or parts is None or rate is None:
+        return None
+    disturbed = [*parts.disturbed, *rate.disturbed]
+    cut = subject.machine.cutting if subject.machine else None
+    if cut is None:
+        seconds = subject.limits.min_seconds / 8
+        found = machines.measure_cutting(
+            whole.images, whole.store, whole.model.crop, seconds, subject.patience
+        )
+        cut = found.value
+        disturbed += found.disturbed
+    milliseconds = {"decode": cut.decode_ms, "crop": cut.crop_ms, **parts.value}
+    return EndToEnd(
+        persons_per_s=rate.value,
+        images=len(whole.images),
+        persons=whole.persons,
+        ms_per_person=milliseconds,
+        total_ms_per_person=sum(milliseconds.values()),
+        disturbed=list(dict.fromkeys(disturbed)),
+    )
 
 
 def roofline(
-    subject: Subject, executed: ExecutedPrecision, best: ThroughputResult, machine: Host
+    subject: Subject, executed: ExecutedPrecision, found: ThroughputResult, here: Host
 ) -> Roofline:
-    """Measures the limit, in the same minute as the throughput, and holds that against it."""
+    """Hold the throughput against the machine's limit.
+
+    A figure above the limit may have been measured in a better minute than the peak, which is
+    therefore measured again before it is said to be wrong.
+    """
     precision = limit.precision_of(executed.layers, executed.precision)
-    seconds = subject.limits.min_seconds / 4
-    peaks = limit.measure(precision, subject.device, subject.threads, seconds)
-    figures, card = best.figures, subject.built.card
-    return limit.roofline(
-        card.model, precision, figures.batch, machine.cache_bytes, peaks, figures.fps
-    )
+
+    def measure_peaks() -> Peaks:
+        seconds = subject.limits.min_seconds / 4
+        return machines.measure_peaks(
+            precision, subject.device, subject.threads, seconds, subject.patience
+        ).value
+
+    def hold(peaks: Peaks) -> Roofline:
+        figures, card = found.figures, subject.built.card
+        return limit.roofline(
+            card.model, precision, figures.batch, here.cache_bytes, peaks, figures.fps
+        )
+
+    shared = subject.machine.peaks.get(precision) if subject.machine else None
+    peaks = shared or measure_peaks()
+    held = hold(peaks)
+    if held.fraction and held.fraction > 1:
+        held = hold(limit.best([peaks, measure_peaks()]))
+    return held
 
 
 if __name__ == "__main__":

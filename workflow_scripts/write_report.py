@@ -1,11 +1,11 @@
-"""Write the report: one HTML file, and the summary for a terminal.
+"""Write the report: one HTML file, the summary for a terminal, and which precisions pay.
 
     python workflow_scripts/write_report.py --engines build/engines/fp32 \\
         --perf results/fp32_perf.json --accuracy results/fp32_accuracy.json \\
         --models build/models/sample --dataset sample \\
         --annotations audit.npz --audits audit.json --persons persons_gt.json \\
         --images val.zip --predictions build/predictions/fp32/*.npz \\
-        --output report.html --summary summary.txt
+        --output report.html --summary summary.txt --verdicts verdicts.json
 
 After a run in which stages failed, `--variants` names all rows and what failed, and the other flags
 only what is there.
@@ -18,6 +18,7 @@ from hrnetpose import files, stage
 from hrnetpose.artifacts.audit import Audit
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.persons import PersonList
+from hrnetpose.artifacts.verdicts import Verdicts
 from hrnetpose.report import page, pictures, rows, stages, table
 from hrnetpose.report.failures import Variant
 from hrnetpose.report.rows import Published, Row
@@ -44,12 +45,19 @@ def parser() -> argparse.ArgumentParser:
         help='JSON: {"MODEL": {"det+flip": {"AP": 0.749}}}',
     )
     command.add_argument(
+        "--ap-drop",
+        type=stage.Json(dict[str, float | None]),
+        default={},
+        help='JSON: the loss of AP that is allowed, by variant: {"int8": 0.01}',
+    )
+    command.add_argument(
         "--variants",
         type=stage.Json(list[Variant]),
         help="JSON: all rows, and what failed; by default the engines",
     )
     command.add_argument("--output", type=Path, required=True, help="the page (HTML)")
     command.add_argument("--summary", type=Path, required=True, help="the table (text)")
+    command.add_argument("--verdicts", type=Path, required=True, help="what pays (JSON)")
     return command
 
 
@@ -67,12 +75,14 @@ def main(
     images: Path | None,
     predictions: list[Path],
     published: Published,
+    ap_drop: dict[str, float | None],
     variants: list[Variant] | None,
     output: Path,
     summary: Path,
+    verdicts: Path,
 ) -> None:
     """Run the stage."""
-    found = rows.join(variants, engines, perf, accuracy, parity, published)
+    found = rows.join(variants, engines, perf, accuracy, parity, published, ap_drop)
     cards = [ModelCard.read(folder / "model.json") for folder in models]
     made = [
         *(
@@ -86,6 +96,8 @@ def main(
     if predictions and annotations and images:
         drawn = pictures.draw(found, predictions, annotations, images)
     warnings = found_in_data(audits, persons, found)
+    judged = [row.verdict for row in found if row.verdict]
+    Verdicts(verdicts=judged).write(verdicts)
     files.write_text(output, page.render(found, cards, made, drawn, warnings))
     files.write_text(summary, table.as_text(found, warnings))
 

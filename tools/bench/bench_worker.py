@@ -109,7 +109,7 @@ def engine_throughput(
     inputs = full_batches(crops, batch)
     with built.open(threads, batch, streams[0]) as opened:
         executed = opened.executed()
-        timing.warm_up(opened.infer, inputs, 0.0, seconds / 2)
+        timing.warm_up(opened.infer, inputs, seconds / 2)
         with Monitor(card.device) as watched:
             done = timing.throughput(opened.stream, inputs, timing.Limits(seconds, 8))
     precision = limit.precision_of(executed.layers, executed.precision)
@@ -282,7 +282,7 @@ def _pycocotools_for_xtcocotools() -> None:
 
 
 def _latency(infer: Callable[[Any], object], inputs: list[Any], seconds: float) -> Found:
-    timing.warm_up(infer, inputs, 0.0, seconds / 2)
+    timing.warm_up(infer, inputs, seconds / 2)
     with Monitor() as watched:
         samples = timing.latency(infer, inputs, timing.Limits(seconds, 10))
     figures = timing.summarize(samples)

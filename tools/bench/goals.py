@@ -6,7 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hrnetpose.artifacts.perf import Host
+from hrnetpose.artifacts.measured import Host
 from hrnetpose.report import table
 
 PRECISIONS = ("fp32", "bf16", "int8")

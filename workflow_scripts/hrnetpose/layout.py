@@ -252,8 +252,17 @@ class Layout:
         return f"{self.results}/summary.txt"
 
     @property
+    def verdicts(self) -> str:
+        """Which precisions pay."""
+        return f"{self.results}/verdicts.json"
+
+    @property
     def gate(self) -> str:
         return f"{self.results}/gate.txt"
+
+    def machine(self, device: str, crop: str) -> str:
+        """Return what variants on a machine share, on `cpu` or `gpu` and with these crops."""
+        return f"{self.own('build/machine')}/{device}_{crop}.json"
 
     def log(self, rule: str, name: str) -> str:
         """Return the log of a job whose outputs are the run's own."""

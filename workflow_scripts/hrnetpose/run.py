@@ -154,6 +154,11 @@ class Variant:
         return json.dumps(self.options.model_dump(mode="json", exclude_unset=True), sort_keys=True)
 
     @property
+    def machine(self) -> str:
+        """What it shares with the other variants of its kind of device and input size."""
+        return self.paths.layout.machine("gpu" if self.gpus else "cpu", self.model.crop)
+
+    @property
     def benchmark_crops(self) -> str:
         """The crops that its speed is measured on."""
         return self.dataset.paths.cut.crops(self.model.crop, "benchmark")
@@ -314,6 +319,11 @@ class Run:
             name: common | (own.limits.model_dump(exclude_unset=True) if own.limits else {})
             for name, own in self.config.variants.items()
         }
+
+    @property
+    def ap_drop(self) -> dict[str, float | None]:
+        """Variant -> the loss of AP that is allowed."""
+        return {name: limits["ap_drop"] for name, limits in self.limits.items()}
 
     @property
     def published(self) -> dict[str, dict[str, dict[str, float]]]:

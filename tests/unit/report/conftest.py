@@ -6,13 +6,13 @@ import pytest
 
 from hrnetpose.artifacts.accuracy import Accuracy, Delta, Protocol, ProtocolResult
 from hrnetpose.artifacts.engine import Device, EngineCard, EngineReference, ExecutedPrecision
+from hrnetpose.artifacts.measured import Attempt, Host
 from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
 from hrnetpose.artifacts.perf import (
     EndToEnd,
     Energy,
-    Host,
     Latency,
     LatencyScenario,
     Perf,
@@ -23,6 +23,7 @@ from hrnetpose.artifacts.perf import (
     Validity,
     WarmUp,
 )
+from hrnetpose.artifacts.verdicts import Verdict
 from hrnetpose.report.failures import Variant
 from hrnetpose.report.rows import Row
 
@@ -71,7 +72,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
         cpu: str = "Abacus 3000",
         reasons: tuple[str, ...] = (),
         whole: bool = False,
-        verdict: str | None = None,
+        verdict: Verdict | None = None,
     ) -> Row:
         engine = EngineReference(variant=variant, sha256="3" * 64)
         shift = KeypointShift(mean=0.125, p99=0.75, max=2.5)
@@ -111,6 +112,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                     images=1600,
                     duration_s=1600 / fps,
                     spread=0.02,
+                    interval=0.015,
                     sweep=[
                         SweepPoint(
                             batch=size,
@@ -135,7 +137,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                     max=20.0,
                 ),
                 latency=LatencyScenario(
-                    batch=1, streams=1, samples=400, duration_s=4.8, spread=0.03
+                    batch=1, streams=1, samples=400, duration_s=4.8, spread=0.03, interval=0.01
                 ),
                 device_ms=None,
                 end_to_end=EndToEnd(
@@ -144,6 +146,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                     images=50,
                     ms_per_person={"decode": 1.5, "crop": 0.5, "inference": 12.0},
                     total_ms_per_person=14.0,
+                    disturbed=[],
                 )
                 if whole
                 else None,
@@ -167,6 +170,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                     fraction=0.5,
                 ),
                 validity=Validity(verdict="INVALID" if reasons else "VALID", reasons=list(reasons)),
+                attempts=[Attempt(of="latency", figure=11.5, unit="ms", disturbed=[])],
                 energy=Energy(joules_per_image=None, source="not available: no RAPL"),
                 precision=PrecisionPair(requested="fp16", executed=executed),
                 device=Device(kind="cpu"),

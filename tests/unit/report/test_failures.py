@@ -159,7 +159,7 @@ def test_figures_that_are_missing_without_a_failure_are_refused(
     row.engine.write(tmp_path / ENGINE_CARD)
 
     with pytest.raises(StageError, match="none of the files is of variant 'fp16'"):
-        rows.join(None, [tmp_path], [], [], [], {})
-    (joined,) = rows.join([failed("fp16", None, "speed")], [tmp_path], [], [], [], {})
+        rows.join(None, [tmp_path], [], [], [], {}, {})
+    (joined,) = rows.join([failed("fp16", None, "speed")], [tmp_path], [], [], [], {}, {})
     assert joined.perf is None
     assert joined.engine == row.engine

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hrnetpose.artifacts.accuracy import Delta
+from hrnetpose.artifacts.verdicts import Verdict
 from hrnetpose.report import table
 from hrnetpose.report.rows import Row
 
@@ -54,7 +55,7 @@ def test_a_missing_figure_is_a_dash(make_row: MakeRow) -> None:
 
 def test_another_precision_than_asked_for_is_told(make_row: MakeRow) -> None:
     assert make_row("fp16").precision == "fp16"
-    assert make_row("fp16", executed="fp32").precision == "fp16 (runs fp32)"
+    assert make_row("fp16", executed="fp32").precision == "fp16, ran fp32"
 
 
 def test_the_fastest_row_is_that_with_the_highest_throughput(make_row: MakeRow) -> None:
@@ -107,10 +108,29 @@ def test_a_figure_that_does_not_add_up_is_invalid_whatever_the_file_says(make_ro
     ]
 
 
-def test_a_precision_that_is_not_worth_it_is_told(make_row: MakeRow) -> None:
-    text = table.as_text([make_row("fp16", verdict="fp16 on this CPU: no native units")])
+def verdict(text: str | None) -> Verdict:
+    return Verdict(
+        variant="fp16", precision="fp16", pays=None, compared_with=None, speedup=None, text=text
+    )
 
-    assert "not worth it:\n  fp16: fp16 on this CPU: no native units\n" in text
+
+def test_what_is_to_be_said_of_a_precision_is_said(make_row: MakeRow) -> None:
+    text = table.as_text([make_row("fp16", verdict=verdict("fp16 on this CPU: no native units"))])
+
+    assert "precisions:\n  fp16: fp16 on this CPU: no native units\n" in text
+    assert "precisions:" not in table.as_text([make_row("fp16", verdict=verdict(None))])
+
+
+def test_what_was_disturbed_is_told_though_the_figure_is_valid(make_row: MakeRow) -> None:
+    row = make_row("fp16")
+    first = row.perf.attempts[0].model_copy(update={"disturbed": ["unstable", "steal"]})
+    perf = row.perf.model_copy(update={"attempts": [first, *row.perf.attempts]})
+
+    text = table.as_text([replace(row, perf=perf)])
+
+    assert text.splitlines()[2].split()[-2] == "VALID"
+    assert f"{table.DISTURBED}:\n  fp16: latency, 1 of 2 attempts (unstable, steal)\n" in text
+    assert table.DISTURBED not in table.as_text([row])
 
 
 def test_figures_of_different_protocols_are_told_apart(make_row: MakeRow) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from hrnetpose.artifacts.engine import Device
+from hrnetpose.artifacts.machine import Peaks
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.speed import limit
-from hrnetpose.speed.limit import Peaks
+from hrnetpose.speed import host, limit
 
 CARD_FLOPS = 5e8
 """Twice the card's operations."""
@@ -34,7 +34,9 @@ def test_bytes_bound_where_the_copy_is_slow(model_card: ModelCard) -> None:
 
 
 def test_there_is_no_limit_without_a_product(model_card: ModelCard) -> None:
-    found = limit.roofline(model_card, "int8", 8, None, Peaks(None, 1e9, "not available"), 10.0)
+    peaks = Peaks(flops=None, bandwidth=1e9, measured_with="not available")
+
+    found = limit.roofline(model_card, "int8", 8, None, peaks, 10.0)
 
     assert (found.bound, found.limit_fps, found.fraction) == (None, None, None)
     assert found.measured_with == "not available"
@@ -84,10 +86,30 @@ def test_a_gpu_without_a_library_has_no_limit() -> None:
 
 def test_a_precision_that_is_not_known_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of TensorRT in ONNX Runtime, which does not say what it runs."""
-    monkeypatch.setattr(limit, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(limit, "_has_cuda", lambda: True)
     monkeypatch.setattr(limit, "_cuda_bandwidth", lambda: 1e12)
 
     found = limit.measure("unknown", Device(kind="gpu", name="NVIDIA H100"), threads=2)
 
     assert (found.flops, found.bandwidth) == (None, 1e12)
     assert found.measured_with == "not available: the executed precision is unknown"
+
+
+def test_the_best_of_several_counts() -> None:
+    """What disturbs a measurement makes the peak lower."""
+    found = [
+        Peaks(flops=3e9, bandwidth=1e9, measured_with="a"),
+        Peaks(flops=5e9, bandwidth=None, measured_with="b"),
+        Peaks(flops=None, bandwidth=7e8, measured_with="c"),
+    ]
+
+    assert limit.best(found) == Peaks(flops=5e9, bandwidth=1e9, measured_with="c")
+
+
+def test_the_peaks_of_a_cpu_are_those_that_it_has_units_for() -> None:
+    machine = host.describe()
+    old = machine.model_copy(update={"features": ["avx2"]})
+    new = machine.model_copy(update={"features": ["avx512_vnni", "avx512_bf16"]})
+
+    assert limit.native_precisions(Device(kind="cpu"), old) == ["fp32"]
+    assert limit.native_precisions(Device(kind="cpu"), new) == ["fp32", "bf16", "int8"]

@@ -1,5 +1,6 @@
 """Statistics are numpy's, and a measurement lasts as long as both limits say."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -121,17 +122,10 @@ def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
 
 
 def test_the_warm_up_ends_when_the_windows_agree() -> None:
-    first, found = timing.warm_up(steady(0.001), BATCHES, at_least=0.0, at_most=5.0)
+    found = timing.warm_up(steady(0.001), BATCHES, at_most=60.0)
 
     assert found.stable
-    assert found.seconds < 4
-    assert 1.0 <= first < 1e3 * found.seconds
-
-
-def test_the_warm_up_lasts_as_long_as_asked() -> None:
-    _, found = timing.warm_up(steady(0.001), BATCHES, at_least=0.5, at_most=1.0)
-
-    assert found.seconds >= 0.5
+    assert found.seconds < 60
 
 
 def test_a_warm_up_that_never_settles_is_given_up() -> None:
@@ -142,7 +136,7 @@ def test_a_warm_up_that_never_settles_is_given_up() -> None:
         calls += 1
         time.sleep(0.0005 * calls)
 
-    _, found = timing.warm_up(ever_slower, BATCHES, at_least=0.0, at_most=0.2)
+    found = timing.warm_up(ever_slower, BATCHES, at_most=0.2)
 
     assert not found.stable
     assert found.seconds >= 0.2
@@ -176,3 +170,45 @@ def test_batches_that_are_done_in_pairs_are_steady() -> None:
 def test_no_number_of_samples_is_too_few_for_the_spread(samples: list[float]) -> None:
     assert timing.latency_spread(samples) >= 0
     assert timing.throughput_spread(list(np.cumsum(samples))) >= 0
+
+
+@given(st.lists(st.floats(1e-3, 10), min_size=1, max_size=60))
+def test_the_interval_is_that_of_the_mean_of_windows(samples: list[float]) -> None:
+    found = timing.latency_interval(samples)
+
+    count = max(1, min(timing.WINDOWS, len(samples) // timing.FEWEST))
+    if count == 1:
+        assert found is None
+        return
+    edges = [len(samples) * n // count for n in range(count + 1)]
+    medians = [np.median(samples[a:b]) for a, b in itertools.pairwise(edges)]
+    quantile = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[count]
+    expected = quantile * np.std(medians, ddof=1) / count**0.5 / np.mean(medians)
+    assert found == pytest.approx(expected)
+
+
+def test_the_interval_of_a_steady_measurement_is_narrow() -> None:
+    assert timing.latency_interval([0.1] * 40) == 0
+    assert timing.throughput_interval([0.1 * n for n in range(1, 41)]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_measurement_whose_figure_is_wide_goes_on() -> None:
+    """Ever slower, it has no steady figure: it stops at `max_seconds`, and no sooner."""
+    calls = 0
+
+    def ever_slower(batch: str) -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.0002 * calls)
+
+    start = time.perf_counter()
+    timing.latency(ever_slower, BATCHES, Limits(0.05, 1, max_seconds=0.3))
+
+    assert time.perf_counter() - start >= 0.3
+
+
+def test_a_measurement_whose_figure_is_narrow_stops() -> None:
+    """However long it may go on."""
+    samples = timing.latency(lambda batch: time.sleep(0.01), BATCHES, Limits(0.3, 1, 1e6))
+
+    assert len(samples) > 1

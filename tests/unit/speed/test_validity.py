@@ -23,7 +23,9 @@ QUIET = Report(
 
 
 def test_a_long_steady_measurement_on_a_quiet_machine_is_valid() -> None:
-    assert validity.measurement("latency", 50, 50, 3.0, 0.10, QUIET) == []
+    assert validity.shortcomings(50, 50, 3.0) == []
+    assert validity.unsteadiness(0.10) == []
+    assert validity.disturbances(QUIET) == []
 
 
 def test_a_machine_that_tells_nothing_is_not_accused() -> None:
@@ -32,18 +34,21 @@ def test_a_machine_that_tells_nothing_is_not_accused() -> None:
     assert validity.disturbances(silent) == []
 
 
-@pytest.mark.parametrize(
-    ("samples", "seconds", "spread", "reason"),
-    [
-        (49, 4.0, 0.0, "latency: too few samples: 49, at least 50 are needed"),
-        (50, 1.0, 0.0, "latency: too short: 1.0 s, at least 3 s are needed"),
-        (50, 4.0, 0.2, "latency: unstable: windows differ by 20%, at most 10% is allowed"),
-    ],
-)
-def test_a_measurement_that_is_too_small_or_unsteady_is_not(
-    samples: int, seconds: float, spread: float, reason: str
-) -> None:
-    assert validity.measurement("latency", samples, 50, seconds, spread, QUIET) == [reason]
+def test_a_measurement_that_is_too_small_is_not() -> None:
+    assert validity.shortcomings(49, 50, 1.0) == [
+        "too few samples: 49, at least 50 are needed",
+        "too short: 1.0 s, at least 3 s are needed",
+    ]
+
+
+def test_a_measurement_that_is_unsteady_is_not() -> None:
+    assert validity.unsteadiness(0.2) == ["unstable: windows differ by 20%, at most 10% is allowed"]
+
+
+def test_a_tick_of_the_counters_is_no_process() -> None:
+    """A window of a sweep is so short that one or two of them are more than 5 %."""
+    assert validity.disturbances(replace(QUIET, seconds=0.3, others=0.04, steal=0.02)) == []
+    assert len(validity.disturbances(replace(QUIET, seconds=0.3, others=0.3, steal=0.3))) == 2
 
 
 @pytest.mark.parametrize(
@@ -77,11 +82,6 @@ def test_one_busy_process_counts_the_less_the_more_cpus_there_are() -> None:
     one = replace(QUIET, cpus=64, others=4.0)
 
     assert validity.disturbances(one) == []
-
-
-def test_another_precision_than_asked_for_is_a_reason() -> None:
-    assert validity.precision("bf16", "bf16") == []
-    assert validity.precision("fp16", "fp32") == ["precision: fp16 was asked for, fp32 is what ran"]
 
 
 def test_the_last_image_of_a_batch_must_be_computed() -> None:

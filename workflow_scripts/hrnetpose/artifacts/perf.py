@@ -6,6 +6,7 @@ from pydantic import Field
 
 from hrnetpose.artifacts.base import Artifact, Part
 from hrnetpose.artifacts.engine import Device, EngineReference
+from hrnetpose.artifacts.measured import Attempt, Host
 from hrnetpose.recipes import Precision
 
 
@@ -31,6 +32,7 @@ class LatencyScenario(Part):
     samples: int
     duration_s: float
     spread: float = Field(description="(largest - smallest) / middle of the windows' medians")
+    interval: float | None = Field(description="half of the 95 % interval of p50, as a share of it")
 
 
 class SweepPoint(Part):
@@ -55,6 +57,7 @@ class Throughput(Part):
     images: int = Field(description="heatmaps that came back, counted")
     duration_s: float
     spread: float = Field(description="(largest - smallest) / middle of the windows' rates")
+    interval: float | None = Field(description="half of the 95 % interval of fps, as a share of it")
     sweep: list[SweepPoint]
 
 
@@ -78,10 +81,13 @@ class EndToEnd(Part):
         "inference, copy_out, keypoints, other; they add up to the total"
     )
     total_ms_per_person: float
+    disturbed: list[str] = Field(
+        description="what disturbed these figures to the end; none if all's well"
+    )
 
 
 class Roofline(Part):
-    """What the machine could do at most, from what was measured in the same run."""
+    """What the machine could do at most, from the best that was measured on it."""
 
     flops_per_image: float
     bytes_per_image: float = Field(description="that must cross memory at least")
@@ -95,7 +101,7 @@ class Roofline(Part):
 
 
 class Validity(Part):
-    """Whether the figures can be believed, as MLPerf's LoadGen says it."""
+    """Whether the figures can be believed, as MLPerf's LoadGen says it; not what was measured."""
 
     verdict: Literal["VALID", "INVALID"]
     reasons: list[str]
@@ -113,34 +119,6 @@ class PrecisionPair(Part):
 
     requested: Precision
     executed: str
-
-
-NATIVE: dict[str, tuple[str, ...]] = {
-    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
-    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
-    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm"),
-}
-"""CPU features that compute in a precision; fp32 needs none."""
-
-
-class Host(Part):
-    """The machine that a figure was measured on."""
-
-    cpu: str
-    features: list[str]
-    cores: int
-    cache_bytes: int | None = Field(description="the last-level cache")
-    clock_mhz: float | None
-    virtual: bool = Field(description="a virtual machine")
-    gpu: str | None
-    memory_bytes: int
-    os: str
-    python: str
-    load_average: float
-
-    def is_native(self, precision: str) -> bool:
-        """Return True if the CPU has units for a precision."""
-        return precision == "fp32" or not {*NATIVE.get(precision, ())}.isdisjoint(self.features)
 
 
 class Perf(Artifact):
@@ -167,6 +145,7 @@ class Perf(Artifact):
     precision: PrecisionPair
     roofline: Roofline
     validity: Validity
+    attempts: list[Attempt]
     energy: Energy
     device: Device
     engine: EngineReference
@@ -179,8 +158,20 @@ class Perf(Artifact):
         """Why the figures cannot be believed: as found when they were measured, and read again."""
         return list(dict.fromkeys([*self.validity.reasons, *self.contradictions()]))
 
+    @property
+    def disturbed(self) -> list[str]:
+        """What was disturbed while it was measured, and so measured again if there was time."""
+        found = []
+        for what in dict.fromkeys(attempt.of for attempt in self.attempts):
+            attempts = [attempt for attempt in self.attempts if attempt.of == what]
+            reasons = dict.fromkeys(text for attempt in attempts for text in attempt.disturbed)
+            count = sum(bool(attempt.disturbed) for attempt in attempts)
+            if count:
+                found.append(f"{what}, {count} of {len(attempts)} attempts ({', '.join(reasons)})")
+        return found
+
     def contradictions(self) -> list[str]:
-        """Returns what does not add up within the figures themselves."""
+        """Return what does not add up within the figures themselves."""
         found = []
         declared = self.batch * self.samples
         if self.throughput.images != declared:

@@ -40,6 +40,7 @@ def render(
         failures=table.failures(rows),
         failures_heading=table.failures_heading(rows),
         failed=table.FAILED,
+        disturbed=table.DISTURBED,
         letters=table.labels(rows),
         models=models,
         stages=stages,

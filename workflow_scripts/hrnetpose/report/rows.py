@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from hrnetpose.artifacts.accuracy import Accuracy, Delta
 from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
+from hrnetpose.artifacts.measured import say_executed
 from hrnetpose.artifacts.parity import Parity
 from hrnetpose.artifacts.perf import Perf
+from hrnetpose.artifacts.verdicts import Verdict
 from hrnetpose.report import verdict
 from hrnetpose.report.failures import Variant
 from hrnetpose.stage import StageError
@@ -33,8 +35,8 @@ class Row:
     parity: Parity | None = None
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     """Published AP, AP50 and fps by protocol (`det+flip`), on the same dataset."""
-    verdict: str | None = None
-    """Why its precision is not worth it; None if it is."""
+    verdict: Verdict | None = None
+    """Whether its precision pays; None if its speed is missing."""
 
     @property
     def name(self) -> str:
@@ -46,7 +48,8 @@ class Row:
         """The precision asked for and, where it differs, the one executed."""
         requested = self.variant.precision
         executed = self.engine.executed.precision if self.engine else requested
-        return requested if requested == executed else f"{requested} (runs {executed})"
+        note = say_executed(requested, executed)
+        return f"{requested}, {note}" if note else requested
 
     @property
     def ap(self) -> float | None:
@@ -66,6 +69,7 @@ def join(
     accuracies: Sequence[Path],
     parities: Sequence[Path],
     published: Published,
+    ap_drop: Mapping[str, float | None],
 ) -> list[Row]:
     """Put together what belongs to one variant.
 
@@ -76,6 +80,7 @@ def join(
         accuracies: accuracies.
         parities: drifts.
         published: what somebody else measured.
+        ap_drop: the loss of AP that is allowed, by variant.
 
     Raises:
         StageError: a figure was measured on another engine than the one that is there, or is
@@ -92,22 +97,17 @@ def join(
     for variant in variants:
         if variant.name not in speed and not variant.lacks("speed"):
             raise StageError(f"--perf: none of the files is of variant {variant.name!r}")
-    plain = {
-        (variant.model, variant.backend): speed[variant.name]
-        for variant in variants
-        if variant.precision == "fp32" and variant.name in speed
-    }
+    found = [verdict.Found(cards[name], perf, accuracy.get(name)) for name, perf in speed.items()]
+    verdicts = {one.variant: one for one in verdict.judge(found, ap_drop)}
     return [
         Row(
             variant=variant,
-            engine=(card := cards.get(variant.name)),
-            perf=(perf := speed.get(variant.name)),
+            engine=cards.get(variant.name),
+            perf=speed.get(variant.name),
             accuracy=accuracy.get(variant.name),
             parity=parity.get(variant.name),
             published=published.get(variant.model, {}),
-            verdict=verdict.precision(card, perf, plain.get((variant.model, variant.backend)))
-            if card and perf
-            else None,
+            verdict=verdicts.get(variant.name),
         )
         for variant in variants
     ]

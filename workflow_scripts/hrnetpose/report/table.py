@@ -57,9 +57,9 @@ def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def share(value: float | None) -> str:
+def share(value: float | None, digits: int = 0) -> str:
     """Format a share in percent; a missing one is a dash."""
-    return MISSING if value is None else f"{value:.0%}".replace("%", " %")
+    return MISSING if value is None else f"{value:.{digits}%}".replace("%", " %")
 
 
 def interval(delta: Delta | None) -> str:
@@ -79,6 +79,9 @@ def published(figures: dict[str, float] | None) -> str:
         f"{names.get(name, name)} {number(value, 1 if name == 'fps' else 3)}"
         for name, value in figures.items()
     )
+
+
+DISTURBED = "disturbed while speed was measured; the first undisturbed attempt counts"
 
 
 COLUMNS = {
@@ -145,7 +148,10 @@ def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
         for row in rows
         if row.perf and row.perf.invalid
     ]
-    verdicts = [f"  {row.name}: {row.verdict}" for row in rows if row.verdict]
+    verdicts = [
+        f"  {row.name}: {row.verdict.text}" for row in rows if row.verdict and row.verdict.text
+    ]
+    disturbed = [f"  {row.name}: {text}" for row in rows if row.perf for text in row.perf.disturbed]
     protocols = [f"  {letter}: {label}" for label, letter in labels(rows).items()]
     return [
         *(["", "found in the data:", *(f"  {text}" for text in warnings)] if warnings else []),
@@ -155,5 +161,6 @@ def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
             else []
         ),
         *(["", "speed that cannot be believed:", *invalid] if invalid else []),
-        *(["", "precisions that are not worth it:", *verdicts] if verdicts else []),
+        *(["", f"{DISTURBED}:", *disturbed] if disturbed else []),
+        *(["", "precisions:", *verdicts] if verdicts else []),
     ]

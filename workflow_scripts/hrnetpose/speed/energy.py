@@ -9,7 +9,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Reads energy counters now, and again in `joules`.
+    """Read energy counters now, and again in `joules`.
 
     Args:
         gpu: the GPU that is used; None for a CPU.
@@ -30,7 +30,7 @@ class Meter:
                 self._problem = self._problem or "not available: the machine has no RAPL"
 
     def joules(self) -> tuple[float | None, str]:
-        """Returns what the device has taken since, and its source or why it is not known."""
+        """Return what the device has taken since, and its source or why it is not known."""
         if self._gpu is not None:
             joules = self._gpu.joules()
             return joules, "NVML" if joules is not None else f"not available: {self._gpu.problem}"
@@ -45,7 +45,7 @@ class Meter:
 
 
 def _packages() -> list[Path]:
-    """Returns the zones of whole packages: intel-rapl:0, whoever made the CPU; not their parts."""
+    """Return the zones of whole packages: intel-rapl:0, whoever made the CPU; not their parts."""
     if not POWERCAP.is_dir():
         return []
     zones = [POWERCAP / name for name in sorted(os.listdir(POWERCAP)) if name.count(":") == 1]

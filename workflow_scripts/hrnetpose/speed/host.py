@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from hrnetpose.artifacts.engine import Device
-from hrnetpose.artifacts.perf import Host
+from hrnetpose.artifacts.measured import Host
 from hrnetpose.speed import nvml
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",

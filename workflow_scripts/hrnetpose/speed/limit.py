@@ -2,23 +2,27 @@
 
 Roofline model (Williams et al., CACM 2009): an image takes at least its operations divided by the
 peak of a matrix product, and at least the bytes that must cross memory divided by the bandwidth of
-a copy.  Both peaks are measured in the run that they judge.
+a copy.  Both are the best of several on the machine that they judge: a peak that was measured in a
+slow minute would be too low, and a figure above it no wonder.
 """
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hrnetpose.artifacts.engine import Device
+from hrnetpose.artifacts.machine import Peaks
+from hrnetpose.artifacts.measured import Host
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.perf import Roofline
 
+_NVIDIA = {"fp32": (0, 0), "fp16": (7, 0), "int8": (7, 5), "bf16": (8, 0), "fp8": (8, 9)}
+"""Precision -> the compute capability from which on a GPU has units for it."""
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 _FASTEST_FIRST = ("int8", "fp8", "fp16", "bf16", "fp32")
 _SIZES = (256, 512, 1024)
@@ -32,23 +36,8 @@ _SHARED = 128 * 2**20
 """Bytes that are copied, more than a cache holds."""
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """What was measured.
-
-    Attributes:
-        flops: operations per second of the best matrix product; None if it cannot be measured.
-        bandwidth: bytes per second of the best copy, those read and those written.
-        measured_with: the library that computed, or why there is none.
-    """
-
-    flops: float | None
-    bandwidth: float | None
-    measured_with: str
-
-
 def precision_of(layers: dict[str, int], executed: str) -> str:
-    """Returns the precision whose peak bounds an engine: the fastest that it uses.
+    """Return the precision whose peak bounds an engine: the fastest that it uses.
 
     Args:
         layers: heavy layers by precision.
@@ -57,8 +46,30 @@ def precision_of(layers: dict[str, int], executed: str) -> str:
     return next((name for name in _FASTEST_FIRST if layers.get(name)), executed)
 
 
+def native_precisions(device: Device, machine: Host) -> list[str]:
+    """Return the precisions that a device has units for, and so runs at its peak."""
+    if device.kind == "cpu":
+        return [name for name in _BYTES if machine.is_native(name)]
+    if not _has_cuda():
+        return []
+    import torch
+
+    capability = torch.cuda.get_device_capability()
+    return [name for name, least in _NVIDIA.items() if capability >= least]
+
+
+def best(found: Iterable[Peaks]) -> Peaks:
+    """Return the most of several measurements: what disturbs one makes it less, and never more."""
+    one = list(found)
+    return Peaks(
+        flops=max((peaks.flops for peaks in one if peaks.flops), default=None),
+        bandwidth=max((peaks.bandwidth for peaks in one if peaks.bandwidth), default=None),
+        measured_with=one[-1].measured_with,
+    )
+
+
 def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) -> Peaks:
-    """Measures the peaks of a device.
+    """Measure the peaks of a device.
 
     Args:
         precision: of the matrix product.
@@ -74,22 +85,27 @@ def measure(precision: str, device: Device, threads: int, seconds: float = 1.0) 
             products, library = _torch_products(precision, threads), "PyTorch"
         else:
             reason = f"not available: no library here multiplies {precision} matrices on a CPU"
-            return Peaks(None, bandwidth, reason)
+            return Peaks(flops=None, bandwidth=bandwidth, measured_with=reason)
     else:
-        if not importlib.util.find_spec("torch") or not _torch_has_cuda():
-            return Peaks(None, None, "not available: PyTorch with CUDA is needed to measure a GPU")
+        if not _has_cuda():
+            reason = "not available: PyTorch with CUDA is needed to measure a GPU"
+            return Peaks(flops=None, bandwidth=None, measured_with=reason)
         bandwidth = _cuda_bandwidth()
         if precision not in _BYTES:
-            return Peaks(None, bandwidth, f"not available: the executed precision is {precision}")
+            reason = f"not available: the executed precision is {precision}"
+            return Peaks(flops=None, bandwidth=bandwidth, measured_with=reason)
         products, library = _cuda_products(precision), "PyTorch"
-    flops = best_rate(products, seconds)
-    return Peaks(flops, bandwidth, f"a matrix product of {library}, a copy of {_SHARED >> 20} MiB")
+    return Peaks(
+        flops=best_rate(products, seconds),
+        bandwidth=bandwidth,
+        measured_with=f"a matrix product of {library}, a copy of {_SHARED >> 20} MiB",
+    )
 
 
 def roofline(
     card: ModelCard, precision: str, batch: int, cache: int | None, peaks: Peaks, fps: float
 ) -> Roofline:
-    """Holds a throughput against the limit.
+    """Hold a throughput against the limit.
 
     Args:
         card: operations, parameters and the sizes of both ends of the graph.
@@ -124,7 +140,7 @@ def roofline(
 
 
 def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None) -> float:
-    """Returns the bytes for an image that must cross memory whatever an engine does.
+    """Return the bytes for an image that must cross memory whatever an engine does.
 
     The uint8 crop is read, the float32 outputs are written, and the weights are read once for a
     batch, but for what the cache can keep.  Everything in between may stay in the cache.
@@ -137,7 +153,7 @@ def fewest_bytes(card: ModelCard, precision: str, batch: int, cache: int | None)
 
 
 def best_rate(products: Iterator[tuple[float, Callable[[], None]]], seconds: float) -> float:
-    """Returns the most operations per second of any product in any window.
+    """Return the most operations per second of any product in any window.
 
     Args:
         products: each with its operations for a call.
@@ -157,7 +173,7 @@ def best_rate(products: Iterator[tuple[float, Callable[[], None]]], seconds: flo
 
 
 def copy_bandwidth(threads: int) -> float:
-    """Returns the bytes per second, read and written, of the best copy by all threads."""
+    """Return the bytes per second, read and written, of the best copy by all threads."""
     source = np.ones(_SHARED // 8)
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
@@ -171,7 +187,7 @@ def copy_bandwidth(threads: int) -> float:
 
 
 def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yields products in OpenVINO, as one call on all threads and as one call on each.
+    """Yield products in OpenVINO, as one call on all threads and as one call on each.
 
     A product is written as a convolution, whose kernels are those of the engines; for its plain
     fp32 product OpenVINO has others, which are slower on some CPUs.  Larger kernels have a longer
@@ -208,7 +224,7 @@ def _openvino_products(precision: str, threads: int) -> Iterator[tuple[float, Ca
 
 
 def _openvino_product(channels: int, kernel: int, side: int, quantized: bool) -> Any:
-    """Returns weights [channels, n] times pixels [n, side^2], where n is kernel^2 x channels."""
+    """Return weights [channels, n] times pixels [n, side^2], where n is kernel^2 x channels."""
     import openvino
     from openvino import opset13 as op
 
@@ -241,7 +257,7 @@ def _torch_products(precision: str, threads: int) -> Iterator[tuple[float, Calla
 
 
 def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yields products on a GPU, several at a time: a small one is done before the next is started.
+    """Yield products on a GPU, several at a time: a small one is done before the next is started.
 
     The names of those in eight bits begin with an underscore, but PyTorch has no other.
     """
@@ -273,7 +289,9 @@ def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]
         yield 2.0 * size**3 * _AT_A_TIME, call
 
 
-def _torch_has_cuda() -> bool:
+def _has_cuda() -> bool:
+    if not importlib.util.find_spec("torch"):
+        return False
     import torch
 
     return bool(torch.cuda.is_available())

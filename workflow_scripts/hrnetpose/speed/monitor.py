@@ -6,6 +6,7 @@ missing swap counters, and lists CPUs without their numbers.
 """
 
 import os
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,8 @@ class Monitor:
 
 def _counters(cpus: list[int]) -> dict[str, float]:
     """Read the counters that this system has; times in seconds."""
-    used = os.times()
-    found = {"own": used.user + used.system + used.children_user + used.children_system}
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    found = {"own": sum(usage.ru_utime + usage.ru_stime for usage in used)}
     for line in _lines(PROC / "stat"):
         name, *ticks = line.split()
         if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cpus:

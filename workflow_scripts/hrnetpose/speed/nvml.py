@@ -29,7 +29,7 @@ class Report:
 
 
 class Watch:
-    """Reads a GPU now, and again in `report` and `joules`."""
+    """Read a GPU now, and again in `report` and `joules`."""
 
     def __init__(self) -> None:
         self.problem = ""
@@ -41,7 +41,7 @@ class Watch:
             self.problem = f"NVML: {error}"
 
     def report(self) -> Report | None:
-        """Tells what happened since; None if NVML cannot be asked."""
+        """Tell what happened since; None if NVML cannot be asked."""
         if self.problem:
             return None
         after, before = self._state(), self._before
@@ -53,7 +53,7 @@ class Watch:
         )
 
     def joules(self) -> float | None:
-        """Returns the energy that the GPU has taken since; None if it does not tell."""
+        """Return the energy that the GPU has taken since; None if it does not tell."""
         if not self.problem and self._before["energy"] is None:
             self.problem = "NVML: this GPU does not count its energy"
         if self.problem:
@@ -75,7 +75,7 @@ class Watch:
 
 
 def describe() -> str | None:
-    """Names the GPU that is used and its driver; None if NVML cannot be asked."""
+    """Name the GPU that is used and its driver; None if NVML cannot be asked."""
     try:
         nvml, gpu = _open()
         name, driver = nvml.nvmlDeviceGetName(gpu), nvml.nvmlSystemGetDriverVersion()
@@ -85,7 +85,7 @@ def describe() -> str | None:
 
 
 def _open() -> tuple[Any, Any]:
-    """Returns the module and the GPU that CUDA calls number 0."""
+    """Return the module and the GPU that CUDA calls number 0."""
     import pynvml
 
     pynvml.nvmlInit()

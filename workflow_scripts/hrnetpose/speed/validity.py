@@ -23,48 +23,49 @@ MIN_OTHERS_CORES = 0.1
 """... or this much of one, if that is more: what a quiet system needs for itself."""
 MAX_STEAL = 0.02
 """The hypervisor may take this share of the CPUs."""
+RESOLUTION = 0.05
+"""CPU seconds that counters, which count ticks of 10 ms, cannot tell; it matters below 1 s only."""
 MAX_CLOCK_LOSS = 0.10
 """The clock must not fall by more between the ends of a measurement."""
 MAX_DIFFERENCE = 0.3
 """Outputs for one image may differ by this share; low precision rounds by far less."""
 
 
-def measurement(
-    what: str, samples: int, fewest: int, seconds: float, spread: float, machine: Report
-) -> list[str]:
-    """Returns why a measurement cannot be believed; nothing if it can.
+def shortcomings(samples: int, fewest: int, seconds: float) -> list[str]:
+    """Return why a measurement is too small to be believed; another one would be as small.
 
     Args:
-        what: its name.
         samples: how many it has.
         fewest: how many it needs.
         seconds: how long it took.
-        spread: how much its windows differ.
-        machine: what went on meanwhile.
     """
     reasons = []
     if samples < fewest:
-        reasons.append(f"{what}: too few samples: {samples}, at least {fewest} are needed")
+        reasons.append(f"too few samples: {samples}, at least {fewest} are needed")
     if seconds < MIN_SECONDS:
-        reasons.append(f"{what}: too short: {seconds:.1f} s, at least {MIN_SECONDS:g} s are needed")
-    if spread > MAX_SPREAD:
-        reasons.append(
-            f"{what}: unstable: windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"
-        )
-    return [*reasons, *(f"{what}: {reason}" for reason in disturbances(machine))]
+        reasons.append(f"too short: {seconds:.1f} s, at least {MIN_SECONDS:g} s are needed")
+    return reasons
+
+
+def unsteadiness(spread: float) -> list[str]:
+    """Return a reason if the windows of a measurement differ by too much."""
+    if spread <= MAX_SPREAD:
+        return []
+    return [f"unstable: windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"]
 
 
 def disturbances(machine: Report) -> list[str]:
-    """Returns what disturbed a measurement."""
+    """Return what disturbed a measurement."""
     reasons = []
     capacity = machine.seconds * machine.cpus
-    others = machine.others
-    if others is not None and others / capacity > max(MAX_OTHERS, MIN_OTHERS_CORES / machine.cpus):
+    others, steal = machine.others, machine.steal
+    allowed = max(MAX_OTHERS * capacity, MIN_OTHERS_CORES * machine.seconds, RESOLUTION)
+    if others is not None and others > allowed:
         reasons.append(
             f"other processes took {others / machine.seconds:.2f} of {machine.cpus} CPUs"
         )
-    if machine.steal is not None and machine.steal / capacity > MAX_STEAL:
-        reasons.append(f"the hypervisor took {machine.steal / capacity:.0%} of the CPUs (steal)")
+    if steal is not None and steal > max(MAX_STEAL * capacity, RESOLUTION):
+        reasons.append(f"the hypervisor took {steal / capacity:.0%} of the CPUs (steal)")
     if machine.swapped:
         reasons.append(f"{machine.swapped} pages were swapped")
     if machine.thermal:
@@ -82,15 +83,8 @@ def disturbances(machine: Report) -> list[str]:
     return reasons
 
 
-def precision(requested: str, executed: str) -> list[str]:
-    """Returns a reason if another precision ran than was asked for."""
-    if requested == executed:
-        return []
-    return [f"precision: {requested} was asked for, {executed} is what ran"]
-
-
 def batch_content(alone: Outputs, in_batch: Outputs) -> list[str]:
-    """Returns the reasons if the last image of a batch has other outputs than alone.
+    """Return the reasons if the last image of a batch has other outputs than alone.
 
     An engine that computes fewer images than its batch declares is caught by it, even if it fills
     up what it returns.

@@ -1,0 +1,48 @@
+"""What all measurements of speed have in common: the machine, and the attempts that it took."""
+
+from pydantic import Field
+
+from hrnetpose.artifacts.base import Part
+
+NATIVE: dict[str, tuple[str, ...]] = {
+    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
+    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm"),
+}
+"""CPU features that compute in a precision; fp32 needs none."""
+
+
+def say_executed(requested: str, executed: str) -> str | None:
+    """Return what ran, if it was not what was asked for: figures are of that, and no less valid."""
+    if executed == "unknown":
+        return "what ran is not known"
+    return None if requested == executed else f"ran {executed}"
+
+
+class Host(Part):
+    """The machine that a figure was measured on."""
+
+    cpu: str
+    features: list[str]
+    cores: int
+    cache_bytes: int | None = Field(description="the last-level cache")
+    clock_mhz: float | None
+    virtual: bool = Field(description="a virtual machine")
+    gpu: str | None
+    memory_bytes: int
+    os: str
+    python: str
+    load_average: float
+
+    def is_native(self, precision: str) -> bool:
+        """Return True if the CPU has units for a precision."""
+        return precision == "fp32" or not {*NATIVE.get(precision, ())}.isdisjoint(self.features)
+
+
+class Attempt(Part):
+    """One attempt at a measurement; one that was disturbed is followed by another."""
+
+    of: str = Field(description="what was measured, for example latency")
+    figure: float
+    unit: str
+    disturbed: list[str] = Field(description="why it does not count; none for the one that does")
