@@ -1,5 +1,6 @@
 """The stage itself: what it measures, and that it says INVALID when it should, with the reason."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -284,7 +285,8 @@ def test_a_batch_that_is_declared_but_not_computed_is_caught(
 
     ONNX Runtime itself refuses such outputs.
     """
-    card = {"backend": "openvino", "options": {}}
+    built_for = {"openvino": importlib.metadata.version("openvino")}
+    card = {"backend": "openvino", "options": {}, "built_for": built_for}
 
     perf = benchmark(change(engine, tmp_path / "first", card, first_only), "--batches", BATCH)
 
