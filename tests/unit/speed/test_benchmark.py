@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from hrnetpose import files
+from hrnetpose import engines, files
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.machine import Cutting, Machine, Peaks
 from hrnetpose.artifacts.perf import Perf
@@ -284,7 +284,8 @@ def test_a_batch_that_is_declared_but_not_computed_is_caught(
 
     ONNX Runtime itself refuses such outputs.
     """
-    card = {"backend": "openvino", "options": {}}
+    built_for = engines.backend("openvino").versions()
+    card = {"backend": "openvino", "options": {}, "built_for": built_for}
 
     perf = benchmark(change(engine, tmp_path / "first", card, first_only), "--batches", BATCH)
 
