@@ -63,7 +63,7 @@ bench: $(VENV)/run.stamp
 clean:
 ifdef RUN
 	@case "$(RUN)" in ""|*[!A-Za-z0-9_.-]*|.*) echo "RUN=$(RUN): no name of a run" >&2; exit 1;; esac
-	rm -rf "results/$(RUN)" "build/engines/$(RUN)" "build/predictions/$(RUN)" "build/machine/$(RUN)" logs/*/"$(RUN)"
+	rm -rf "results/$(RUN)" "build/engines/$(RUN)" "build/predictions/$(RUN)" "build/machine/$(RUN)" "build/crops/$(RUN)" logs/*/"$(RUN)"
 else
 	rm -rf build logs results .snakemake
 endif

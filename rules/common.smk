@@ -25,7 +25,7 @@ from hrnetpose.config import ConfigError
 from hrnetpose.data import contents
 from hrnetpose.flags import option
 from hrnetpose.layout import any_of
-from hrnetpose.run import resolve
+from hrnetpose.resolve import resolve
 from hrnetpose.stage import StageError
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()

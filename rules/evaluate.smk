@@ -10,11 +10,6 @@ import json
 from hrnetpose.config import no_such
 
 
-def all_cores(wildcards):
-    """Return all cores of this machine; on a cluster it is the profile that sets them."""
-    return workflow.resource_settings.cores or 8
-
-
 rule predict_keypoints:
     """Run the engine over one shard of the crops, plain and mirrored."""
     input:
@@ -103,7 +98,8 @@ rule measure_machine:
         device="cpu|gpu",
     conda:
         "../envs/engines.yaml"
-    threads: all_cores
+    # On a cluster it is the profile that sets them.
+    threads: lambda w: workflow.resource_settings.cores or 8
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(30),
@@ -135,7 +131,8 @@ rule benchmark_engine:
         LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
-    threads: all_cores
+    # On a cluster it is the profile that sets them.
+    threads: lambda w: workflow.resource_settings.cores or 8
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(60),

@@ -1,4 +1,4 @@
-"""Patterns of names, and what of a run is its own."""
+"""Names as a pattern, which rules have for a wildcard."""
 
 import re
 

@@ -8,7 +8,7 @@ import pytest
 
 from hrnetpose import plan
 from hrnetpose.config import ConfigError
-from hrnetpose.run import resolve
+from hrnetpose.resolve import resolve
 
 Raw = dict[str, Any]
 

@@ -8,8 +8,8 @@ import pytest
 
 from hrnetpose.artifacts.fetched import FetchedImages
 from hrnetpose.config import ConfigError
+from hrnetpose.resolve import resolve
 from hrnetpose.resources import Dataset, Resources
-from hrnetpose.run import resolve
 
 Raw = dict[str, Any]
 

@@ -10,7 +10,7 @@ import yaml
 
 from hrnetpose import engines
 from hrnetpose.config import ConfigError
-from hrnetpose.run import resolve
+from hrnetpose.resolve import resolve
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 Raw = dict[str, Any]
@@ -162,7 +162,7 @@ def test_planning_imports_nothing_heavy_and_executes_no_config(
     done = run_python(
         f"""
         import sys
-        from hrnetpose.run import resolve
+        from hrnetpose.resolve import resolve
 
         raw = {{
             "model": "m", "dataset": "d",

@@ -23,7 +23,7 @@ from hrnetpose import config_text, plan, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.config import ConfigError
 from hrnetpose.models import config_file
-from hrnetpose.run import resolve
+from hrnetpose.resolve import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError

@@ -35,7 +35,7 @@ from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import config_file
-from hrnetpose.run import resolve
+from hrnetpose.resolve import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
 from hrnetpose.sample.split import write_split
 from hrnetpose.stage import StageError

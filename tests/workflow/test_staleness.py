@@ -299,6 +299,7 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("benchmark.streams", [2], Stale(after("benchmark_engine"))),
     ("quantization.ap_drop", 0.01, Stale(after("quantize_int8"), {"int8"})),
     ("shards", 3, Stale({"make_crops"} | after("predict_keypoints"), subsets={"gt", "det"})),
+    ("crops", "temporary", Stale({"make_temporary_crops"} | after("predict_keypoints"))),
     ("variants.fp32.backend", "onnxruntime", Stale(after("build_engine"), {"fp32"})),
     (
         "variants.int8.backend",

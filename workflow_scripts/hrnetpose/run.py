@@ -6,20 +6,18 @@ to do.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from hrnetpose import config, engines, environment
+from hrnetpose import config
 from hrnetpose.backend_rules import BackendRules, Options
-from hrnetpose.config import Config, ConfigError
-from hrnetpose.layout import CropPaths, DatasetPaths, Layout, ModelPaths, VariantPaths
+from hrnetpose.config import Config
+from hrnetpose.layout import CropPaths, Layout, ModelPaths, VariantPaths
 from hrnetpose.models import known
 from hrnetpose.models.known import KnownModel
 from hrnetpose.recipes import CALIBRATED, RECIPES, Graph, lineage
-from hrnetpose.resources import WITHOUT_BOXES, Dataset, Given, Resources, describe_dataset
-from hrnetpose.stage import StageError
+from hrnetpose.resources import Dataset, Given, Resources
 
 SHARDS_AT_WORK = 8
 """Of temporary crops, so many shards are there at a time."""
@@ -344,121 +342,6 @@ class Run:
             if self.config.protocols.nms != "soft" and not other_boxes:
                 figures[name] = {figure.protocol: figure.figures()}
         return figures
-
-
-def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = False) -> Run:
-    """Check a configuration and look up what follows from it.
-
-    Args:
-        raw: as YAML gives it.
-        auto: the backend that `auto` stands for; by default it is looked up on this machine.
-        is_module: other runs may be planned beside this one, as modules of one workflow: each has
-            rules for what it uses and for nothing else.
-
-    Raises:
-        ConfigError: the configuration is wrong, or a model's config cannot be found or read.
-    """
-    backends = engines.rules()
-    checked, notes = _without_missing_boxes(config.load(raw, backends))
-    auto = auto or environment.decide_auto(engines.resolve)
-    # A backend that `auto` stands for must have the precision, too.
-    sections = {
-        name: section.model_copy(update={"backend": auto}) if section.backend == "auto" else section
-        for name, section in checked.variants.items()
-    }
-    options = {
-        name: config.check_variant(f"variants.{name}", section, checked, backends)
-        for name, section in sections.items()
-    }
-    if is_module:
-        used = {section.model or checked.model for section in sections.values()}
-        models = {name: model for name, model in checked.models.items() if name in used}
-        datasets = {checked.dataset: checked.datasets[checked.dataset]}
-        checked = checked.model_copy(update={"models": models, "datasets": datasets})
-    layout = Layout(checked.run, checked.dataset)
-    run = Run(
-        checked,
-        layout,
-        {name: Model(section, layout.model(name)) for name, section in checked.models.items()},
-        {
-            name: describe_dataset(section, layout.dataset(name))
-            for name, section in checked.datasets.items()
-        },
-        {},
-        notes,
-    )
-    run = replace(run, variants=_describe_variants(run, sections, options, backends))
-    for name in run.used_models:
-        _ = run.models[name].known  # or else an error would only come with the first job
-    return run
-
-
-def _describe_variants(
-    run: Run,
-    sections: Mapping[str, config.Variant],
-    options: Mapping[str, Options],
-    backends: Mapping[str, BackendRules],
-) -> dict[str, Variant]:
-    found = {}
-    originals: dict[str, Variant] = {}
-    for name, section in sections.items():
-        rules, paths = backends[section.backend], run.layout.variant(name)
-        model = run.models[section.model or run.config.model]
-        variant = found[name] = Variant(
-            section,
-            rules,
-            options[name],
-            paths,
-            model,
-            run.dataset,
-            run.evaluated_crops,
-            graph=model.paths.graph(run.layout.name(rules.graphs[section.precision])),
-            predictions=[
-                paths.predictions(boxes, shard)
-                for boxes in run.config.protocols.boxes
-                for shard in run.shards
-            ],
-        )
-        try:
-            variant.options.check(variant.batch, section.precision)
-        except StageError as error:
-            raise ConfigError(f"variants.{name}: {error}") from error
-        if variant.is_original and section.precision == "fp32":
-            originals.setdefault(model.name, variant)
-    return {
-        name: replace(variant, reference=original)
-        if (original := originals.get(variant.model.name)) is not variant
-        else variant
-        for name, variant in found.items()
-    }
-
-
-def _without_missing_boxes(checked: Config) -> tuple[Config, tuple[str, ...]]:
-    """Leave out boxes that can only be put there by hand, if annotated ones are asked for.
-
-    Returns:
-        The configuration, and what the user should know.
-
-    Raises:
-        ConfigError: nothing would be left.
-    """
-    source = checked.datasets[checked.dataset].detections
-    place = DatasetPaths(checked.dataset).evaluated.detections
-    if (
-        "det" not in checked.protocols.boxes
-        or source is None
-        or source.source
-        or Path(place).is_file()
-    ):
-        return checked, ()
-    hashed = f" (sha256 {source.sha256})" if source.sha256 else ""
-    missing = f"{place}: the detector's boxes are not there; put the file there{hashed} by hand"
-    others = [boxes for boxes in checked.protocols.boxes if boxes != "det"]
-    if not others:
-        raise ConfigError(f"{missing}, or {WITHOUT_BOXES}")
-    protocols = checked.protocols.model_copy(update={"boxes": others})
-    note = f"{missing}; until then only ground-truth boxes are evaluated (docs/fetching.md)"
-    return checked.model_copy(update={"protocols": protocols}), (note,)
 
 
 def _is_same_digest(one: str, other: str) -> bool:

@@ -437,6 +437,13 @@ def test_of_several_categories_the_one_with_the_model_s_keypoints_is_taken(
     ]
 
 
+def test_a_category_with_the_model_s_names_is_taken_before_one_without(several: Content) -> None:
+    del several["categories"][1]["keypoints"]
+    several["annotations"][-1]["keypoints"] = SCATTERED
+
+    assert coco.parse(several, Path("a.json"), POINTS).category_name == "person"
+
+
 def test_the_configuration_may_name_the_category(several: Content) -> None:
     assert coco.parse(several, Path("a.json"), category="Skis").category == 7
     with pytest.raises(StageError, match="no keypoints of a category 'dog'"):
@@ -620,6 +627,7 @@ def test_boxes_on_other_images_are_left_out(content: Content, tmp_path: Path) ->
         ),
         ([detection(), detection(score="high")], "detection 1: score is 'high'"),
         ([detection(), detection(score=math.nan)], "detection 1: score is nan"),
+        ([detection(), detection(score=1e39)], "detection 1: score is 1e+39"),
         ([detection(), detection(bbox=[1, 2, 3])], "detection 1: bbox is [1, 2, 3]"),
         ([detection(), detection(bbox="1234")], "detection 1: bbox is '1234'"),
         ([detection(), detection(bbox=[1, 2, math.inf, 4])], "detection 1: bbox is"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hrnetpose import files
 from hrnetpose.data import contents
 
 
@@ -43,6 +44,25 @@ def test_any_change_of_content_is_another_digest(folder: Path, tmp_path: Path, c
             (folder / "a.jpg").unlink()
 
     assert contents.digest(folder, tmp_path / "cache") != before
+
+
+@pytest.mark.parametrize(
+    ("recent", "expected"),
+    [(-1, ["a.jpg", "a.jpg", "ü b.jpg"]), (10**12, ["a.jpg", "ü b.jpg"] * 3)],
+)
+def test_only_what_has_changed_or_may_change_unseen_is_hashed_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recent: int, expected: list[str]
+) -> None:
+    hashed, sha256 = [], files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    monkeypatch.setattr(contents, "RECENT", recent)
+
+    before = contents.digest(folder, tmp_path / "cache")
+    (folder / "a.jpg").write_bytes(b"another")
+    after = [contents.digest(folder, tmp_path / "cache") for _ in range(2)]
+
+    assert after[0] == after[1] != before
+    assert sorted(hashed) == sorted(expected)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00", b"[]", b'{"a.jpg": [1, 2]}', b'{"a.jpg": 7}'])

@@ -62,7 +62,9 @@ def test_the_ranking_is_that_of_each_layer_alone_in_int8(
     assert errors == sorted(errors, reverse=True)
     for layer in (ranking[0], ranking[-1]):
         alone = heatmaps(quantize.insert(graph, ranges, [layer.name]), crops, card)
-        assert layer.error == pytest.approx(onnx_graph.relative_error(alone, expected), rel=1e-3)
+        # The two graphs round differently.
+        error = onnx_graph.relative_error(alone, expected)
+        assert layer.error == pytest.approx(error, rel=1e-3, abs=1e-5)
 
 
 def test_a_limit_that_holds_leaves_nothing_and_ranks_nothing(

@@ -22,7 +22,7 @@ PLAIN = ["avx2"]
 
 @pytest.fixture
 def judged() -> Callable[..., Rows]:
-    """Returns the rows of a machine with such features and such figures."""
+    """Return the rows of a machine with such features and such figures."""
 
     def judge(features: list[str], real: bool = True, **figures: float) -> Rows:
         measured = goals.Figures()
@@ -108,7 +108,7 @@ def test_real_images_are_left_out_where_nobody_says_where_they_are(
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
-    """Writes what `make bench` would."""
+    """Write what `make bench` would."""
 
     def write(name: str, cpu: str = "Abacus", **values: list[float]) -> Path:
         host = {"cpu": cpu, "features": PLAIN, "cores": 2, "gpu": None, "memory_bytes": 1}

@@ -56,7 +56,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def benchmark(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Callable[..., Perf]:
-    """Runs the stage and reads what it wrote."""
+    """Run the stage and read what it wrote."""
 
     def run(engine: Path, *arguments: object, seconds: float = 0.3) -> Perf:
         run_stage(
@@ -70,7 +70,7 @@ def benchmark(tiny: Path, tmp_path: Path, run_stage: RunStage) -> Callable[..., 
 
 
 def change(engine: Path, folder: Path, card: dict[str, Any], graph: Any = None) -> Path:
-    """Returns a copy of an engine with another card and, if asked, another graph."""
+    """Return a copy of an engine with another card and, if asked, another graph."""
     model = onnx.load(engine / "engine.bin")
     if graph:
         graph(model.graph)
@@ -122,7 +122,7 @@ def test_a_duration_of_one_second_is_too_short(
 
 @contextmanager
 def busy(seconds: float) -> Iterator[None]:
-    """Keeps two processes busy until each has had so many seconds of a CPU."""
+    """Keep two processes busy until each has had so many seconds of a CPU."""
     code = f"import time\nwhile time.process_time() < {seconds}: pass"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     try:
@@ -198,7 +198,7 @@ def machine(
 
 
 def shared(machine: Path, output: Path, **changes: Any) -> Path:
-    """Writes a machine of which all is known."""
+    """Write a machine of which all is known."""
     known = {
         "peaks": {"fp32": Peaks(flops=1e15, bandwidth=1e12, measured_with="paper")},
         "cutting": Cutting(decode_ms=3.0, crop_ms=0.5),
@@ -258,7 +258,7 @@ def test_a_peak_of_a_slow_minute_is_no_reason(
 
 
 def first_only(graph: Any) -> None:
-    """Keeps the first image's heatmaps."""
+    """Keep the first image's heatmaps."""
     inner = f"{graph.output[0].name}_all"
     for node in graph.node:
         node.output[:] = [inner if n == graph.output[0].name else n for n in node.output]
@@ -270,7 +270,7 @@ def first_only(graph: Any) -> None:
 
 
 def first_everywhere(graph: Any) -> None:
-    """Computes the first image and fills the batch with its heatmaps."""
+    """Compute the first image and fills the batch with its heatmaps."""
     first_only(graph)
     name = graph.output[0].name
     graph.node[-1].output[0] = f"{name}_first"

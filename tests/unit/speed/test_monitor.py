@@ -45,7 +45,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(folder: Path, busy: int, steal: int, swapped: int, heat: int, throttled: int) -> None:
-    """Writes the counters; `busy` and `steal` in ticks, of each CPU."""
+    """Write the counters; `busy` and `steal` in ticks, of each CPU."""
     contents = {
         "proc/stat": "cpu  9 9 9 9 9 9 9 9 0 0\n"
         + "".join(f"cpu{n} {busy} 0 0 500 3 0 0 {steal} 0 0\n" for n in range(3)),

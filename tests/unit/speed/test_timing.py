@@ -46,7 +46,7 @@ class Engine:
         return {"x": np.zeros((len(batch), 2), np.float32)}
 
     def stream(self, batches: Iterable[str]) -> Iterator[Outputs]:
-        """Keeps two batches in flight."""
+        """Keep two batches in flight."""
         waiting: list[Outputs] = []
         for batch in batches:
             waiting.append(self.infer(batch))

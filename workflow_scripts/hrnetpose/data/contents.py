@@ -61,7 +61,7 @@ def _zip(path: Path) -> list[tuple[str, str]]:
 def _folder(path: Path, cache: Path) -> list[tuple[str, str]]:
     record = cache / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]}.json"
     try:
-        known = _RECORD.validate_json(record.read_bytes(), strict=True)
+        known = _RECORD.validate_json(record.read_bytes())
     except (OSError, ValueError):  # no cache yet, or a damaged one
         known = {}
     stamps = dict(_walk(path))

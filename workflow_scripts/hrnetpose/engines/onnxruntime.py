@@ -53,6 +53,7 @@ class OnnxRuntimeSlot(Slot):
         crops: shape of a full batch, uint8.
         outputs: shapes of the outputs of a full batch, float32, by name.
         device: ONNX Runtime's name of the device, `cuda` or `cpu`.
+        file: the engine file, for errors.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class OnnxRuntimeSlot(Slot):
         crops: tuple[int, ...],
         outputs: Mapping[str, tuple[int, ...]],
         device: str,
+        file: Path,
     ) -> None:
         import onnxruntime
 
-        self._session, self._binding = session, session.io_binding()
+        self._session, self._binding, self._file = session, session.io_binding(), file
         create = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         self._input = create(crops, np.uint8, device, 0)
         self._buffers = {
@@ -78,7 +80,10 @@ class OnnxRuntimeSlot(Slot):
         self._input.update_inplace(np.ascontiguousarray(crops))
 
     def launch(self) -> None:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # for example outputs of another shape than the card's
+            raise StageError(f"{self._file}: ONNX Runtime cannot run it: {error}") from error
 
     def copy_out(self) -> None:
         self.outputs = {name: buffer.numpy() for name, buffer in self._buffers.items()}
@@ -91,7 +96,8 @@ class OnnxRuntimeEngine(Engine[OnnxRuntimeOptions]):
         self._session = self._load()
         self.check_outputs(output.name for output in self._session.get_outputs())
         device = "cpu" if self._options.provider == "cpu" else "cuda"
-        return [OnnxRuntimeSlot(self._session, self.crops_shape, self.output_shapes, device)]
+        shapes = self.crops_shape, self.output_shapes
+        return [OnnxRuntimeSlot(self._session, *shapes, device, self._file)]
 
     def _close(self) -> None:
         del self._session
