@@ -30,9 +30,10 @@ PROFILE = [
     "--seconds-between-status-checks", "2",
     "--slurm-init-seconds-before-status-checks", "2",
     "--slurm-status-command", "squeue",  # this cluster keeps no accounts
-    "--set-threads", "benchmark_engine=2",
+    "--set-threads", "benchmark_engine=2", "measure_machine=2",
     # No backend here needs a GPU, so one rule is told to; nothing opens the device.
     "--set-resources", "benchmark_engine:gpu=1", "benchmark_engine:slurm_extra='--exclusive'",
+    "measure_machine:slurm_extra='--exclusive'",
 ]  # fmt: skip
 
 

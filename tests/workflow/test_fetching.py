@@ -53,6 +53,7 @@ def test_the_coco_configuration_is_planned_from_nothing(project: Project) -> Non
         "build_engine": 5,
         "predict_keypoints": 5,
         "score_accuracy": 5,
+        "measure_machine": 1,
         "benchmark_engine": 5,
         "reference_heatmaps": 1,
         "measure_parity": 5,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hrnetpose.limits import Section
+from hrnetpose.section import Section
 
 PERSONS = 128
 """About so many persons are measured with, the first of the dataset."""

@@ -22,8 +22,9 @@ from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
-from hrnetpose.limits import Limits, Section
+from hrnetpose.limits import Limits
 from hrnetpose.recipes import CALIBRATED, Precision
+from hrnetpose.section import Section
 from hrnetpose.stage import shown
 
 # Names are parts of names of files.

@@ -2,13 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Section(BaseModel):
-    """A section of the configuration."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+from hrnetpose.section import Section
 
 
 class Limits(Section):
