@@ -166,7 +166,7 @@ def refuse_in(project: Project, script: str, message: str) -> None:
     """Make a stage fail."""
     path = project.folder / f"workflow_scripts/{script}.py"
     text = f'    from hrnetpose.stage import StageError\n\n    raise StageError("{message}")\n'
-    start = '    """Runs the stage."""\n'
+    start = '    """Run the stage."""\n'
     head, line, rest = path.read_text().partition(start)
     assert rest
     path.write_text(f"{head}{line}{text}{rest}")

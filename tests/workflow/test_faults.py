@@ -113,8 +113,8 @@ def test_a_second_run_in_the_same_folder_says_that_there_is_a_first(project: Pro
     waiting = project.folder / "waiting"
     script.write_text(
         script.read_text().replace(
-            '    """Runs the stage."""\n',
-            '    """Runs the stage."""\n'
+            '    """Run the stage."""\n',
+            '    """Run the stage."""\n'
             "    import time\n"
             f"    Path({str(waiting)!r}).touch()\n"
             f"    while Path({str(waiting)!r}).exists():\n"
