@@ -123,13 +123,19 @@ def test_what_is_to_be_said_of_a_precision_is_said(make_row: MakeRow) -> None:
 
 def test_what_was_disturbed_is_told_though_the_figure_is_valid(make_row: MakeRow) -> None:
     row = make_row("fp16")
-    first = row.perf.attempts[0].model_copy(update={"disturbed": ["unstable", "steal"]})
-    perf = row.perf.model_copy(update={"attempts": [first, *row.perf.attempts]})
+    (last,) = row.perf.attempts
+    first, second = (
+        last.model_copy(update={"disturbed": reasons})
+        for reasons in (["others took 0.5 of 2 CPUs", "steal"], ["others took 0.7 of 2 CPUs"])
+    )
+    perf = row.perf.model_copy(update={"attempts": [first, second, last]})
 
     text = table.as_text([replace(row, perf=perf)])
 
     assert text.splitlines()[2].split()[-2] == "VALID"
-    assert f"{table.DISTURBED}:\n  fp16: latency, 1 of 2 attempts (unstable, steal)\n" in text
+    assert (
+        f"{table.DISTURBED}:\n  fp16: latency (2 of 3): others took 0.5 of 2 CPUs; steal\n" in text
+    )
     assert table.DISTURBED not in table.as_text([row])
 
 

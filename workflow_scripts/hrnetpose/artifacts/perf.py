@@ -1,5 +1,6 @@
 """`{variant}_perf.json`: written by benchmark_engine."""
 
+import re
 from typing import Literal
 
 from pydantic import Field
@@ -159,16 +160,21 @@ class Perf(Artifact):
         return list(dict.fromkeys([*self.validity.reasons, *self.contradictions()]))
 
     @property
-    def disturbed(self) -> list[str]:
-        """What was disturbed while it was measured, and so measured again if there was time."""
-        found = []
-        for what in dict.fromkeys(attempt.of for attempt in self.attempts):
-            attempts = [attempt for attempt in self.attempts if attempt.of == what]
-            reasons = dict.fromkeys(text for attempt in attempts for text in attempt.disturbed)
-            count = sum(bool(attempt.disturbed) for attempt in attempts)
-            if count:
-                found.append(f"{what}, {count} of {len(attempts)} attempts ({', '.join(reasons)})")
-        return found
+    def disturbed(self) -> str | None:
+        """What was disturbed while it was measured, how often, and by what; None if nothing was."""
+        counts: dict[str, list[bool]] = {}
+        reasons: dict[str, str] = {}
+        for attempt in self.attempts:
+            counts.setdefault(attempt.of, []).append(bool(attempt.disturbed))
+            for reason in attempt.disturbed:
+                # One of each kind is enough: they differ in their figures.
+                reasons.setdefault(re.sub(r"[0-9.]+", "", reason), reason)
+        if not reasons:
+            return None
+        parts = [
+            f"{what} ({sum(were)} of {len(were)})" for what, were in counts.items() if any(were)
+        ]
+        return f"{', '.join(parts)}: {'; '.join(reasons.values())}"
 
     def contradictions(self) -> list[str]:
         """Return what does not add up within the figures themselves."""

@@ -81,7 +81,7 @@ def published(figures: dict[str, float] | None) -> str:
     )
 
 
-DISTURBED = "disturbed while speed was measured; the first undisturbed attempt counts"
+DISTURBED = "attempts that were disturbed; the first undisturbed one counts"
 
 
 COLUMNS = {
@@ -151,7 +151,9 @@ def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
     verdicts = [
         f"  {row.name}: {row.verdict.text}" for row in rows if row.verdict and row.verdict.text
     ]
-    disturbed = [f"  {row.name}: {text}" for row in rows if row.perf for text in row.perf.disturbed]
+    disturbed = [
+        f"  {row.name}: {row.perf.disturbed}" for row in rows if row.perf and row.perf.disturbed
+    ]
     protocols = [f"  {letter}: {label}" for label, letter in labels(rows).items()]
     return [
         *(["", "found in the data:", *(f"  {text}" for text in warnings)] if warnings else []),
