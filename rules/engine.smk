@@ -25,7 +25,8 @@ rule build_engine:
         LAYOUT.log("build_engine", "{variant}"),
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
-    threads: 2
+    # Most of it is a start of Python; only on a GPU are kernels looked for.
+    threads: lambda w: 2 if RUN[w.variant].gpus else 1
     resources:
         mem_mb=scale_with_attempt(8000),
         runtime=scale_with_attempt(120),

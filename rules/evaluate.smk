@@ -170,7 +170,7 @@ rule reference_heatmaps:
         LAYOUT.shared_log("reference_heatmaps", "{model}_{dataset}"),
     conda:
         "../envs/mmpose.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(60),
@@ -213,7 +213,7 @@ rule measure_parity:
         LAYOUT.log("measure_parity", "{variant}"),
     conda:
         lambda w: f"../envs/{RUN[w.variant].environment}.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=scale_with_attempt(6000),
         runtime=scale_with_attempt(60),

@@ -36,7 +36,7 @@ from hrnetpose.artifacts.perf import (
     Validity,
 )
 from hrnetpose.batches import Crops, count_images, fill
-from hrnetpose.benchmark import Benchmark
+from hrnetpose.benchmark import MIDDLE, Benchmark
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data import cutting
 from hrnetpose.data.annotations import Image
@@ -55,6 +55,8 @@ from hrnetpose.stage import StageError
 
 BATCHES = 4
 """Different batches that take turns, so that no cache holds the whole input."""
+SHORT = 1 / 15
+"""Of the least seconds of latency and throughput: what a point of the sweep or a part takes."""
 
 
 @dataclass(frozen=True)
@@ -352,7 +354,7 @@ def measure_alone(subject: Subject) -> Alone:
         subject.check(engine, inputs)
         parts = None
         if whole := subject.whole:
-            seconds = subject.limits.min_seconds / 8
+            seconds = subject.limits.min_seconds * SHORT
             parts = subject.patience.settle(
                 "crop to keypoints",
                 lambda: whole.part_by_part(engine, inputs, seconds, device),
@@ -379,7 +381,7 @@ def sweep(subject: Subject, tried: list[int], streams: list[int]) -> list[SweepP
                 inputs,
                 count,
                 time.perf_counter() - start,
-                subject.limits.min_seconds / 10,
+                subject.limits.min_seconds * SHORT,
                 subject.device,
             )
             name = f"batch {size}" + (f", {count} streams" if count else "")
@@ -421,7 +423,7 @@ def measure_best(subject: Subject, points: list[SweepPoint]) -> Best:
         subject.check(engine, inputs)
         persons_per_s = None
         if whole := subject.whole:
-            seconds = subject.limits.min_seconds / 4
+            seconds = subject.limits.min_seconds * MIDDLE
             persons_per_s = subject.patience.settle(
                 "image to keypoints", lambda: whole.persons_per_s(engine, seconds, device)
             )
@@ -438,7 +440,7 @@ def end_to_end(
     disturbed = [*parts.disturbed, *rate.disturbed]
     cut = subject.machine.cutting if subject.machine else None
     if cut is None:
-        seconds = subject.limits.min_seconds / 8
+        seconds = subject.limits.min_seconds * MIDDLE
         found = machines.measure_cutting(
             whole.images, whole.store, whole.model.crop, seconds, subject.patience
         )
@@ -466,7 +468,7 @@ def roofline(
     precision = limit.precision_of(executed.layers, executed.precision)
 
     def measure_peaks() -> Peaks:
-        seconds = subject.limits.min_seconds / 4
+        seconds = subject.limits.min_seconds * MIDDLE
         return machines.measure_peaks(
             precision, subject.device, subject.threads, seconds, subject.patience
         ).value

@@ -14,7 +14,7 @@ from typing import Literal
 from hrnetpose import stage
 from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.model import Crop
-from hrnetpose.benchmark import PERSONS, Benchmark
+from hrnetpose.benchmark import MIDDLE, PERSONS, Benchmark
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
 from hrnetpose.speed import host, machine
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--crop", type=Crop.parse, required=True, help="for example 256x192")
     command.add_argument(
-        "--min-seconds", type=float, default=defaults.min_seconds, help="a part takes a quarter"
+        "--min-seconds", type=float, default=defaults.min_seconds, help="of a benchmark"
     )
     command.add_argument(
         "--patience", type=float, default=defaults.patience, help="seconds for repetitions in all"
@@ -63,7 +63,7 @@ def main(
         first,
         ImageStore(images),
         crop,
-        min_seconds / 4,
+        min_seconds * MIDDLE,
         Patience.of(patience, min_seconds, runs_on),
     ).write(output)
 

@@ -63,7 +63,7 @@ def main(
     }
     for name, graph in graphs.items():
         if graph is not None:
-            found[name] = onnx_graph.run(graph, images)
+            found[name] = onnx_graph.run(graph, images, threads)
             requested = built.card.requested if name == "precision" else "fp32"
             finite.require([found[name]], graph, requested)
     with built.open(threads) as opened:

@@ -8,6 +8,8 @@ from hrnetpose.section import Section
 
 PERSONS = 128
 """About so many persons are measured with, the first of the dataset."""
+MIDDLE = 1 / 6
+"""Of the least seconds of latency and throughput: what a peak and the whole way take."""
 
 
 class Benchmark(Section):

@@ -88,12 +88,19 @@ def normalised(crops: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.
     return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
 
 
-def run(model: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Run a graph in ONNX Runtime on the CPU: the judge when two graphs are compared."""
+def run(model: Path, images: npt.NDArray[np.float32], threads: int = 0) -> npt.NDArray[np.float32]:
+    """Run a graph in ONNX Runtime on the CPU: the judge when two graphs are compared.
+
+    Args:
+        model: the graph.
+        images: float32 [N, 3, H, W], normalised.
+        threads: CPU threads; 0: as many as there are cores.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     # Graph optimisations would blur what is compared.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
