@@ -100,6 +100,11 @@ def report_what_is_there(job, failed):
 
 # In a module of another workflow that one decides: Snakemake leaves its own hooks in place.
 onstart:
+    # Snakemake limits how many jobs start in a second, and looks once more a second later, for each
+    # job that ended, as long as others wait: a tenth of a core or more, beside the benchmarks.  On
+    # one machine there is nothing to limit.
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
     # A job whose turn does not come, since another fails or the run is killed, leaves its old
     # output.  Where what that was made from is gone by then, the next run would find nothing to do.
     for job in workflow.dag.needrun_jobs():
