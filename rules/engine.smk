@@ -14,12 +14,8 @@ rule build_engine:
     """Build an engine and its card."""
     input:
         code=lambda w: code("build_engine", RUN[w.variant].module),
-        # An engine in PyTorch is not made from the graph, which may be newer.
-        graph=lambda w: (
-            ancient(RUN[w.variant].graph)
-            if RUN[w.variant].is_original
-            else RUN[w.variant].graph
-        ),
+        # PyTorch runs the original model instead.
+        graph=lambda w: [] if RUN[w.variant].is_original else RUN[w.variant].graph,
         card=lambda w: RUN[w.variant].model.paths.card,
         weights=lambda w: RUN[w.variant].weights or [],
     output:
@@ -42,10 +38,11 @@ rule build_engine:
         batch=lambda w: RUN[w.variant].batch,
         options=lambda w: RUN[w.variant].options_json,
         versions=lambda w: versions(*RUN[w.variant].rules.packages),
+        graph=lambda w, input: option("--graph", input.graph),
         weights=lambda w, input: option("--weights", input.weights),
         cache=TIMING_CACHE,
     shell:
         "python {input.code[0]:q} --variant {wildcards.variant:q} --backend {params.backend}"
-        " --precision {params.precision} --graph {input.graph:q} {params.weights:q}"
+        " --precision {params.precision} {params.graph:q} {params.weights:q}"
         " --card {input.card:q} --batch {params.batch} --options {params.options:q}"
         " --threads {threads} --cache {params.cache:q} --output {params.folder:q} --log {log:q}"

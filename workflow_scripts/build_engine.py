@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--variant", required=True, help="what the engine is called")
     command.add_argument("--backend", choices=engines.BACKENDS, required=True)
     command.add_argument("--precision", choices=PRECISIONS, required=True)
-    command.add_argument("--graph", type=Path, required=True, help="the ONNX file")
+    command.add_argument("--graph", type=Path, help="the ONNX file; PyTorch needs none")
     command.add_argument("--weights", type=Path, help="the checkpoint, for PyTorch")
     command.add_argument("--card", type=Path, required=True, help="the model card")
     command.add_argument("--batch", type=int, required=True, help="images per inference")
@@ -43,7 +43,7 @@ def main(
     variant: str,
     backend: str,
     precision: Precision,
-    graph: Path,
+    graph: Path | None,
     weights: Path | None,
     card: Path,
     batch: int,
@@ -103,8 +103,8 @@ def describe(
         options=request.options.model_dump(mode="json", exclude_unset=True),
         sha256=files.sha256(engine),
         bytes=engine.stat().st_size,
-        graph=None if backend.original else str(request.graph),
-        graph_sha256=None if backend.original else files.sha256(request.graph),
+        graph=str(request.graph) if request.graph else None,
+        graph_sha256=files.sha256(request.graph) if request.graph else None,
         built_for=backend.build_environment(request.batch, request.options),
         build_seconds=0.0,
         versions=backend.versions(),

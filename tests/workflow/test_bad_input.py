@@ -112,7 +112,7 @@ def truncate_archive(project: Project) -> None:
 @pytest.mark.parametrize(
     ("damage", "target", "message"),
     [
-        (truncate_weights, EXPORT, "sample.pth: a checkpoint that is cut off or damaged"),
+        (truncate_weights, EXPORT, "sample.pth: a damaged checkpoint"),
         (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: "),
         (edit_annotations(without_keypoints), PERSONS, "val.json: no annotation has `keypoints`"),
         (edit_annotations(without_persons), PERSONS, "val.json: no person with labelled keypoints"),

@@ -553,6 +553,23 @@ def test_an_edit_of_what_the_benchmark_writes_reruns_it_and_its_readers_alone(
     assert {job.rule for job in jobs} == SPEED | {"write_report", "check_gate"}
 
 
+def test_of_two_edits_neither_hides_the_other(
+    project: Project, planner: Planner, edited: Edit
+) -> None:
+    """Snakemake does not look at what follows a stale job, which an `ancient` input may be."""
+    for file in (
+        "workflow_scripts/convert_precision.py",
+        "workflow_scripts/hrnetpose/engines/pytorch.py",
+    ):
+        edited(file, (project.folder / file).read_bytes() + b"\n# an edit\n")
+
+    jobs = planner.jobs(project.folder, *TARGETS)
+
+    built = {job["variant"] for job in jobs if job.rule == "build_engine"}
+    assert "pytorch" in built
+    assert "fp32" in built
+
+
 # --- files that are given or made -----------------------------------------------------------------
 
 FILES: list[tuple[str, str, bytes | None, Stale]] = [

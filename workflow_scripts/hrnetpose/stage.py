@@ -115,7 +115,8 @@ def shown(value: object, limit: int = 100) -> str:
 
 def name(text: str, limit: int = 300) -> str:
     """Return a key or a path for a message: as it is, or quoted if it cannot be printed so."""
-    return text if text.isprintable() and len(text) <= limit else shown(text)
+    is_plain = text.isprintable() and text == text.strip() and 0 < len(text) <= limit
+    return text if is_plain else shown(text)
 
 
 def describe(error: BaseException) -> str:

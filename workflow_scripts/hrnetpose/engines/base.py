@@ -36,7 +36,7 @@ class BuildRequest(Generic[OptionsT]):
 
     Attributes:
         graph: the ONNX graph that `Backend.graphs` names for the precision; it takes normalised
-            NCHW floats.
+            NCHW floats; None for a backend that runs the original model.
         weights: the checkpoint, for a backend that runs the original model; None if untrained.
         card: the model card.
         precision: the requested precision.
@@ -47,7 +47,7 @@ class BuildRequest(Generic[OptionsT]):
             results.
     """
 
-    graph: Path
+    graph: Path | None
     weights: Path | None
     card: ModelCard
     precision: Precision

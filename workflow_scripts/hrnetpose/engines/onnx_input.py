@@ -16,6 +16,8 @@ def read(request: BuildRequest[Any]) -> Any:
     """
     from hrnetpose.graphs import onnx_graph
 
+    if request.graph is None:
+        raise StageError("--graph: missing; this backend builds from an ONNX graph")
     model = onnx_graph.read(request.graph)
     outputs = {output.name: output for output in model.graph.output}
     names = [output.name for output in request.card.outputs]

@@ -58,7 +58,7 @@ def compile_plan(
     model: bytes,
     profile: Mapping[str, Sequence[tuple[int, ...]]],
     options: TensorRtOptions,
-    source: Path,
+    source: Path | None,
     threads: int = 1,
     timing_cache: Path | None = None,
 ) -> bytes:

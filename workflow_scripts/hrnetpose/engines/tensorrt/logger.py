@@ -20,7 +20,7 @@ def reset_logger(flavour: Flavour) -> Any:
     return logger
 
 
-def make_error(flavour: Flavour, source: Path, failure: str) -> StageError:
+def make_error(flavour: Flavour, source: Path | None, failure: str) -> StageError:
     """Return an error with the messages logged since `reset_logger`; TensorRT logs the cause first.
 
     Args:
