@@ -25,16 +25,9 @@ import numpy as np
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.engine import Device, EngineReference, ExecutedPrecision
 from hrnetpose.artifacts.machine import Machine, Peaks
-from hrnetpose.artifacts.measured import Host
+from hrnetpose.artifacts.measured import Host, Roofline
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.artifacts.perf import (
-    EndToEnd,
-    Perf,
-    PrecisionPair,
-    Roofline,
-    SweepPoint,
-    Validity,
-)
+from hrnetpose.artifacts.perf import EndToEnd, Perf, PrecisionPair, SweepPoint, Validity
 from hrnetpose.batches import Crops, count_images, fill
 from hrnetpose.benchmark import MIDDLE, Benchmark
 from hrnetpose.data import crops as crop_files

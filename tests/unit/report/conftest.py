@@ -6,22 +6,19 @@ import pytest
 
 from hrnetpose.artifacts.accuracy import Accuracy, Delta, Protocol, ProtocolResult
 from hrnetpose.artifacts.engine import Device, EngineCard, EngineReference, ExecutedPrecision
-from hrnetpose.artifacts.measured import Attempt, Host
+from hrnetpose.artifacts.measured import Attempt, Host, Latency, Roofline, WarmUp
 from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.parity import Drift, KeypointShift, Parity
 from hrnetpose.artifacts.perf import (
     EndToEnd,
     Energy,
-    Latency,
     LatencyScenario,
     Perf,
     PrecisionPair,
-    Roofline,
     SweepPoint,
     Throughput,
     Validity,
-    WarmUp,
 )
 from hrnetpose.artifacts.verdicts import Verdict
 from hrnetpose.report.failures import Variant

@@ -6,9 +6,9 @@ import pytest
 
 from hrnetpose.artifacts.accuracy import Accuracy, Delta
 from hrnetpose.artifacts.engine import EngineCard, ExecutedPrecision
-from hrnetpose.artifacts.measured import Host
+from hrnetpose.artifacts.measured import Host, Roofline
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.artifacts.perf import Perf, PrecisionPair, Roofline, Throughput, Validity
+from hrnetpose.artifacts.perf import Perf, PrecisionPair, Throughput, Validity
 from hrnetpose.artifacts.verdicts import Verdict
 from hrnetpose.report import verdict
 from hrnetpose.report.verdict import Found

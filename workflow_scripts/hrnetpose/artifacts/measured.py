@@ -1,4 +1,6 @@
-"""What all measurements of speed have in common: the machine, and the attempts that it took."""
+"""What measurements of speed have in common: figures, the machine, and the attempts it took."""
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -46,3 +48,38 @@ class Attempt(Part):
     figure: float
     unit: str
     disturbed: list[str] = Field(description="why it does not count; none for the one that does")
+
+
+class Latency(Part):
+    """Statistics in milliseconds; percentiles by linear interpolation."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    p99_9: float
+    iqr: float = Field(description="inter-quartile range, p75 - p25")
+    min: float
+    max: float
+
+
+class WarmUp(Part):
+    """What ran before anything was measured."""
+
+    seconds: float
+    stable: bool = Field(description="the last windows agreed; otherwise the time was up")
+
+
+class Roofline(Part):
+    """What the machine could do at most, from the best that was measured on it."""
+
+    flops_per_image: float
+    bytes_per_image: float = Field(description="that must cross memory at least")
+    precision: str = Field(description="of the matrix product that was measured")
+    peak_flops: float | None
+    bandwidth_bytes_s: float | None
+    measured_with: str
+    bound: Literal["compute", "memory"] | None
+    limit_fps: float | None
+    fraction: float | None

@@ -7,22 +7,8 @@ from pydantic import Field
 
 from hrnetpose.artifacts.base import Artifact, Part
 from hrnetpose.artifacts.engine import Device, EngineReference
-from hrnetpose.artifacts.measured import Attempt, Host
+from hrnetpose.artifacts.measured import Attempt, Host, Latency, Roofline, WarmUp
 from hrnetpose.recipes import Precision
-
-
-class Latency(Part):
-    """Statistics in milliseconds; percentiles by linear interpolation."""
-
-    mean: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    p99_9: float
-    iqr: float = Field(description="inter-quartile range, p75 - p25")
-    min: float
-    max: float
 
 
 class LatencyScenario(Part):
@@ -62,13 +48,6 @@ class Throughput(Part):
     sweep: list[SweepPoint]
 
 
-class WarmUp(Part):
-    """What ran before anything was measured."""
-
-    seconds: float
-    stable: bool = Field(description="the last windows agreed; otherwise the time was up")
-
-
 class EndToEnd(Part):
     """From images on disk to keypoints, one inference for each person, with ground-truth boxes."""
 
@@ -85,20 +64,6 @@ class EndToEnd(Part):
     disturbed: list[str] = Field(
         description="what disturbed these figures to the end; none if all's well"
     )
-
-
-class Roofline(Part):
-    """What the machine could do at most, from the best that was measured on it."""
-
-    flops_per_image: float
-    bytes_per_image: float = Field(description="that must cross memory at least")
-    precision: str = Field(description="of the matrix product that was measured")
-    peak_flops: float | None
-    bandwidth_bytes_s: float | None
-    measured_with: str
-    bound: Literal["compute", "memory"] | None
-    limit_fps: float | None
-    fraction: float | None
 
 
 class Validity(Part):

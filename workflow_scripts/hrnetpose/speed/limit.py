@@ -17,9 +17,8 @@ import numpy as np
 
 from hrnetpose.artifacts.engine import Device
 from hrnetpose.artifacts.machine import Peaks
-from hrnetpose.artifacts.measured import Host
+from hrnetpose.artifacts.measured import Host, Roofline
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.artifacts.perf import Roofline
 
 _NVIDIA = {"fp32": (0, 0), "fp16": (7, 0), "int8": (7, 5), "bf16": (8, 0), "fp8": (8, 9)}
 """Precision -> the compute capability from which on a GPU has units for it."""

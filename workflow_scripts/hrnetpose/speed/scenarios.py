@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from hrnetpose.artifacts.engine import Device
-from hrnetpose.artifacts.perf import Energy, LatencyScenario, SweepPoint, Throughput, WarmUp
+from hrnetpose.artifacts.measured import WarmUp
+from hrnetpose.artifacts.perf import Energy, LatencyScenario, SweepPoint, Throughput
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.speed import timing, validity
 from hrnetpose.speed.monitor import Monitor

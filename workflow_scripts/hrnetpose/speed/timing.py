@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hrnetpose.artifacts.perf import Latency, WarmUp
+from hrnetpose.artifacts.measured import Latency, WarmUp
 from hrnetpose.batches import Outputs, count_images
 
 Batch = TypeVar("Batch")
