@@ -483,7 +483,7 @@ def outcome(target: Target, folder: Path) -> str:
         named = (Path(target.file).name, *target.names)
         if isinstance(error, StageError) and not any(name in text for name in named):
             return f"names no file: {text}"
-        if isinstance(error, ConfigError) and not re.match(r"[\w.<>=-]+: ", text):
+        if isinstance(error, ConfigError) and not re.match(r"[\w.<>='-]+: ", text):
             return f"names no key: {text}"
         if (folder / "out").exists() and any(p.is_file() for p in (folder / "out").rglob("*")):
             left = [p.name for p in (folder / "out").rglob("*") if p.is_file()]

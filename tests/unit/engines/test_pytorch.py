@@ -76,7 +76,7 @@ def built(
             model_card.model_copy(update={"config": str(config)}).write(card)
             run_stage(
                 "build_engine", "--variant", family, "--backend", "pytorch", "--precision", "fp32",
-                "--graph", "none.onnx", "--card", card, "--batch", 2, "--output", folder / family,
+                "--card", card, "--batch", 2, "--output", folder / family,
             )  # fmt: skip
     forget()
     return folder
