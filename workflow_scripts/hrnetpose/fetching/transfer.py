@@ -24,7 +24,7 @@ from urllib3.util import Retry
 
 from hrnetpose import files
 from hrnetpose.data import archives
-from hrnetpose.fetching.progress import Progress
+from hrnetpose.progress import Progress
 from hrnetpose.stage import StageError
 
 PIECE = 1 << 16
