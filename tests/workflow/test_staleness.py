@@ -638,7 +638,7 @@ def test_a_file_that_the_export_recorded(project: Project, planner: Planner, edi
     card, name = "build/models/sample/model.json", "given/computed.json"
     edited(name, b"[1]")
     hashes = {name: hashlib.sha256(b"[1]").hexdigest()}
-    edited(card, json.dumps({"files": hashes, "changes": None}).encode())
+    edited(card, json.dumps({"origin": {"files": hashes, "changes": None}}).encode())
     os.utime(project.folder / card, ns=(1, 1))
     assert planner.jobs(project.folder, *TARGETS) == set()
     (project.folder / name).touch()

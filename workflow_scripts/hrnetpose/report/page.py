@@ -20,6 +20,7 @@ def render(
     warnings: Sequence[str] = (),
 ) -> str:
     """Return the page; `warnings` say what was found in the data."""
+    originals = " or ".join(sorted({model.origin.original for model in models}))
     measured = [row.perf for row in rows if row.perf]
     versions = {name: version for perf in measured for name, version in perf.versions.items()}
     fastest = table.fastest(rows)
@@ -43,6 +44,7 @@ def render(
         disturbed=table.DISTURBED,
         letters=table.labels(rows),
         models=models,
+        originals=originals,
         stages=stages,
         pictures=pictures,
         warnings=warnings,
