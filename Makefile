@@ -1,6 +1,7 @@
 # make report   the environment, then the whole workflow on the embedded sample
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
+# make test-browser  the report's page in Debian's chromium
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
 # make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test test-slurm cluster lint format docs bench clean
+.PHONY: report test test-browser test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -32,6 +33,9 @@ report: $(VENV)/run.stamp
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-browser: $(VENV)/develop.stamp
+	$(BIN)/python -m pytest -m browser tests/unit/report
 
 test-slurm: $(VENV)/develop.stamp $(VENV)/cluster.stamp
 	$(BIN)/python -m pytest -s tests/slurm

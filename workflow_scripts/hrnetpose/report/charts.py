@@ -7,6 +7,7 @@ out: its name is the value of the parameter `selected`.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import cycle
 from typing import Any, get_args
 
@@ -121,6 +122,7 @@ def legend(rows: Sequence[Row]) -> str:
     return template.render(precisions=precisions, shapes=shapes)
 
 
+@cache
 def bundle_javascript() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
     script: str = vl_convert.javascript_bundle(vl_version=VERSION)  # type: ignore[call-arg]
