@@ -310,8 +310,14 @@ def test_nothing_is_cut_off(open_page: Open, report: Path, width: int, scheme: s
 
 
 def test_hostile_names_do_nothing(open_page: Open, make_row: MakeRow, written: Write) -> None:
-    names = ['<script>window.bad=1</script>', "<img src=x onerror=window.bad=1>", "'\"` ${window.bad=1}",
-             "人物姿勢推定", "x" * 200, "a:b.c[d]"]  # fmt: skip
+    names = [
+        "<script>window.bad=1</script>",
+        "<img src=x onerror=window.bad=1>",
+        "'\"` ${window.bad=1}",
+        "人物姿勢推定",
+        "x" * 200,
+        "a:b.c[d]",
+    ]
     rows = [
         make_row(name, ap=0.5, change=-0.001 * place, fps=100.0 + place, drift=0.1, whole=True)
         for place, name in enumerate(names)
