@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from hrnetpose.artifacts.calibration import CalibrationSet
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.model import Crop, HeatmapCodec, Keypoints, ModelCard, Tensor
 from support import TINY_CONFIG
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -120,7 +120,7 @@ def network(tiny: Path) -> Any:
     from hrnetpose.models import export, mmpose
 
     config = mmpose.read_config(str(tiny / "config.py"))
-    return export.HeatmapNetwork(mmpose.build_model(config, tiny / "weights.pth"))
+    return export.Network(mmpose.build_model(config, tiny / "weights.pth"))
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +139,7 @@ def model_card() -> ModelCard:
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         crop=Crop(height=64, width=32),
-        codec=Codec(type="MSRAHeatmap", sigma=2.0),
+        codec=HeatmapCodec(type="MSRAHeatmap", sigma=2.0),
         flip_shift=True,
         keypoints=Keypoints(
             names=["nose", "left_eye", "right_eye"],

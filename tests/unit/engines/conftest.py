@@ -57,7 +57,7 @@ def run_network(network: Any, tiny: Path) -> Callable[[Any], Any]:
     def run(crops: Any) -> Any:
         images = ((crops - np.array(card.mean)) / np.array(card.std)).transpose(0, 3, 1, 2)
         with torch.inference_mode():
-            return network(torch.from_numpy(images.astype(np.float32))).numpy()
+            return network(torch.from_numpy(images.astype(np.float32)))[0].numpy()
 
     return run
 

@@ -11,7 +11,7 @@ hold each twice in one graph and switch them by an input, and with that there is
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -214,8 +214,16 @@ def activation_scale(low: float, high: float, symmetric: bool) -> tuple[float, i
     return scale, round(-128 - low / scale)
 
 
-def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
-    """Yield the outputs of a graph for each batch of crops, a list, from ONNX Runtime.
+def run(
+    model: onnx.ModelProto, crops: Crops, card: ModelCard, names: Sequence[str] | None = None
+) -> Iterator[list[Floats]]:
+    """Yield the outputs of a graph for each batch of crops, from ONNX Runtime.
+
+    Args:
+        model: the graph.
+        crops: uint8 [N, H, W, 3] RGB.
+        card: says how crops are normalised.
+        names: of the outputs; all of the graph's without them.
 
     Raises:
         StageError: ONNX Runtime cannot run the graph.
@@ -223,11 +231,11 @@ def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
     call = Session(model)
     for start in range(0, len(crops), BATCH):
         images = onnx_graph.normalised(crops[start : start + BATCH], card)
-        yield call({card.input.name: images})
+        yield call({card.input.name: images}, names)
 
 
 class Session:
-    """A graph in ONNX Runtime: called with inputs by name, it returns the outputs.
+    """A graph in ONNX Runtime: called with inputs by name, it returns the outputs, or some by name.
 
     Raises:
         StageError: ONNX Runtime cannot load it or cannot run it.
@@ -245,9 +253,11 @@ class Session:
         except Exception as error:
             raise StageError(f"ONNX Runtime cannot load the graph: {error}") from error
 
-    def __call__(self, inputs: dict[str, npt.NDArray[Any]]) -> list[Floats]:
+    def __call__(
+        self, inputs: dict[str, npt.NDArray[Any]], names: Sequence[str] | None = None
+    ) -> list[Floats]:
         try:
-            return self._session.run(None, inputs)
+            return self._session.run(names, inputs)
         except Exception as error:
             raise StageError(f"ONNX Runtime cannot run the graph: {error}") from error
 

@@ -1,6 +1,6 @@
 """Accuracy-aware int8: the layers that int8 hurts most are left in floating point.
 
-Layers are ranked by what int8 in that layer alone does to the heatmaps; then a bisection finds
+Layers are ranked by what int8 in that layer alone does to the outputs; then a bisection finds
 how many of them, from the top, have to be left so that the loss of AP stays within a limit.  All
 of it looks at calibration persons only.
 """
@@ -117,14 +117,15 @@ def rank(
     names = list(quantize.layers(model))
     call = quantize.Session(switched(model, ranges, names, symmetric))
     images = onnx_graph.normalised(crops, card)
+    taken = [output.name for output in card.decoded]
 
-    def heatmaps(layer: int) -> quantize.Floats:
-        return call({card.input.name: images, CHOSEN: np.array(layer)})[0]
+    def run(layer: int) -> list[quantize.Floats]:
+        return call({card.input.name: images, CHOSEN: np.array(layer)}, taken)
 
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
-    reference = heatmaps(-1)
+    reference = run(-1)
     ranked = [
-        SensitiveLayer(name=name, error=onnx_graph.relative_error(heatmaps(number), reference))
+        SensitiveLayer(name=name, error=onnx_graph.largest_error(run(number), reference))
         for number, name in enumerate(names)
     ]
     return sorted(ranked, key=lambda layer: -layer.error)

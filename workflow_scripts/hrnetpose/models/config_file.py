@@ -43,14 +43,16 @@ def check(config: Path) -> None:
     """Refuse unsupported types and too large numbers, as far as they can be known.
 
     Raises:
-        StageError: the type of the model, head or decoder is not supported, no network has such a
-            number, or the file is not Python.
+        StageError: the type of the model, head or decoder is not supported, head and decoder do
+            not fit, no network has such a number, or the file is not Python.
     """
     values = Reader().read(config)
     for section in keys.KINDS:
         kind = sections.get(values, *section.place.split("."), "type")
         if isinstance(kind, str):
             keys.check(config, section, {"type": kind})
+    head = sections.get(values, "model", "head")
+    keys.check_pair(config, sections.get(head, "type"), sections.get(head, "decoder", "type"))
     bounds.check(config, values.get("model"))
 
 

@@ -76,7 +76,10 @@ _CHECKPOINT = _unused("the checkpoint has all weights")
 _EVERYONE = _ignored("all persons of the dataset are evaluated")
 _CONVERTER = "converted keypoints are not supported; `test_cfg.output_keypoint_indices` is"
 _HEADS = ("HeatmapHead", "ViPNASHead", "CPMHead", "MSPNHead")
+_SIMCC_HEADS = ("SimCCHead", "RTMCCHead")
 _CODECS = ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap")
+_SIMCC_CODECS = ("SimCCLabel",)
+_KIND = "top-down models with heatmaps or SimCC"
 
 TOP = Section(
     "top level",
@@ -117,7 +120,7 @@ MODEL = Section(
     "model",
     ("mmpose.models.TopdownPoseEstimator",),
     {
-        "type": _limited("top-down heatmap models", "TopdownPoseEstimator"),
+        "type": _limited(_KIND, "TopdownPoseEstimator"),
         "data_preprocessor": _applied("how pixels are normalised"),
         "backbone": _BUILT,
         "neck": _BUILT,
@@ -155,11 +158,14 @@ TEST_CFG = Section(
     {
         "flip_test": _unused("the configuration's `protocols.flip` says it; both are measured"),
         "flip_mode": _limited(
-            "how heatmaps are mirrored: `udp_combined` with UDP's combined form, else `heatmap`",
+            "how heatmaps are mirrored: `udp_combined` with UDP's combined form, else `heatmap`; "
+            "SimCC's vectors have one way",
             "heatmap",
             "udp_combined",
         ),
-        "shift_heatmap": _applied("whether mirrored heatmaps are shifted by a pixel"),
+        "shift_heatmap": _applied(
+            "whether mirrored heatmaps are shifted by a pixel; SimCC has no shift"
+        ),
         "output_keypoint_indices": _applied(
             "the keypoints of the output; the mirror partner of each must be among them"
         ),
@@ -168,15 +174,18 @@ TEST_CFG = Section(
 )
 HEAD = Section(
     "model.head",
-    tuple(f"mmpose.models.{name}" for name in _HEADS),
+    tuple(f"mmpose.models.{name}" for name in (*_HEADS, *_SIMCC_HEADS)),
     {
-        "type": _limited("top-down heatmap models", *_HEADS),
+        "type": _limited(_KIND, *_HEADS, *_SIMCC_HEADS),
         "decoder": _applied("below"),
         **dict.fromkeys((
             "in_channels", "out_channels", "deconv_out_channels", "deconv_kernel_sizes",
             "deconv_num_groups", "conv_out_channels", "conv_kernel_sizes", "final_layer",
             "num_stages", "num_units", "out_shape", "unit_channels", "use_prm", "norm_cfg",
             "level_indices",
+            # Of SimCC; the model's outputs have to be as large as the decoder says.
+            "input_size", "in_featuremap_size", "simcc_split_ratio", "deconv_type",
+            "final_layer_kernel_size", "gau_cfg",
             # Of heads before mmpose 1.0, which makes a neck of them.
             "input_transform", "input_index", "align_corners", "extra", "has_final_layer",
         ), _BUILT),
@@ -186,17 +195,24 @@ HEAD = Section(
 )  # fmt: skip
 DECODER = Section(
     "model.head.decoder",
-    tuple(f"mmpose.codecs.{name}" for name in _CODECS),
+    tuple(f"mmpose.codecs.{name}" for name in (*_CODECS, *_SIMCC_CODECS)),
     {
-        "type": _limited("top-down heatmap models", *_CODECS),
+        "type": _limited(_KIND, *_CODECS, *_SIMCC_CODECS),
         "input_size": _applied("width and height; TopdownAffine's must be the same"),
         "heatmap_size": _applied("width and height; must be those of the model's output"),
-        "sigma": _applied("of the heatmaps' Gaussians"),
+        "sigma": _applied("of the Gaussians; SimCC's may be two numbers, for x and y"),
         "unbiased": _applied("DARK's decoding"),
         "blur_kernel_size": _applied("of DARK's decoding"),
         "kernel_size": _applied("of Megvii's decoding"),
         "heatmap_type": _limited("UDP's forms", "gaussian", "combined"),
         "radius_factor": _applied("of UDP's combined form"),
+        "simcc_split_ratio": _applied("elements of SimCC's vectors for each pixel"),
+        "use_dark": _applied("DARK's decoding of SimCC's vectors"),
+        "normalize": _applied("what SimCC was trained for; decoding is the same"),
+        "smoothing_type": _applied("what SimCC was trained for; decoding is the same"),
+        "label_smooth_weight": _TRAINING,
+        "decode_visibility": _unused("the figures depend on keypoints and their scores alone"),
+        "decode_beta": _unused("of `decode_visibility`"),
     },
 )
 LOADER = Section(
@@ -356,6 +372,25 @@ def check(source: object, section: Section, given: Mapping[str, Any], place: str
         if key.use == "ignored":
             notes.append(f"{where} is {shown(value)}, ignored here: {key.note}")
     return notes
+
+
+def check_pair(source: object, head: Any, decoder: Any) -> None:
+    """Refuse a head whose outputs are not what the decoder takes.
+
+    Args:
+        source: the config's file, for messages.
+        head: the type of `model.head`; types that are not known fit all.
+        decoder: that of its decoder.
+
+    Raises:
+        StageError: one is of heatmaps, the other of SimCC.
+    """
+    for heads, codecs in ((_HEADS, _CODECS), (_SIMCC_HEADS, _SIMCC_CODECS)):
+        if short(head) in heads and short(decoder) in {*_CODECS, *_SIMCC_CODECS} - {*codecs}:
+            raise StageError(
+                f"{source}: model.head is a {short(head)}, but its decoder is {short(decoder)}; "
+                f"expected {' or '.join(codecs)}"
+            )
 
 
 INTRODUCTION = """\
