@@ -526,6 +526,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/engines/tensorrt/build.py": ({"build_engine"}, {"fp8"}, {"fp8"}),
     "hrnetpose/engines/openvino.py": ({"build_engine"}, {"fp32", "int8"}, {"fp32", "int8"}),
     "hrnetpose/pose/decode.py": (DECODING, VARIANTS, {"int8"}),
+    "hrnetpose/pose/simcc.py": (DECODING, VARIANTS, {"int8"}),
     "hrnetpose/speed/timing.py": (SPEED, VARIANTS, set()),
     "hrnetpose/speed/machine.py": (SPEED, VARIANTS, set()),
     "hrnetpose/report/templates/report.html": ({"write_report"}, set(), set()),
