@@ -80,6 +80,21 @@ _SIMCC_HEADS = ("SimCCHead", "RTMCCHead")
 _CODECS = ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap")
 _SIMCC_CODECS = ("SimCCLabel",)
 _KIND = "top-down models with heatmaps or SimCC"
+_OTHER_KINDS = {
+    "BottomupPoseEstimator": "bottom-up, as DEKR, RTMO and YOLOX-Pose",
+    "PoseLifter": "3D",
+    "InternetHead": "3D",
+    "DWPoseDistiller": "distillation; take the student's config",
+    "RTMWHead": "RTMW",
+    "VisPredictHead": "predicts visibility",
+    **dict.fromkeys(
+        ("RegressionHead", "RLEHead", "DSNTHead", "IntegralRegressionHead", "RegressionLabel"),
+        "regression",
+    ),
+}
+"""mmpose's types of models that are not supported, and what they are."""
+_OTHER_AP = ("CocoWholeBodyMetric", "PoseTrack18Metric")
+"""Metrics whose AP goes by the same name as COCO's and is another figure."""
 
 TOP = Section(
     "top level",
@@ -170,6 +185,7 @@ TEST_CFG = Section(
             "the keypoints of the output; the mirror partner of each must be among them"
         ),
         "output_heatmaps": _unused("heatmaps are not saved"),
+        "shift_coords": _unused("for heads of regression"),
     },
 )
 HEAD = Section(
@@ -298,7 +314,10 @@ EVALUATOR = Section(
     "test_evaluator",
     ("mmpose.evaluation.metrics.coco_metric.CocoMetric",),
     {
-        "type": _applied("metrics other than CocoMetric are ignored, which is reported"),
+        "type": _applied(
+            "`CocoMetric`; CocoWholeBodyMetric and PoseTrack18Metric are refused, metrics without "
+            "an AP are ignored, which is reported"
+        ),
         "score_mode": _limited("what a person's score is", "bbox_keypoint", "bbox"),
         "keypoint_score_thr": _applied("the score above which keypoints count for the person's"),
         "nms_mode": _limited("how duplicates are removed", "oks_nms", "soft_oks_nms", "none"),
@@ -365,8 +384,10 @@ def check(source: object, section: Section, given: Mapping[str, Any], place: str
         found = short(value) if name == "type" else value
         if key.use == "limited" and not any(found == known for known in key.values):
             expected = " or ".join(map(str, key.values)) or "none"
+            known = _OTHER_KINDS.get(found) if name == "type" else None
+            kind = f" ({known})" if known else ""
             raise StageError(
-                f"{source}: {where} is {shown(value)}, which is not supported; expected "
+                f"{source}: {where} is {shown(value)}{kind}, which is not supported; expected "
                 f"{expected}: {key.note}"
             )
         if key.use == "ignored":
@@ -391,6 +412,24 @@ def check_pair(source: object, head: Any, decoder: Any) -> None:
                 f"{source}: model.head is a {short(head)}, but its decoder is {short(decoder)}; "
                 f"expected {' or '.join(codecs)}"
             )
+
+
+def check_metric(source: object, place: str, kind: Any) -> None:
+    """Refuse a metric whose AP could be taken for COCO's.
+
+    Args:
+        source: the config's file, for messages.
+        place: of the evaluator.
+        kind: the metric's type.
+
+    Raises:
+        StageError: it is one.
+    """
+    if short(kind) in _OTHER_AP:
+        raise StageError(
+            f"{source}: {place}.type is {shown(kind)}, which is not supported; expected "
+            "CocoMetric: its AP is another figure than COCO's"
+        )
 
 
 INTRODUCTION = """\

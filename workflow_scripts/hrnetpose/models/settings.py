@@ -241,15 +241,14 @@ def _read_metric(config: Any, evaluator: str) -> tuple[dict[str, Any], list[str]
     """Return the section of CocoMetric, and a note if the evaluator has others instead.
 
     Raises:
-        StageError: there are several.
+        StageError: there are several, or one whose AP is another figure.
     """
-    given = config.get(evaluator) or []
-    if isinstance(given, dict) and "metrics" in given:
-        given = given["metrics"]
-    metrics = [given] if isinstance(given, dict) else given
+    metrics = sections.list_metrics(config, evaluator)
     place = f"{config.filename}: {evaluator}"
     if not isinstance(metrics, list | tuple) or not all(isinstance(m, dict) for m in metrics):
-        raise StageError(f"{place} is {shown(given)}; expected metrics, dict(type=...)")
+        raise StageError(f"{place} is {shown(metrics)}; expected metrics, dict(type=...)")
+    for metric in metrics:
+        keys.check_metric(config.filename, evaluator, metric.get("type"))
     names = [keys.short(metric.get("type")) for metric in metrics]
     coco = [metric for metric, name in zip(metrics, names, strict=True) if name == "CocoMetric"]
     if len(coco) > 1:
