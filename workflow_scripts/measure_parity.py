@@ -55,7 +55,7 @@ def main(
     crops, expected = read_reference(reference, model)
     images = onnx_graph.normalised(crops, model)
     built = engines.read(engine)
-    found: dict[Stage, list[Array]] = {"pytorch": expected}
+    found: dict[Stage, list[Array]] = {"original": expected}
     graphs: dict[Stage, Path | None] = {
         "onnx": onnx,
         "simplified": simplified,
@@ -106,11 +106,11 @@ def compare(
     """Compare what each stage gives with what the original model does.
 
     Args:
-        found: outputs by stage, float32 [N, ...] each; `pytorch` is the original's.
+        found: outputs by stage, float32 [N, ...] each; `original` is the original's.
         model: its card.
         engine: the one that was run.
     """
-    original = found["pytorch"]
+    original = found["original"]
     positions, scores = decode.decode(original, model.codec, model.crop)
     # An untrained model is sure of nothing; then all of its keypoints are compared.
     minimum = MINIMUM_SCORE if model.trained else 0.0

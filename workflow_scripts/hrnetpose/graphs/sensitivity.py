@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hrnetpose import batches
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.quantization import SensitiveLayer, Sensitivity, Trial
 from hrnetpose.graphs import onnx_graph, quantize
@@ -110,7 +111,8 @@ def rank(
     Args:
         model: the fp32 graph.
         ranges: what `quantize.calibrate` returned.
-        crops: uint8 [N, H, W, 3] RGB; all go through the graph once per layer, in one batch.
+        crops: uint8 [N, H, W, 3] RGB; all go through the graph once per layer, in one batch if it
+            takes any.
         card: says how crops are normalised.
         symmetric: activations have the zero point 0.
     """
@@ -120,7 +122,11 @@ def rank(
     taken = [output.name for output in card.decoded]
 
     def run(layer: int) -> list[quantize.Floats]:
-        return call({card.input.name: images, CHOSEN: np.array(layer)}, taken)
+        return batches.run_in_full(
+            lambda full: call({card.input.name: full, CHOSEN: np.array(layer)}, taken),
+            images,
+            card.fixed_batch or len(images),
+        )
 
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
     reference = run(-1)
