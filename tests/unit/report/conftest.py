@@ -355,7 +355,7 @@ def written(tmp_path: Path, model_card: ModelCard) -> WriteReport:
             "table": tmp_path / "results.csv",
             "verdicts": tmp_path / "verdicts.json",
         }
-        defaults = {
+        defaults: dict[str, Any] = {
             "models": [tmp_path / "model"], "dataset": "paper people", "annotations": None,
             "audits": [], "persons": [], "images": None, "predictions": [], "published": {},
             "limits": Limits(), "own_limits": {}, "variants": None, "baseline": None,

@@ -78,15 +78,16 @@ def rows(make_row: MakeRow) -> list[Row]:
     plain = {"drift": 0.1, "whole": True}
     rows = [
         make_row(
-            "pytorch", ap=0.7, fps=50.0, backend="pytorch", precision="fp32", executed="fp32", **plain
+            "pytorch", ap=0.7, fps=50.0, backend="pytorch", precision="fp32", executed="fp32",
+            **plain,
         ),
         make_row("fp16", ap=0.699, change=-0.001, fps=100.0, **plain),
         make_row(
             "int8", ap=0.66, change=-0.04, fps=400.0, precision="int8", executed="int8", **plain
         ),
         make_row(
-            "bf16", ap=0.698, change=-0.002, fps=500.0, precision="bf16", reasons=("latency: short",),
-            **plain,
+            "bf16", ap=0.698, change=-0.002, fps=500.0, precision="bf16",
+            reasons=("latency: short",), **plain,
         ),
     ]  # fmt: skip
     return rows
@@ -165,9 +166,8 @@ def test_sentence_table_and_plot_follow_the_limits(open_page: Open, report: Path
 
     fill(page, "fps", "1000")
     answer = page.text_content("#answers")
-    assert answer == (
-        "No variant is within the limits. The nearest is int8: 400.0 images/s, 600.0 fewer than 1000."
-    )
+    assert answer.startswith("No variant is within the limits. The nearest is int8: ")
+    assert answer.endswith("400.0 images/s, 600.0 fewer than 1000.")
     fill(page, "fps", "")
     fill(page, "latency_p99_ms", "17")
     assert "p99 17.25 ms, 0.25 ms more than 17" in page.text_content("tr[data-variant=fp16]")
@@ -268,7 +268,8 @@ def test_every_number_is_that_of_its_artifact(
         " const digits = (text.match(/\\.(\\d+)/) ?? ['', ''])[1].length;"
         " const shown = text.endsWith('%') ? Number(text.slice(0, -1)) / 100 : Number(text);"
         " const unit = 10 ** -digits / (text.endsWith('%') ? 100 : 1);"
-        " return !(Math.abs(shown - Number(cell.dataset.value)) <= 0.5001 * unit || text.includes('e'));"
+        " const off = Math.abs(shown - Number(cell.dataset.value));"
+        " return !(off <= 0.5001 * unit || text.includes('e'));"
         " }).map((cell) => cell.outerHTML)"
     )
     assert wrong == []

@@ -342,7 +342,7 @@ def test_pictures_begin_with_the_worst_and_stay_within_their_budget(
     rows = [make_row("ref", ap=0.6), make_row("int8", ap=0.5, change=-0.1, fps=200.0)]
     rows[1].accuracy.delta.reference = "ref"
     folder = written(rows, pictures=True)
-    given = [
+    given: list[Any] = [
         sorted(folder.glob("predictions/*/*.npz")), folder / "annotations.npz", folder / "images",
     ]  # fmt: skip
 
