@@ -59,13 +59,15 @@ def main(
 def compare(path: Path) -> list[tuple[str, bool]]:
     """Return each figure that was compared with an older run, and whether it is no worse."""
     baseline = Verdicts.read(path).baseline
+    if baseline is None:
+        return []
     return [
         (
-            f"{change.variant}: {change.figure} is {change.now:.4g}, and was {change.before:.4g} in "
-            f"{baseline.source}: {change.verdict}",
+            f"{change.variant}: {change.figure} is {change.now:.4g}, and was {change.before:.4g} "
+            f"in {baseline.source}: {change.verdict}",
             change.verdict != "worse",
         )
-        for change in (baseline.changes if baseline else [])
+        for change in baseline.changes
         if change.now is not None and change.before is not None and change.verdict != "refused"
     ]
 

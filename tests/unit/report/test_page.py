@@ -342,12 +342,11 @@ def test_pictures_begin_with_the_worst_and_stay_within_their_budget(
     rows = [make_row("ref", ap=0.6), make_row("int8", ap=0.5, change=-0.1, fps=200.0)]
     rows[1].accuracy.delta.reference = "ref"
     folder = written(rows, pictures=True)
-    given: list[Any] = [
-        sorted(folder.glob("predictions/*/*.npz")), folder / "annotations.npz", folder / "images",
-    ]  # fmt: skip
+    predictions = sorted(folder.glob("predictions/*/*.npz"))
+    annotations, images = folder / "annotations.npz", folder / "images"
 
-    reference, int8 = pictures.draw(rows, *given)
-    (_, small) = pictures.draw(rows, *given, budget=1)
+    reference, int8 = pictures.draw(rows, predictions, annotations, images)
+    (_, small) = pictures.draw(rows, predictions, annotations, images, budget=1)
 
     assert (reference.before, int8.before) == ("annotated", "ref")
     assert [round(pair.oks, 1) for pair in int8.worst] == [0.4, 0.5, 0.6, 0.7]
