@@ -282,7 +282,7 @@ def test_without_javascript_there_are_tables_charts_and_pictures(
 
     for name in CHARTS:
         assert page.is_visible(f"figure[data-chart={name}] .static svg")
-    assert page.text_content("#answers").startswith("Ship fp16:")
+    assert page.text_content("#answers").strip().startswith("Ship fp16:")
     assert "loses 0.0400 AP" in page.text_content("tr[data-variant=int8]")
     assert page.is_hidden("#limits")
     for name in ("pytorch", "fp16", "int8", "bf16"):
