@@ -24,12 +24,12 @@ COLUMNS = {
         "list_persons", "make_crops", "check_calibration",
     ),
     "graphs": (
-        "export_onnx", "adopt_onnx", "simplify_onnx", "convert_precision", "quantize_int8",
+        "export_onnx", "import_onnx", "simplify_onnx", "convert_precision", "quantize_int8",
         "quantize_fp8",
     ),
     "engines": ("build_engine",),
     "measurements": (
-        "predict_keypoints", "score_accuracy", "reference_heatmaps", "measure_parity",
+        "predict_keypoints", "score_accuracy", "reference_outputs", "measure_parity",
         "measure_machine", "benchmark_engine",
     ),
 }  # fmt: skip
@@ -92,9 +92,10 @@ def read_timings(logs: Path, run: str | None, names: Iterable[str]) -> dict[str,
         for rule, jobs in found.items()
     }
     columns = {
-        column: [timings[rule] for rule in rules if rule in timings]
+        column: [timings.pop(rule) for rule in rules if rule in timings]
         for column, rules in COLUMNS.items()
     }
+    columns["others"] = list(timings.values())
     return {column: stages for column, stages in columns.items() if stages}
 
 
