@@ -196,8 +196,8 @@ def draw(
         (row, Gallery(row.name, before))
         for row in rows
         if row.view and row.view.worst and row.name in there
-        for before in [row.delta.reference if row.delta else ANNOTATED]
-        if before == ANNOTATED or before in there
+        for reference in [row.delta.reference if row.delta else None]
+        for before in [reference if reference in there else ANNOTATED]
     ]
     if not shown:
         return []
