@@ -112,8 +112,8 @@ def optimize(graph: fx.GraphModule, exact: Mapping[str, torch.Tensor], calls: Ca
         calls: what fused convolutions call.
     """
     fold_batch_norm(graph, exact)
+    graph.graph.eliminate_dead_code()  # a batch norm that is folded reads no convolution
     fuse_convolutions(graph, calls)
-    graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
 
@@ -156,8 +156,9 @@ def fold_batch_norm(graph: fx.GraphModule, exact: Mapping[str, torch.Tensor]) ->
 def _can_fold(convolution: Any, given: list[Any]) -> bool:
     if convolution.target not in (CONVOLUTION, TRANSPOSED) or len(convolution.users) != 1:
         return False
-    tensors = [*convolution.args[1:3], *given[:4]]
-    if not all(node is None or getattr(node, "op", "") == "get_attr" for node in tensors):
+    weight, *bias = convolution.args[1:3]
+    tensors = [weight, *(node for node in bias if node is not None), *given[:4]]
+    if not all(getattr(node, "op", "") == "get_attr" for node in tensors):
         return False
     # conv_transpose2d: x, weight, bias, stride, padding, output_padding, groups, dilation
     return not (
@@ -175,6 +176,7 @@ def fuse_convolutions(graph: fx.GraphModule, calls: Calls) -> int:
     fused = 0
     for relu in graph.graph.find_nodes(op="call_function", target=aten.relu.default):
         behind = relu.args[0]
+        convolution: Any
         others: tuple[Any, ...] = ()
         if _is_fusable(behind):
             convolution, call = behind, calls.relu
@@ -188,7 +190,8 @@ def fuse_convolutions(graph: fx.GraphModule, calls: Calls) -> int:
             others = tuple(node for node in behind.args if node is not convolution)
         else:
             continue
-        x, weight, bias, *geometry = (*convolution.args, *_DEFAULTS[len(convolution.args) - 2 :])
+        given = tuple(convolution.args)
+        x, weight, bias, *geometry = given + _DEFAULTS[len(given) - 2 :]
         with graph.graph.inserting_before(relu):
             new = graph.graph.call_function(
                 call, (x, weight, *others, bias, *map(_as_list, geometry))
