@@ -29,6 +29,8 @@ SEEDED = [
     "td-hm_ViTPose-small_8xb64-210e_coco-256x192",
 ]
 """Models of different kinds: branches, blocks, shuffles, attention, transposed convolutions."""
+LIGHT = "td-hm_mobilenetv2_8xb64-210e_coco-256x192"
+"""Tested always; the engine of the small HRNet is, too."""
 
 
 def whole(model: Any, images: Any) -> Any:
@@ -55,7 +57,15 @@ def unsettle(model: nn.Module) -> None:
                 values.data.copy_(torch.rand(values.shape, generator=generator) + least)
 
 
-@pytest.mark.parametrize("config", SEEDED, ids=[name.split("_")[1] for name in SEEDED])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(
+            config, id=config.split("_")[1], marks=() if config == LIGHT else pytest.mark.slow
+        )
+        for config in SEEDED
+    ],
+)
 def test_a_model_of_mmpose_gives_the_same_with_fewer_kernels(config: str) -> None:
     content = mmpose.read_config(config)
     model = mmpose.build_model(content, None).eval()
