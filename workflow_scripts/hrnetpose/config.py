@@ -199,8 +199,8 @@ class Config(Section):
     """What this run is called; its engines, predictions, results and logs lie under that name, so
     that runs do not overwrite each other. Without it they lie at the top."""
     model: Annotated[Texts, Field(min_length=1)]
-    """The model that variants use unless they name another: a key of `models`.  A list makes each of
-    these variants once for each model, called MODEL_VARIANT."""
+    """The model that variants use unless they name another: a key of `models`.  A list makes each
+    of these variants once for each model, called MODEL_VARIANT."""
     dataset: Text
     """The dataset that is evaluated: a key of `datasets`."""
     models: dict[Name, Model]
@@ -279,8 +279,8 @@ def _with_all_models(config: Config) -> Config:
     names = [name for name, _ in rows]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(
-            f"model: variant {twice[0]!r} would be made twice; name each model once, and no variant "
-            "MODEL_VARIANT"
+            f"model: variant {twice[0]!r} would be made twice; name each model once, and no "
+            "variant MODEL_VARIANT"
         )
     return config.model_copy(update={"variants": dict(rows)})
 
