@@ -25,7 +25,7 @@ VERSION = "6.4"
 """Of Vega-Lite, of those that vl-convert has."""
 WIDTH, HEIGHT = 560, 300
 PLOT_HEIGHT = 360
-POINTS = 120
+POINTS = 80
 """Of a cumulative distribution."""
 LONGEST_LABEL = 28
 LETTER = 6.5
@@ -40,6 +40,8 @@ PATHS = (
     "M0,8L8,-7H-8Z",
 )
 """Of the same shapes, for the legend."""
+LOOKS = ("variant", "label", "colour", "shape", "dash")
+"""How a variant is drawn."""
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 1], [1, 4])
 PARTS = ("decode", "crop", "copy_in", "inference", "copy_out", "keypoints", "other")
 """Of the time of a person, in the order of their colours in the style sheet."""
@@ -110,7 +112,9 @@ def draw_all(
 
 def draw_svg(spec: Spec) -> str:
     """Return a chart as SVG, escaped, to be put into the page."""
-    return vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=VERSION)
+    # Nobody points at a picture.
+    layers = [layer for layer in spec["layer"] if layer["mark"].get("opacity") != 0]
+    return vl_convert.vegalite_to_svg(json.dumps({**spec, "layer": layers}), vl_version=VERSION)
 
 
 def legend(rows: Sequence[Row]) -> str:
@@ -428,7 +432,6 @@ def _lines(
     tooltip: Sequence[Spec] = (),
     height: int = HEIGHT,
     more: Sequence[Spec] = (),
-    step: bool = False,
     dots: bool = False,
 ) -> Spec | None:
     """Return a line for each variant; None if there is nothing to draw."""
@@ -443,8 +446,6 @@ def _lines(
         "tooltip": [{"field": "variant", "type": "nominal"}, *tooltip],
     }
     mark: Spec = {"type": "line", "strokeWidth": 2, "strokeJoin": "round"}
-    if step:
-        mark["interpolate"] = "step-after"
     dash = {"strokeDash": {"field": "dash", "type": "nominal", "scale": None}}
     layers: list[Spec] = [{"mark": mark, "encoding": encoding | dash}]
     # What is pointed at, since a line itself has no single figure.
@@ -456,7 +457,31 @@ def _lines(
             "encoding": shown,
         }
     layers += [point, *more]
-    return _chart(values, layers, height)
+    # How a variant looks is said once, and not with each of its points.
+    looks = {value["variant"]: {name: value[name] for name in LOOKS} for value in values}
+    points: Values = [
+        {
+            name: float(f"{figure:.5g}") if isinstance(figure, float) else figure
+            for name, figure in value.items()
+            if name == "variant" or name not in LOOKS
+        }
+        for value in values
+    ]
+    return _chart(
+        points,
+        layers,
+        height,
+        transform=[
+            {
+                "lookup": "variant",
+                "from": {
+                    "data": {"values": list(looks.values())},
+                    "key": "variant",
+                    "fields": [name for name in LOOKS if name != "variant"],
+                },
+            }
+        ],
+    )
 
 
 def _figure(field: str, title: str, form: str) -> Spec:
@@ -529,6 +554,7 @@ def _precision(rows: Sequence[Row], looks: Mapping[str, dict[str, Any]]) -> Spec
         values += [
             {**looks[row.name], "recall": index / (len(line) - 1), "precision": value}
             for index, value in enumerate(line)
+            if index % 2 == 0
         ]
     return _lines(
         values,
