@@ -90,6 +90,21 @@ def test_detected_boxes_are_predicted_beside_the_true_ones(project: Project) -> 
     assert both["score_accuracy"] == whole["score_accuracy"]
 
 
+def test_a_detector_finds_the_boxes_that_are_predicted(project: Project) -> None:
+    (project.folder / "d.onnx").write_bytes(b"a graph")
+    detector = {"onnx": "d.onnx", "card": {"layout": "yolox", "decoded": False}}
+    overlay = project.overlay(
+        {"datasets": {"sample": {"detector": detector}}, "protocols": {"boxes": ["gt", "det"]}}
+    )
+    whole, both = project.jobs(), project.jobs("--configfile", overlay)
+    assert both.pop("detect_persons") == 1
+    assert both["list_persons"] == whole["list_persons"] + 1
+    assert both["predict_keypoints"] == 2 * whole["predict_keypoints"]
+    project.overlay({"datasets": {"sample": {"detector": detector}}})
+    printed = project.succeed("--dry-run", "--configfile", overlay)
+    assert "datasets.sample.detector: not used, since protocols.boxes is ['gt']" in printed
+
+
 def test_the_gate_needs_every_figure_and_no_report(project: Project) -> None:
     jobs = project.jobs("gate")
     assert jobs["check_gate"] == 1
@@ -197,6 +212,28 @@ def test_a_key_that_stands_twice_is_refused(project: Project) -> None:
         (
             {"protocols": {"boxes": ["det"]}},
             "protocols.boxes: det needs a detector's boxes, but datasets.sample has no ",
+        ),
+        (
+            {
+                "datasets": {
+                    "sample": {
+                        "detections": "b.json",
+                        "detector": {"onnx": "d.onnx", "card": {"layout": "yolox"}},
+                    }
+                }
+            },
+            "datasets.sample.detector: there are `detections`, too; set one of them to null",
+        ),
+        (
+            {
+                "datasets": {"sample": {"detector": {"onnx": "d.onnx", "card": "pipeline.json"}}},
+                "protocols": {"boxes": ["det"]},
+            },
+            "datasets.sample.detector.onnx: d.onnx: there is no such file",
+        ),
+        (
+            {"datasets": {"sample": {"detector": {"onnx": "d.onnx", "card": {"mena": [1]}}}}},
+            "datasets.sample.detector.card.mena: unknown key (did you mean mean?); allowed: ",
         ),
         (
             {"limits": {"ap_dorp": 0.01}},

@@ -13,7 +13,7 @@ from hrnetpose.layout import WRITTEN
 
 LOCATED = {
     "models": ("config", "weights"),
-    "datasets": ("images", "annotations", "detections", "calibration"),
+    "datasets": ("images", "annotations", "detections", "detector", "calibration"),
 }
 """The keys of a section under which there are paths."""
 
