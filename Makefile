@@ -1,17 +1,21 @@
-# make report   the environment, then the whole workflow on the embedded sample
+# make report   the environment, then the whole workflow on the embedded sample;
+#               CONFIG=configs/coco_val2017.yaml: on another configuration
+# make init     looks at your own MODEL=... IMAGES=... ANNOTATIONS=..., writes OUTPUT=mine.yaml;
+#               also CONFIG=... (its mmpose config), CATEGORY=..., DETECTOR=...
+# make doctor   what runs on this machine, and what to install or fix
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
 # make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
-# make docs     the pages that are generated from the code
+# make docs     the pages that are generated from the code, and the site in build/site
 # make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
 # make clean    removes what was made; RUN=name: what one run made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor test test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -24,11 +28,17 @@ PYTHON_FILES := workflow_scripts tools tests
 SNAKEMAKE_FILES := Snakefile rules
 
 report: $(VENV)/run.stamp
-	@$(BIN)/snakemake --cores $(CORES) report
-	@echo
-	@cat results/summary.txt
-	@echo
-	@echo "report: $(CURDIR)/results/report.html"
+	@$(BIN)/snakemake --cores $(CORES) report $(if $(CONFIG),--configfile $(CONFIG))
+	@results=$$($(BIN)/python -m hrnetpose.config_text config.yaml $(CONFIG)) && echo && cat "$$results/summary.txt" \
+		&& echo && echo "report: $(CURDIR)/$$results/report.html"
+
+INIT_FLAGS = $(foreach name,MODEL CONFIG IMAGES ANNOTATIONS CATEGORY DETECTOR OUTPUT,$(if $($(name)),\
+	--$(shell echo $(name) | tr A-Z a-z) "$($(name))"))
+init: $(VENV)/run.stamp
+	@$(BIN)/python -m hrnetpose.init $(INIT_FLAGS)
+
+doctor: $(VENV)/run.stamp
+	@$(BIN)/python -m hrnetpose.doctor
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -90,21 +90,6 @@ def test_detected_boxes_are_predicted_beside_the_true_ones(project: Project) -> 
     assert both["score_accuracy"] == whole["score_accuracy"]
 
 
-def test_a_detector_finds_the_boxes_that_are_predicted(project: Project) -> None:
-    (project.folder / "d.onnx").write_bytes(b"a graph")
-    detector = {"onnx": "d.onnx", "card": {"layout": "yolox", "decoded": False}}
-    overlay = project.overlay(
-        {"datasets": {"sample": {"detector": detector}}, "protocols": {"boxes": ["gt", "det"]}}
-    )
-    whole, both = project.jobs(), project.jobs("--configfile", overlay)
-    assert both.pop("detect_persons") == 1
-    assert both["list_persons"] == whole["list_persons"] + 1
-    assert both["predict_keypoints"] == 2 * whole["predict_keypoints"]
-    project.overlay({"datasets": {"sample": {"detector": detector}}})
-    printed = project.succeed("--dry-run", "--configfile", overlay)
-    assert "datasets.sample.detector: not used, since protocols.boxes is ['gt']" in printed
-
-
 def test_the_gate_needs_every_figure_and_no_report(project: Project) -> None:
     jobs = project.jobs("gate")
     assert jobs["check_gate"] == 1
@@ -257,3 +242,18 @@ def test_a_wrong_configuration_is_refused_before_any_job_starts(
     assert f"configuration: {message}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (project.folder / "build").exists()
+
+
+def test_a_detector_finds_the_boxes_that_are_predicted(project: Project) -> None:
+    (project.folder / "d.onnx").write_bytes(b"a graph")
+    detector = {"onnx": "d.onnx", "card": {"layout": "yolox", "decoded": False}}
+    overlay = project.overlay(
+        {"datasets": {"sample": {"detector": detector}}, "protocols": {"boxes": ["gt", "det"]}}
+    )
+    whole, both = project.jobs(), project.jobs("--configfile", overlay)
+    assert both.pop("detect_persons") == 1
+    assert both["list_persons"] == whole["list_persons"] + 1
+    assert both["predict_keypoints"] == 2 * whole["predict_keypoints"]
+    project.overlay({"datasets": {"sample": {"detector": detector}}})
+    printed = project.succeed("--dry-run", "--configfile", overlay)
+    assert "datasets.sample.detector: not used, since protocols.boxes is ['gt']" in printed

@@ -44,7 +44,7 @@ def network(graph: Graph) -> str:
     levels = []
     for stride in (8, 16, 32):
         shape = (5 + CLASSES, 3, stride, stride)
-        weights = graph.constant(generator.normal(0, 0.03 / stride, shape))
+        weights = graph.constant(generator.normal(0, 0.002 / stride, shape))
         bias = graph.constant([0.5, 0.5, 1.2, 1.2, 1.0, *[0.5] * CLASSES])
         raw = graph.add(
             "Conv", "images", weights, bias, kernel_shape=shape[2:], strides=[stride] * 2

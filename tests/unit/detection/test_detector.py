@@ -203,14 +203,16 @@ def test_what_nothing_says_is_asked_for() -> None:
         DetectorCard(std=[0, 1, 1])
 
 
-def test_the_real_detector_finds_what_was_published(real: Path) -> None:
+def test_the_real_detector_finds_the_person(real: Path) -> None:
     known = real / "onnx/mmdeploy/rtmdet-nano_pipeline.json"
     detector = Detector(real / "onnx/rtmdet-nano.onnx", card.complete(DetectorCard(), known))
 
     found = detector.detect(cv2.imread(str(real / "images/val2017/000000000785.jpg")))
 
-    assert found.corners[0] == pytest.approx([280.9, 41.8, 493.1, 379.0], abs=0.1)
-    assert found.scores[0] == pytest.approx(0.86, abs=0.005)
+    # The annotated box is 280.8, 44.7, 499.5, 391.4.
+    assert found.corners[0] == pytest.approx([279.9, 41.6, 499.7, 384.0], abs=0.1)
+    assert found.scores[0] > 0.85
+    assert (found.scores[1:] < 0.2).all()
 
 
 def test_the_figures_are_those_of_coco_on_a_file_that_it_reads(real: Path) -> None:

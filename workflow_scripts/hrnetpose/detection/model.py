@@ -1,5 +1,6 @@
 """A detector's ONNX graph, run by ONNX Runtime on the CPU."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ class Detector:
 
     Args:
         path: the ONNX file.
-        card: what it does not say, `card.complete`d.
+        card: what it does not say, as `card.complete` returns it.
         threads: of the CPU.
 
     Raises:
@@ -45,7 +46,7 @@ class Detector:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base
-            raise StageError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+            raise StageError(f"{path}: ONNX Runtime cannot load it: {_told(error)}") from error
         self._path, self._person = path, card.person
         self.how = self._read_input(card)
         self._dets, self._labels = self._find_outputs()
@@ -75,7 +76,7 @@ class Detector:
         try:
             found = self._session.run(names, {self._input: given})
         except Exception as error:
-            raise StageError(f"{self._path}: ONNX Runtime cannot run it: {error}") from error
+            raise StageError(f"{self._path}: ONNX Runtime cannot run it: {_told(error)}") from error
         first = found[0].astype(np.float32)
         if not np.isfinite(first).all():
             raise StageError(f"{self._path}: its output {self._dets} is not finite")
@@ -191,6 +192,11 @@ class Detector:
                 "it was exported with --decode_in_inference (true) or without (false)"
             )
         return SCORE if card.score is None else card.score, card.nms or NMS, card.decoded
+
+
+def _told(error: Exception) -> str:
+    """Return what ONNX Runtime says, without the name and number that it begins with."""
+    return " ".join(re.sub(r"^\[\w+\] : \d+ : \w+ : ", "", str(error)).split())
 
 
 def _can_be(output: Any, fits: Any) -> bool:
