@@ -24,7 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Nothing is compiled: wheels only, but for one package of pure Python that has none.
 WHEELS := --only-binary=:all: --no-binary=connection-pool
-PYTHON_FILES := workflow_scripts tools tests
+PYTHON_FILES := workflow_scripts tools tests docs
 SNAKEMAKE_FILES := Snakefile rules
 
 report: $(VENV)/run.stamp
@@ -62,9 +62,14 @@ format: $(VENV)/develop.stamp
 	$(BIN)/ruff format $(PYTHON_FILES)
 	$(BIN)/snakefmt $(SNAKEMAKE_FILES)
 
-docs: $(VENV)/run.stamp
+docs: $(VENV)/develop.stamp
 	$(BIN)/python -m hrnetpose.reference
 	$(BIN)/python -m hrnetpose.models.keys > docs/model_keys.md
+	mkdir -p build
+	$(BIN)/snakemake --rulegraph --configfile docs/stages.yaml > build/stages.dot
+	$(BIN)/python tools/draw_stages.py --graph build/stages.dot --output docs/stages.svg
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
+	@echo "the site: $(CURDIR)/build/site/index.html"
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)

@@ -24,7 +24,8 @@ html_title = f"hrnetpose {VERSION}"
 html_copy_source = False
 
 myst_heading_anchors = 3
-suppress_warnings = ["config.cache"]
+# Names of types, such as Floats, stand in several modules.
+suppress_warnings = ["config.cache", "ref.python"]
 
 default_role = "code"
 autosummary_generate = True
@@ -38,14 +39,22 @@ autodoc_default_options = {
 }
 
 
-def _prepare(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Change the lines of a docstring before napoleon reads it."""
+_kept: dict[str, list[str]] = {}
+
+
+def _keep(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Keep the docstring of an attribute: napoleon takes what is before a colon for its type."""
     if get_origin(value) and "\n".join(lines).strip() == inspect.getdoc(get_origin(value)):
         lines.clear()  # an alias of a type has the docstring of that
-    elif what in ("attribute", "data", "property"):
-        lines.insert(0, "")  # napoleon takes what is before a colon in the first line for a type
+    if what in ("attribute", "data", "property"):
+        _kept[name] = list(lines)
+
+
+def _put_back(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = _kept.pop(name, lines)
 
 
 def setup(app: Any) -> None:
-    """Connect with Sphinx."""
-    app.connect("autodoc-process-docstring", _prepare, priority=100)
+    """Connect with Sphinx, before and after napoleon."""
+    app.connect("autodoc-process-docstring", _keep, priority=100)
+    app.connect("autodoc-process-docstring", _put_back, priority=900)

@@ -1,9 +1,8 @@
-"""Draw the graph of stages, from what Snakemake says of it, as SVG.
+"""Draw the graph of stages, from Snakemake's graph of rules, as SVG.
 
-    snakemake --rulegraph --configfile docs/stages.yaml > stages.dot
-    python tools/draw_stages.py --graph stages.dot --output docs/stages.svg
+    python tools/draw_stages.py --graph build/stages.dot --output docs/stages.svg
 
-A stage stands below all that it takes from; `make docs` draws the page's picture anew.
+A stage stands below all that it takes from.  `make docs` does this for the page of the documents.
 """
 
 import argparse
@@ -14,10 +13,15 @@ from xml.sax.saxutils import escape
 from hrnetpose import files, stage
 from hrnetpose.stage import StageError
 
-WIDTH, HEIGHT, ACROSS, DOWN, MARGIN = 150, 30, 172, 66, 10
+WIDTH, HEIGHT, MARGIN = 150, 30, 10
+ACROSS, EMPTY, DOWN = 172, 30, 66
+"""From one stage to the next, the width of an edge that passes by, from one row to the next."""
+SWEEPS = 8
 TARGETS = {"report", "gate", "fetch", "all"}
 
 Edges = set[tuple[str, str]]
+Node = tuple[int, str, str]
+"""A row and a stage in it, or an edge (source, taker) that passes through it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,51 +71,76 @@ def without_short_cuts(edges: Edges) -> Edges:
     }
 
 
-def place(edges: Edges) -> dict[str, tuple[float, int]]:
-    """Return the column and row of each stage: beside each other near what they take from."""
+def split(edges: Edges) -> tuple[list[list[Node]], dict[Node, list[Node]]]:
+    """Return the rows of the picture, and what each of a row takes from in the row above.
+
+    An edge that leads further goes through a place of its own, (source, taker), in the rows between.
+    """
     ranks = rank(edges)
-    rows: dict[int, list[str]] = {}
-    for name, row in ranks.items():
-        rows.setdefault(row, []).append(name)
-    widest = max(map(len, rows.values()))
-    placed: dict[str, tuple[float, int]] = {}
-    for row in sorted(rows):
-        above = {
-            name: [placed[source][0] for source, taker in edges if taker == name]
-            for name in rows[row]
-        }
-        mean = {name: sum(xs) / len(xs) if xs else 0.0 for name, xs in above.items()}
-        names = sorted(rows[row], key=lambda name: (mean[name], name))
-        start = (widest - len(names)) / 2
-        placed |= {name: (start + number, row) for number, name in enumerate(names)}
+    rows: list[list[Node]] = [[] for _ in range(max(ranks.values()) + 1)]
+    for name, row in sorted(ranks.items()):
+        rows[row].append((row, name, ""))
+    above: dict[Node, list[Node]] = {}
+    for source, taker in sorted(edges):
+        before: Node = (ranks[source], source, "")
+        for row in range(ranks[source] + 1, ranks[taker]):
+            rows[row].append((row, source, taker))
+            above.setdefault(rows[row][-1], []).append(before)
+            before = rows[row][-1]
+        above.setdefault((ranks[taker], taker, ""), []).append(before)
+    return rows, above
+
+
+def place(rows: list[list[Node]], above: dict[Node, list[Node]]) -> dict[Node, float]:
+    """Return the middle of each in its row, near the middle of those that it belongs to."""
+    below: dict[Node, list[Node]] = {}
+    for node, sources in above.items():
+        for source in sources:
+            below.setdefault(source, []).append(node)
+    placed: dict[Node, float] = {}
+    for sweep in range(SWEEPS):
+        downwards = sweep % 2 == 0
+        beside = above if downwards else below
+        for row in rows if downwards else reversed(rows):
+            wished = {
+                node: sum(xs) / len(xs)
+                for node in row
+                if (xs := [placed[other] for other in beside.get(node, []) if other in placed])
+            }
+            order = sorted(row, key=lambda n: (wished.get(n, placed.get(n, 0.0)), n))
+            widths = [EMPTY if node[2] else ACROSS for node in order]
+            x = -sum(widths) / 2
+            for node, width in zip(order, widths, strict=True):
+                placed[node], x = x + width / 2, x + width
     return placed
 
 
 def draw(edges: Edges) -> str:
     """Return the picture."""
-    edges = without_short_cuts(edges)
-    placed = place(edges)
-    width = MARGIN * 2 + WIDTH + ACROSS * max(x for x, _ in placed.values())
-    height = MARGIN * 2 + HEIGHT + DOWN * max(y for _, y in placed.values())
-    corner = {name: (MARGIN + x * ACROSS, MARGIN + y * DOWN) for name, (x, y) in placed.items()}
+    rows, above = split(without_short_cuts(edges))
+    placed = place(rows, above)
+    left = min(placed.values()) - WIDTH / 2 - MARGIN
+    width = max(placed.values()) + WIDTH / 2 + MARGIN - left
+    height = 2 * MARGIN + HEIGHT + DOWN * (len(rows) - 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
-        ' font-family="monospace" font-size="12">'
+        ' font-family="monospace" font-size="12" fill="none">'
     ]
-    for source, taker in sorted(edges):
-        (x, y), (u, v) = corner[source], corner[taker]
-        x, y, u = x + WIDTH / 2, y + HEIGHT, u + WIDTH / 2
-        middle = (y + v) / 2
-        lines.append(
-            f'<path d="M{x:g} {y:g}C{x:g} {middle:g} {u:g} {middle:g} {u:g} {v:g}"'
-            ' fill="none" stroke="#888"/>'
-        )
-    for name, (x, y) in corner.items():
-        lines.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="#eef3f8"'
-            f' stroke="#4a6fa5"/><text x="{x + WIDTH / 2:g}" y="{y + HEIGHT / 2 + 4:g}"'
-            f' text-anchor="middle" fill="#123">{escape(name)}</text>'
-        )
+    for node in (node for row in rows for node in row):
+        x, y = placed[node] - left, MARGIN + DOWN * node[0]
+        if node[2]:
+            lines.append(f'<path d="M{x:g} {y:g}v{HEIGHT}" stroke="#888"/>')
+        for source in above.get(node, []):
+            u, v = placed[source] - left, y - DOWN + HEIGHT
+            middle = (y + v) / 2
+            curve = f"M{u:g} {v:g}C{u:g} {middle:g} {x:g} {middle:g} {x:g} {y:g}"
+            lines.append(f'<path d="{curve}" stroke="#888"/>')
+        if not node[2]:
+            lines.append(
+                f'<rect x="{x - WIDTH / 2:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="5"'
+                f' fill="#eef3f8" stroke="#4a6fa5"/><text x="{x:g}" y="{y + HEIGHT / 2 + 4:g}"'
+                f' text-anchor="middle" fill="#123">{escape(node[1])}</text>'
+            )
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

@@ -27,6 +27,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "Snakefile",
     *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("config/*.md")),
     *sorted(ROOT.glob("resources/*/README.md")),
     *sorted(ROOT.glob("configs/*.yaml")),
     *sorted(ROOT.glob("profiles/*/profile.yaml")),
@@ -122,7 +123,8 @@ def test_parsed(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A checkout with the files that the documents tell their reader to write."""
     made = Project.copied(ROOT, tmp_path_factory.mktemp("documents") / "project")
-    made.overlay({"benchmark": {"min_samples": 60}}, "my.yaml")
+    for name in ("my.yaml", "mine.yaml"):
+        made.overlay({"benchmark": {"min_samples": 60}}, name)
     return made
 
 

@@ -146,7 +146,7 @@ def _as_card(value: Any) -> Any:
 class Detector(Section):
     """A detector of persons, whose boxes are those of `boxes: det` (docs/detector.md)."""
 
-    onnx: Annotated[Sources, Field(min_length=1)]
+    onnx: Annotated[Texts, Field(min_length=1)]
     """Its ONNX file, as mmdeploy exports RTMDet and YOLOX, or as YOLOX itself does: a path, a URL,
     or a list of them that is tried in order."""
     sha256: Digest | None = None

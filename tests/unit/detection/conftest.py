@@ -69,7 +69,9 @@ def write(path: Path, layout: Layout) -> Path:
     """Write the network."""
     graph = Graph()
     grid = network(graph)
-    outputs = {"output": (TensorProto.FLOAT, [1, CELLS, 5 + CLASSES])}
+    outputs: dict[str, tuple[int, list[Any]]] = {
+        "output": (TensorProto.FLOAT, [1, CELLS, 5 + CLASSES])
+    }
     if layout == "grid":
         graph.add("Identity", grid, name="output")
     else:
