@@ -74,7 +74,7 @@ def without_short_cuts(edges: Edges) -> Edges:
 def split(edges: Edges) -> tuple[list[list[Node]], dict[Node, list[Node]]]:
     """Return the rows of the picture, and what each of a row takes from in the row above.
 
-    An edge that leads further goes through a place of its own, (source, taker), in the rows between.
+    An edge that leads further has a place of its own in each row between.
     """
     ranks = rank(edges)
     rows: list[list[Node]] = [[] for _ in range(max(ranks.values()) + 1)]

@@ -179,8 +179,9 @@ def test_files_are_there(command: str) -> None:
             assert (ROOT / folder).is_dir()
         case ["source", ".venv/bin/activate"] | ["git", "clone", *_] | ["export", _]:
             pass
-        case ["pytest", "-m", "slow"]:
-            assert "slow:" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        case ["pytest", "-m", marker, *places]:
+            assert all((ROOT / place).is_dir() for place in places)
+            assert f"{marker}:" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         case _:
             pytest.fail(f"{command}: nothing checks this; add a case")
 
