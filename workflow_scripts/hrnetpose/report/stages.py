@@ -21,7 +21,7 @@ from hrnetpose.stage import FINISHED
 COLUMNS = {
     "data": (
         "draw_sample", "fetch_file", "extract_annotations", "fetch_calibration", "audit_dataset",
-        "list_persons", "make_crops", "check_calibration",
+        "detect_persons", "list_persons", "make_crops", "check_calibration",
     ),
     "graphs": (
         "export_onnx", "import_onnx", "simplify_onnx", "convert_precision", "quantize_int8",
