@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hrnetpose.artifacts.model import Evaluation, MmposeOrigin, ModelCard
-from hrnetpose.artifacts.perf import Perf
+from hrnetpose.artifacts.perf import Layer, Perf
 from hrnetpose.limits import Limits
 from hrnetpose.report import charts, numbers, page, pictures, recommend, stages
 from hrnetpose.report.page import Report
@@ -162,6 +162,19 @@ def test_each_rule_of_validity_has_its_evidence_and_its_remedy(
     assert text.count('class="failed"') == 1
     assert "→ measure again" in text
     assert "not available: no RAPL" in text
+
+
+def test_the_slowest_layers_are_told_where_a_profiler_tells_them(
+    make_row: MakeRow, model_card: ModelCard
+) -> None:
+    row = make_row("a")
+    assert row.perf
+    layer = Layer(name="<conv>", kind="Convolution", precision="int8", ms=0.25, share=0.125)
+    row.perf.layers = [layer]
+
+    tables = Page(page.render(Report([row, make_row("b")], [model_card]))).tables
+
+    assert tables["layers"][1:] == [["a", "<conv>", "Convolution", "int8", "0.2500", "12.5 %"]]
 
 
 def test_names_are_escaped_wherever_they_stand(make_row: MakeRow, written: Write) -> None:

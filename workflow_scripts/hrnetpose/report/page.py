@@ -75,6 +75,7 @@ def render(report: Report) -> str:
             scored=[row for row in rows if row.accuracy],
             timed=[row for row in rows if row.perf],
             traced=[row for row in rows if row.parity],
+            profiled=[row for row in rows if row.perf and row.perf.layers],
             whole=[row for row in rows if row.perf and row.perf.end_to_end],
             metrics=list(Metrics.model_fields),
             failures=table.failures(rows),
