@@ -69,9 +69,9 @@ def test_a_model_without_weights_is_untrained_and_needs_no_checkpoint(raw: Raw) 
 
     run = resolve(raw, "openvino")
 
-    assert run.models["bare"].weights is None
+    assert run.models["bare"].needed == []
     assert "bare" not in run.scored
-    assert run.models["sample"].weights == "resources/weights/sample.pth"
+    assert run.models["sample"].needed == ["resources/weights/sample.pth"]
     assert "fp32" in run.scored
 
 

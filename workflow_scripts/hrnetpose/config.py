@@ -11,19 +11,21 @@ from urllib.parse import urlsplit
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Crop
+from hrnetpose.artifacts.model import Crop, Evaluation
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
 from hrnetpose.limits import Limits
-from hrnetpose.recipes import CALIBRATED, Precision
+from hrnetpose.recipes import Precision
 from hrnetpose.section import Section
 from hrnetpose.stage import shown
 
@@ -34,6 +36,7 @@ Name = Annotated[
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
+Three = Field(min_length=3, max_length=3)
 KeysT = TypeVar("KeysT", bound=BaseModel)
 
 
@@ -109,8 +112,8 @@ class Published(Section):
         return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
-class Model(Section):
-    """A top-down heatmap model of mmpose."""
+class MmposeModel(Section):
+    """A top-down model of mmpose: its config and a checkpoint."""
 
     config: Text
     """A config of the mmpose package by name, or the path of a config file.  It is a program that
@@ -124,6 +127,71 @@ class Model(Section):
     """The model's input, HEIGHTxWIDTH; by default read from its config."""
     published: Published | None = None
     """What to expect, shown beside what is measured under its protocol and on its dataset."""
+
+
+class OnnxCard(Section):
+    """What is to be known of an ONNX file beside its graph: the keys of the model card.
+
+    What is not given here comes from the graph, from the file's own `metadata_props`, or from
+    `pipeline.json` and `detail.json` of an mmdeploy export; what nothing says is asked for by name
+    (docs/models.md).
+    """
+
+    mean: Annotated[list[float], Three] | None = None
+    """What is subtracted from the three channels, in pixel values; zeros for a graph that
+    normalises its pixels itself."""
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Three] | None = None
+    """What they are then divided by."""
+    channel_order: Literal["RGB", "BGR"] | None = None
+    """The order of the channels that the graph takes."""
+    crop: Text | None = None
+    """The input, HEIGHTxWIDTH, with -padFACTOR or -udp behind it; by default the graph's own size,
+    a padding of 1.25, and udp for a UDPHeatmap."""
+    codec: dict[str, Any] | None = None
+    """mmpose's codec, as its config has it: `type` and what departs from its defaults."""
+    flip_shift: Flag | None = None
+    """Whether the mirrored heatmaps are moved by a pixel: mmpose's `shift_heatmap`; false unless
+    said."""
+    keypoints: Text | dict[str, Any] | None = None
+    """The name of a keypoint set of mmpose, such as `coco`, or the set in full: as mmpose's
+    `dataset_info` has it, or `names`, `flip_indices`, `sigmas` and `skeleton`."""
+    evaluation: Evaluation | None = None
+    """How predictions are scored; keys and defaults of mmpose's CocoMetric."""
+    input: Text | None = None
+    """The input that takes images, by name, if the graph has several."""
+    outputs: Annotated[list[Text], Field(min_length=1)] | None = None
+    """The outputs that are decoded, by name, if several fit: one, or those along x and y."""
+
+
+class OnnxModel(Section):
+    """A top-down model of which only the ONNX file is there."""
+
+    onnx: Annotated[Sources, Field(min_length=1)]
+    """The file: a path, a URL, or a list of them that is tried in order; or an mmdeploy export, as
+    a folder or its zip."""
+    sha256: Digest | None = None
+    """The file's SHA-256 or the first digits of it (at least 8, in quotes)."""
+    size: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Its length in bytes."""
+    card: OnnxCard = OnnxCard()
+    """What the file does not say of itself."""
+    published: Published | None = None
+    """As for a model of mmpose."""
+
+
+MODELS: dict[str, type[Section]] = {"[mmpose]": MmposeModel, "[onnx]": OnnxModel}
+"""The kinds of models; the tags are none of the user's words, and left out of messages."""
+
+
+def _kind_of_model(given: Any) -> str:
+    is_onnx = "onnx" in given if isinstance(given, Mapping) else isinstance(given, OnnxModel)
+    return "[onnx]" if is_onnx else "[mmpose]"
+
+
+Model = Annotated[
+    Annotated[MmposeModel, Tag("[mmpose]")] | Annotated[OnnxModel, Tag("[onnx]")],
+    Discriminator(_kind_of_model),
+]
 
 
 class Calibration(Section):
@@ -249,17 +317,26 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
             "`detections`; give their file, or evaluate with `boxes: [gt]`"
         )
     for name, model in config.models.items():
-        if model.crop is not None:
-            try:
-                Crop.parse(model.crop)
-            except ValueError as error:
-                raise ConfigError(f"models.{name}.crop: {error}") from error
-        _check_sources(f"models.{name}.weights", model.weights or [])
+        _check_model(f"models.{name}", model)
     for name, dataset in config.datasets.items():
         _check_dataset(f"datasets.{name}", dataset)
     for name, variant in config.variants.items():
         check_variant(f"variants.{name}", variant, config, backends)
     return config
+
+
+def _check_model(key: str, model: MmposeModel | OnnxModel) -> None:
+    if isinstance(model, OnnxModel):
+        crop, place = model.card.crop, f"{key}.card.crop"
+        _check_sources(f"{key}.onnx", model.onnx)
+    else:
+        crop, place = model.crop, f"{key}.crop"
+        _check_sources(f"{key}.weights", model.weights or [])
+    if crop is not None:
+        try:
+            Crop.parse(crop)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from error
 
 
 def _check_dataset(key: str, dataset: Dataset) -> None:
@@ -314,12 +391,6 @@ def check_variant(
         options = _validated(rules.options, variant.options, f"{key}.options")
     elif variant.options:
         raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
-    if variant.precision in CALIBRATED and config.datasets[config.dataset].calibration is None:
-        raise ConfigError(
-            f"{key}.precision: {variant.precision} needs calibration images, but "
-            f"datasets.{config.dataset} has no `calibration`; give its images and annotations, "
-            f"or set {key} to null"
-        )
     return options
 
 
@@ -331,7 +402,7 @@ def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:
         where = ".".join(
             stage.name(part)
             for part in (*filter(None, [key]), *map(str, first["loc"]))
-            if part != "[key]"
+            if not part.startswith("[")
         )
         raise ConfigError(f"{where or 'config'}: {_explain(first, kind)}") from error
 
@@ -357,7 +428,9 @@ def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[
     """Follow an error's location down to the section that holds the key."""
     section: Any = kind
     for part in location:
-        if get_origin(section) is dict:
+        if part in MODELS:
+            section = MODELS[str(part)]
+        elif get_origin(section) is dict:
             section = get_args(section)[1]
         else:
             section = section.model_fields[part].annotation

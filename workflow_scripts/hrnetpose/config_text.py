@@ -12,7 +12,7 @@ from hrnetpose.config import ConfigError
 from hrnetpose.layout import WRITTEN
 
 LOCATED = {
-    "models": ("config", "weights"),
+    "models": ("config", "weights", "onnx"),
     "datasets": ("images", "annotations", "detections", "calibration"),
 }
 """The keys of a section under which there are paths."""

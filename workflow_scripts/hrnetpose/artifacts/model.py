@@ -102,6 +102,8 @@ class Keypoints(Part):
 class Codec(Part):
     """What is needed to turn heatmaps into coordinates; names and meaning as in mmpose."""
 
+    OUTPUTS: ClassVar = ("heatmaps",)
+
     type: Literal["MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap"]
     sigma: float
     unbiased: bool = False
@@ -127,6 +129,10 @@ class Codec(Part):
     def channels(self) -> int:
         """Heatmaps for each keypoint: UDP's combined form has two of offsets beside it."""
         return 3 if self.heatmap_type == "combined" else 1
+
+    def shapes(self, keypoints: int, crop: Crop) -> list[list[int | None]]:
+        """Return the shapes of the outputs for one crop; None where any size fits."""
+        return [[keypoints * self.channels, None, None]]
 
 
 class Evaluation(Part):
