@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrnetpose.artifacts.model import Evaluation, MmposeOrigin, ModelCard
-from hrnetpose.report import drawing, page, table
+from hrnetpose.report import drawing, numbers, page
 from hrnetpose.report.pictures import Picture
 from hrnetpose.report.rows import Row
 from hrnetpose.report.stages import Stage
@@ -194,7 +194,7 @@ def test_a_published_figure_stands_beside_its_own_protocol_only(
     column = shown[0].index("published")
     protocols = {line[1].rpartition(", ")[0]: line[column] for line in shown[1:]}
     assert protocols == {
-        "gt boxes, no flip": table.MISSING,
+        "gt boxes, no flip": numbers.MISSING,
         "gt boxes, flip test": "AP 0.683, images/s 1831.2",
     }
 
