@@ -66,6 +66,7 @@ def bring(
     """
     facts = onnx_file.read_facts(source.graph)
     source.list_files(facts)  # all there
+    onnx_card.look_ahead(given, facts, source.exported, str(place))
     original = OriginalGraph(source.graph)
     facts = onnx_card.measure(given, facts, source.exported, str(place), original)
     found = onnx_card.describe(given, facts, source.exported, str(place))

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Crop, Evaluation
+from hrnetpose.artifacts.model import Crop
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
 from hrnetpose.limits import Limits
@@ -155,8 +155,9 @@ class OnnxCard(Section):
     keypoints: Text | dict[str, Any] | None = None
     """The name of a keypoint set of mmpose, such as `coco`, or the set in full: as mmpose's
     `dataset_info` has it, or `names`, `flip_indices`, `sigmas` and `skeleton`."""
-    evaluation: Evaluation | None = None
-    """How predictions are scored; keys and defaults of mmpose's CocoMetric."""
+    evaluation: dict[str, Any] | None = None
+    """How predictions are scored: `score_mode`, `keypoint_score_thr`, `nms_mode`, `nms_thr` and
+    `use_area`, with the defaults of mmpose's CocoMetric."""
     input: Text | None = None
     """The input that takes images, by name, if the graph has several."""
     outputs: Annotated[list[Text], Field(min_length=1)] | None = None

@@ -1,5 +1,6 @@
 """What an ONNX file declares, and the file in ONNX Runtime as it was given."""
 
+import re
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -117,6 +118,7 @@ class OriginalGraph:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.path, self._threads = path, threads
+        self._given = _with_open_dimensions(path) or str(path)
         self._session = self._load(optimised=False)
 
     def _load(self, optimised: bool) -> Any:
@@ -131,7 +133,7 @@ class OriginalGraph:
             options.graph_optimization_level = level
         try:
             return onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                self._given, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base
             raise StageError(
@@ -185,10 +187,36 @@ class OriginalGraph:
             ) from error
 
 
+def _with_open_dimensions(path: Path) -> bytes | None:
+    """Return a graph with dimensions of 0, which ONNX Runtime takes at their word, left open.
+
+    Returns:
+        None if it has none.
+    """
+    from hrnetpose.graphs import onnx_graph
+
+    def list_zeros(model: Any) -> list[Any]:
+        values = (*model.graph.input, *model.graph.output, *model.graph.value_info)
+        return [
+            dim
+            for value in values
+            for dim in value.type.tensor_type.shape.dim
+            if dim.HasField("dim_value") and dim.dim_value == 0
+        ]
+
+    if not list_zeros(onnx_graph.read(path, weights=False)):
+        return None
+    model = onnx_graph.read(path)
+    for dim in list_zeros(model):
+        dim.Clear()
+    return bytes(model.SerializeToString())
+
+
 def _of_card(values: Any, end: OnnxEnd) -> Array:
     whole = values if end.batched else values[np.newaxis]
     return whole.transpose(*end.axes).astype(np.float32)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]
+    text = str(error).strip().split("\n")[0]
+    return re.sub(r"^\[\w+\] : \d+ : \w+ : ", "", text)[:300]
