@@ -160,7 +160,7 @@ rule reference_heatmaps:
     input:
         code=code("reference_heatmaps"),
         weights=lambda w: RUN.models[w.model].weights or [],
-        config=lambda w: RUN.models[w.model].known.files,
+        config=lambda w: RUN.models[w.model].files,
         card=MODEL.card,
         crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "benchmark"

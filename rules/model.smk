@@ -16,7 +16,7 @@ rule export_onnx:
     input:
         code=code("export_onnx"),
         weights=lambda w: RUN.models[w.model].weights or [],
-        config=lambda w: RUN.models[w.model].known.files,
+        config=lambda w: RUN.models[w.model].files,
     output:
         onnx=MODEL.onnx,
         card=MODEL.card,

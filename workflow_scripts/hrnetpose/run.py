@@ -80,6 +80,11 @@ class Model(ABC):
         """The crops that it takes, for example `256x192`."""
         return self.known.crop
 
+    @property
+    def files(self) -> list[str]:
+        """The user's own files that it is made of, as far as they are known."""
+        return self.known.files
+
     @abstractmethod
     def is_reference(self, rules: BackendRules) -> bool:
         """Return True if a backend at fp32 gives what the others are compared with."""
@@ -169,7 +174,6 @@ class OnnxModel(Model):
 
     @property
     def files(self) -> list[str]:
-        """The files that its graph is made from."""
         return (self.given[0].is_in_place and self.known.files) or [self.file]
 
     @property
