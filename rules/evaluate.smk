@@ -155,10 +155,10 @@ rule benchmark_engine:
         " --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
 
 
-rule reference_heatmaps:
+rule reference_outputs:
     """Run the original model on some crops, for all comparisons with it."""
     input:
-        code=code("reference_heatmaps"),
+        code=code("reference_outputs"),
         weights=lambda w: RUN.models[w.model].weights or [],
         config=lambda w: RUN.models[w.model].files,
         card=MODEL.card,
@@ -166,9 +166,9 @@ rule reference_heatmaps:
             RUN.models[w.model].crop, "benchmark"
         ),
     output:
-        MODEL.reference_heatmaps("{dataset}"),
+        MODEL.reference_outputs("{dataset}"),
     log:
-        LAYOUT.shared_log("reference_heatmaps", "{model}_{dataset}"),
+        LAYOUT.shared_log("reference_outputs", "{model}_{dataset}"),
     wildcard_constraints:
         model=any_of(RUN.models_of(MmposeModel)),
     conda:
@@ -197,7 +197,7 @@ rule reference_onnx:
             RUN.models[w.model].crop, "benchmark"
         ),
     output:
-        MODEL.reference_heatmaps("{dataset}"),
+        MODEL.reference_outputs("{dataset}"),
     log:
         LAYOUT.shared_log("reference_onnx", "{model}_{dataset}"),
     wildcard_constraints:
@@ -233,7 +233,7 @@ rule measure_parity:
             if RUN[w.variant].is_original or RUN[w.variant].graph_kind == "bf16"
             else RUN[w.variant].graph
         ),
-        reference=lambda w: RUN[w.variant].model.paths.reference_heatmaps(
+        reference=lambda w: RUN[w.variant].model.paths.reference_outputs(
             RUN.config.dataset
         ),
         card=lambda w: RUN[w.variant].model.paths.card,

@@ -1,11 +1,12 @@
 """Run an ONNX file as it was given on some crops: what every later stage must equal.
 
     python workflow_scripts/reference_onnx.py --onnx end2end.onnx --card model.json \\
-        --crops crops.npy --output heatmaps.npz
+        --crops crops.npy --output outputs.npz
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--crops", type=Path, required=True, help="uint8 crops (.npy)")
     command.add_argument("--count", type=int, default=32, help="how many of the crops")
     command.add_argument("--threads", type=int, default=1, help="CPU threads")
-    command.add_argument("--output", type=Path, required=True, help="crops and heatmaps (.npz)")
+    command.add_argument("--output", type=Path, required=True, help="crops and outputs (.npz)")
     return command
 
 
@@ -34,7 +35,7 @@ def main(*, onnx: Path, card: Path, crops: Path, count: int, threads: int, outpu
     """Run the stage."""
     model = ModelCard.read(card)
     if not isinstance(model.origin, OnnxOrigin):
-        raise StageError(f"{card}: its model is no ONNX file; run reference_heatmaps.py")
+        raise StageError(f"{card}: its model is no ONNX file; run reference_outputs.py")
     pixels = np.array(crop_files.read(crops)[:count])
     images = onnx_graph.normalised(pixels, model)
     with onnx_source.opened(onnx) as source:
@@ -42,9 +43,10 @@ def main(*, onnx: Path, card: Path, crops: Path, count: int, threads: int, outpu
             raise StageError(
                 f"{onnx}: is another file than the one that {card} is of; import it again"
             )
-        (heatmaps,) = OriginalGraph(source.graph, threads).run(model.origin, images)
+        outputs = OriginalGraph(source.graph, threads).run(model.origin, images)
+    arrays: dict[str, Any] = {f"output_{number}": array for number, array in enumerate(outputs)}
     with files.atomic_path(output) as temporary:
-        np.savez(temporary, crops=pixels, heatmaps=heatmaps)
+        np.savez(temporary, crops=pixels, **arrays)
 
 
 if __name__ == "__main__":

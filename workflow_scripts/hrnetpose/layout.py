@@ -72,9 +72,9 @@ class ModelPaths:
         """Return what is written about that graph."""
         return f"build/models/{self.name}/{_in_model(graph, dataset)}.json"
 
-    def reference_heatmaps(self, dataset: str) -> str:
-        """Return the heatmaps of the original: of the model, or of the ONNX file."""
-        return f"build/models/{self.name}/{dataset}/reference_heatmaps.npz"
+    def reference_outputs(self, dataset: str) -> str:
+        """Return the outputs of the original: of the model, or of the ONNX file."""
+        return f"build/models/{self.name}/{dataset}/reference_outputs.npz"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hrnetpose.artifacts.engine import EngineCard
-from hrnetpose.artifacts.model import Codec, Crop, ModelCard
+from hrnetpose.artifacts.model import Crop, HeatmapCodec, ModelCard
 from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.graphs import half_precision, onnx_graph
 from support import refusal
@@ -482,7 +482,7 @@ def test_an_mmdeploy_export_says_how_it_is_used(
     made = ModelCard.read(tmp_path / "model.json")
     assert (made.mean, made.std, made.channel_order) == ([1, 2, 3], [4, 5, 6], "BGR")
     assert made.crop == Crop.parse(crop)
-    assert made.codec == Codec(**codec)
+    assert made.codec == HeatmapCodec(**codec)
     assert made.flip_shift == params.get("shift_heatmap", False)
     assert made.origin.sources["mean"] == "pipeline.json"
 
@@ -647,7 +647,7 @@ def test_the_file_itself_is_what_others_are_compared_with(
     run_stage(*command, tmp_path / "given.onnx")
 
     with np.load(tmp_path / "reference.npz") as made:
-        crops, found = made["crops"], made["heatmaps"]
+        crops, found = made["crops"], made["output_0"]
     given = onnx_graph.normalised(crops, ModelCard.read(tmp_path / "model.json"))
     assert found == pytest.approx(heatmaps(tiny / "fp32.onnx", given), abs=1e-4)
     assert "another file" in refusal(run_stage, *command, tiny / "fp32.onnx")

@@ -160,18 +160,13 @@ class OriginalGraph:
         """
         batch = origin.input.shape[0]
         size = batch if isinstance(batch, int) else 1
-        parts = [
-            [
-                _of_card(values, end)[:count]
-                for values, end in zip(
-                    self._call([end.name for end in origin.outputs], origin.input, full),
-                    origin.outputs,
-                    strict=True,
-                )
-            ]
-            for full, count in batches.in_full(images, size)
-        ]
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        names = [end.name for end in origin.outputs]
+
+        def call(full: Array) -> list[Array]:
+            outputs = self._call(names, origin.input, full)
+            return [_of_card(*pair) for pair in zip(outputs, origin.outputs, strict=True)]
+
+        return batches.run_in_full(call, images, size)
 
     def _call(self, names: list[str], source: OnnxEnd, images: Array) -> list[Any]:
         inverse = np.argsort(source.axes)

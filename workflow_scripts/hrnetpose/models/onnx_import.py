@@ -292,11 +292,7 @@ def _run(graph: onnx.ModelProto, images: Array, size: int) -> list[Array]:
     from hrnetpose.graphs.quantize import Session
 
     call = Session(graph, optimised=False)
-    parts = [
-        [values[:count] for values in call({INPUT: full})]
-        for full, count in batches.in_full(images, size)
-    ]
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return batches.run_in_full(lambda full: call({INPUT: full}), images, size)
 
 
 def _declare(
