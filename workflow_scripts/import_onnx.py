@@ -16,12 +16,12 @@ from pathlib import Path
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts.model import Crop, ModelCard, OnnxOrigin, Tensor
-from hrnetpose.config import OnnxCard
 from hrnetpose.graphs import metadata, onnx_graph
 from hrnetpose.graphs.onnx_graph import INPUT
 from hrnetpose.models import onnx_card, onnx_file, onnx_import, onnx_source
 from hrnetpose.models.onnx_file import OriginalGraph
 from hrnetpose.models.onnx_source import OnnxSource
+from hrnetpose.onnx_card import OnnxCard
 from hrnetpose.stage import StageError
 
 

@@ -517,7 +517,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/artifacts/verdicts.py": ({"write_report"}, set(), set()),
     "hrnetpose/artifacts/accuracy.py": ({"score_accuracy"}, set(), set()),
     "hrnetpose/artifacts/quantization.py": ({"quantize_int8"}, {"int8"}, {"int8"}),
-    "hrnetpose/data/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),
+    "hrnetpose/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),
     "hrnetpose/data/coco.py": ({"audit_dataset"}, VARIANTS, CALIBRATED),
     "hrnetpose/fetching/fetch.py": (set(), set(), set()),
     "hrnetpose/models/export.py": ({"export_onnx"}, VARIANTS, VARIANTS),

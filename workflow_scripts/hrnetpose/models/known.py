@@ -10,6 +10,7 @@ from hrnetpose.artifacts.base import Part
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.config import ConfigError
 from hrnetpose.models import config_file, keypoints, reading
+from hrnetpose.onnx_card import OnnxCard
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
@@ -87,7 +88,7 @@ def look_up_onnx(name: str, model: config.OnnxModel, places: Sequence[str]) -> K
         raise ConfigError(f"{key}.{'onnx' if place else 'card'}: {error}") from error
 
 
-def _read_onnx(place: Path, card: config.OnnxCard) -> KnownModel:
+def _read_onnx(place: Path, card: OnnxCard) -> KnownModel:
     from hrnetpose.models import onnx_source
 
     stamped, exported = onnx_source.glance(place)

@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from hrnetpose import config
 from hrnetpose.artifacts.model import Codec, Crop, Evaluation, Keypoints, OnnxEnd
 from hrnetpose.models import keypoints as keypoint_sets
 from hrnetpose.models import mmdeploy, sections
 from hrnetpose.models.onnx_file import OnnxFacts, OnnxTensor, OriginalGraph
+from hrnetpose.onnx_card import OnnxCard
 from hrnetpose.stage import StageError, name, shown
 
 EXAMPLES = {
@@ -76,7 +76,7 @@ class _Said:
 
 
 def describe(
-    given: config.OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path: str
+    given: OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path: str
 ) -> OnnxDescription:
     """Put a card together and check it against the graph.
 
@@ -139,7 +139,7 @@ def describe(
 
 
 def measure(
-    given: config.OnnxCard,
+    given: OnnxCard,
     facts: OnnxFacts,
     exported: Mapping[str, Any],
     path: str,
@@ -172,7 +172,7 @@ def _measured(shape: tuple[int, ...], batch: int | None) -> list[int | None]:
 
 
 def look_ahead(
-    given: config.OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path: str
+    given: OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path: str
 ) -> tuple[Crop, Keypoints]:
     """Return what a plan needs of a card; all of it is checked as far as the file declares it.
 
@@ -200,9 +200,7 @@ def _refuse_missing(missing: Sequence[str], exported: Mapping[str, Any], path: s
     )
 
 
-def _gather(
-    given: config.OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path: str
-) -> _Said:
+def _gather(given: OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path: str) -> _Said:
     """Join what is said, the weightiest last."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
