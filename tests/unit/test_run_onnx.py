@@ -154,7 +154,7 @@ def test_a_folder_is_used_in_place_and_its_files_are_listed(given: Raw, tmp_path
         ("keypoints", None, "models.sample.onnx: {file}: nothing says keypoints; give it, for "
          "example `card: {{keypoints: coco}}`"),
         ("keypoints", "aic", "models.sample.onnx: {file}: not the pose model that its card"),
-        ("crop", "256x192", "models.sample.onnx: card.crop (from card): height is 256, but"),
+        ("crop", "256x192", "models.sample.onnx: {file}: card.crop (from card): height is 256,"),
         ("crop", "256", "models.sample.card.crop: '256' is not HEIGHTxWIDTH"),
         ("mean", [1, 2], "models.sample.card.mean: [1, 2]: list should have at least 3 items"),
         ("std", [0, 1, 1], "models.sample.card.std.0: 0: input should be greater than 0"),

@@ -255,7 +255,7 @@ def test_of_two_outputs_that_fit_one_is_asked_for(
 
     bring(graph, outputs=["heatmaps"])
     assert heatmaps(tmp_path / "model.onnx", images()) == pytest.approx(expected, abs=1e-5)
-    assert "the outputs of" in refusal(bring, graph, outputs=["later"])
+    assert "the graph's outputs are" in refusal(bring, graph, outputs=["later"])
 
 
 def test_a_graph_with_a_pixel_input_takes_whole_numbers(
@@ -497,7 +497,7 @@ def test_an_mmdeploy_export_says_how_it_is_used(
         ({"pipeline.json": pipeline(HEATMAPS, {"post_process": None}, [32, 64])},
          "post_process is None; supported: default"),
         ({"pipeline.json": pipeline(HEATMAPS, {}, [48, 64])},
-         "card.crop (from pipeline.json): width is 48, but the input of"),
+         "card.crop (from pipeline.json): width is 48, but the graph's input"),
         ({"pipeline.json": {"pipeline": {"tasks": [{"module": "mmdet"}]}}},
          "a step is of 'mmdet'; expected mmpose"),
         ({"pipeline.json": {"pipeline": {"tasks": [
@@ -564,15 +564,15 @@ def test_a_keypoint_set_is_a_name_or_given_in_full(bring: Bring, graph: onnx.Mod
          "coco?)"),
         ({"keypoints": "../coco"}, "mmpose has no keypoint set of that name"),
         ({"keypoints": FULL | {"flip_indices": [0]}}, "flip_indices is not a permutation"),
-        ({"crop": "128x96"}, "card.crop (from card): height is 128, but the input of"),
+        ({"crop": "128x96"}, "card.crop (from card): height is 128, but the graph's input"),
         ({"codec": {"type": "SimCCLabel", "simcc_split_ratio": 2.0}}, "SimCCLabel"),
         ({"codec": {"type": "RegressionLabel"}}, "card.codec (from card)"),
         ({"codec": {"type": "MSRAHeatmap", "sigm": 2}}, "sigm"),
         ({"codec": {"type": "UDPHeatmap", "heatmap_type": "combined"}, "crop": "64x32"},
          "need an output [batch, 51, ?, ?]"),
-        ({"outputs": ["other"]}, "card.outputs (from card) is ['other']; the outputs of"),
+        ({"outputs": ["other"]}, "card.outputs (from card) is ['other']; the graph's outputs"),
         ({"input": "other"}, "it has input float32 [?, 3, 64, 32]"),
-        ({"evaluation": {"nms_thr": "high"}}, "card.evaluation: nms_thr"),
+        ({"evaluation": {"nms_thr": "high"}}, "card.evaluation (from card): nms_thr"),
     ],
 )  # fmt: skip
 def test_a_card_that_contradicts_the_graph_is_refused(

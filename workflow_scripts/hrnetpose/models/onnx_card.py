@@ -69,10 +69,12 @@ class _Said:
 
     values: Mapping[str, Any]
     sources: Mapping[str, str]
+    path: str
 
     def place(self, key: str) -> str:
-        """Return a key with the source, for a message."""
-        return f"card.{key} (from {self.sources[key]})" if key in self.sources else f"card.{key}"
+        """Return a key of the file's card with what said it, for a message."""
+        source = f" (from {self.sources[key]})" if key in self.sources else ""
+        return f"{self.path}: card.{key}{source}"
 
 
 def describe(
@@ -99,7 +101,7 @@ def describe(
     if missing:
         _refuse_missing(missing, exported, path)
     points = _read_keypoints(said)
-    crop = _read_crop(said, height, width, path)
+    crop = _read_crop(said, height, width)
     codec, outputs, sources = _read_outputs(said, facts, points, crop, path)
     mean, std = (_read_numbers(said, key) for key in ("mean", "std"))
     if min(std) <= 0:
@@ -129,7 +131,9 @@ def describe(
         codec=codec,
         flip_shift=_read_flag(said, "flip_shift"),
         keypoints=points,
-        evaluation=_read_part(Evaluation, said.values.get("evaluation") or {}, "card.evaluation"),
+        evaluation=_read_part(
+            Evaluation, said.values.get("evaluation") or {}, said.place("evaluation")
+        ),
         architecture=str(said.values.get("architecture") or "ONNX"),
         input=_image_end(source, crop),
         outputs=outputs,
@@ -154,7 +158,7 @@ def measure(
     source, height, width = _find_input(said, facts, path)
     if height is None and "crop" not in said.values:
         _refuse_missing(["crop"], exported, path)
-    crop = _read_crop(said, height, width, path)
+    crop = _read_crop(said, height, width)
     batch = source.shape[0] if source.shape else None
     images = np.zeros((batch or 1, 3, crop.height, crop.width), np.float32)
     shapes = original.measure(_image_end(source, crop), images)
@@ -189,7 +193,7 @@ def look_ahead(
         _refuse_missing(
             [key for key in ("keypoints", "crop") if key not in said.values], exported, path
         )
-    return _read_crop(said, height, width, path), _read_keypoints(said)
+    return _read_crop(said, height, width), _read_keypoints(said)
 
 
 def _refuse_missing(missing: Sequence[str], exported: Mapping[str, Any], path: str) -> NoReturn:
@@ -224,7 +228,7 @@ def _gather(given: OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path
     if isinstance(said.get("crop"), str):
         said["crop"] = Crop.parse(said["crop"]).model_dump()
     add(said, dict.fromkeys(said, CARD))
-    return _Said(values, sources)
+    return _Said(values, sources, path)
 
 
 def _read_metadata(metadata: Mapping[str, str], path: str) -> dict[str, Any]:
@@ -307,12 +311,12 @@ def _read_keypoints(said: _Said) -> Keypoints:
     return keypoint_sets.read_set(said.values["keypoints"], said.place("keypoints"))
 
 
-def _read_crop(said: _Said, height: int | None, width: int | None, path: str) -> Crop:
+def _read_crop(said: _Said, height: int | None, width: int | None) -> Crop:
     value, place = dict(said.values.get("crop") or {}), said.place("crop")
     for key, size in (("height", height), ("width", width)):
         if size is not None and value.get(key) not in (None, size):
             raise StageError(
-                f"{place}: {key} is {shown(value[key])}, but the input of {path} is "
+                f"{place}: {key} is {shown(value[key])}, but the graph's input is "
                 f"{height}x{width} (height x width); correct it, or leave it out"
             )
         value[key] = size if size is not None else value.get(key)
@@ -375,7 +379,7 @@ def _named_outputs(said: _Said, facts: OnnxFacts, path: str) -> list[OnnxTensor]
         if said.sources["outputs"] != CARD:
             return None  # of another export of the same model
         raise StageError(
-            f"{said.place('outputs')} is {shown(asked)}; the outputs of {path} are "
+            f"{said.place('outputs')} is {shown(asked)}; the graph's outputs are "
             f"{', '.join(map(name, known))}"
         )
     return [known[one] for one in asked]
