@@ -41,7 +41,7 @@ def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = F
         for name, section in sections.items()
     }
     if is_module:
-        used = {section.model or checked.model for section in sections.values()}
+        used = {section.model or checked.model[0] for section in sections.values()}
         models = {name: model for name, model in checked.models.items() if name in used}
         datasets = {checked.dataset: checked.datasets[checked.dataset]}
         checked = checked.model_copy(update={"models": models, "datasets": datasets})
@@ -60,7 +60,7 @@ def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = F
         {},
         notes + dropped,
     )
-    for name in dict.fromkeys(section.model or checked.model for section in sections.values()):
+    for name in dict.fromkeys(section.model or checked.model[0] for section in sections.values()):
         _ = run.models[name].known  # or else an error would only come with the first job
     return replace(run, variants=_describe_variants(run, sections, options, backends))
 
@@ -75,7 +75,7 @@ def _describe_variants(
     originals: dict[str, Variant] = {}
     for name, section in sections.items():
         rules, paths = backends[section.backend], run.layout.variant(name)
-        model = run.models[section.model or run.config.model]
+        model = run.models[section.model or run.config.model[0]]
         kind = _find_graph(f"variants.{name}", section.precision, rules, model)
         if section.precision in CALIBRATED and kind and run.dataset.calibration is None:
             raise ConfigError(
@@ -103,7 +103,7 @@ def _describe_variants(
             variant.options.check(variant.batch, section.precision)
         except StageError as error:
             raise ConfigError(f"variants.{name}: {error}") from error
-        if model.is_reference(rules) and section.precision == "fp32":
+        if model.is_reference(rules) and section.precision == "fp32" and variant.options.is_exact:
             originals.setdefault(model.name, variant)
     return {
         name: replace(variant, reference=original)
@@ -142,11 +142,11 @@ def _without_lost_originals(
         ConfigError: nothing would be left.
     """
     lost = {
-        name: variant.model or checked.model
+        name: variant.model or checked.model[0]
         for name, variant in checked.variants.items()
         if variant.backend in backends
         and backends[variant.backend].original
-        and isinstance(checked.models[variant.model or checked.model], config.OnnxModel)
+        and isinstance(checked.models[variant.model or checked.model[0]], config.OnnxModel)
     }
     kept = {name: one for name, one in checked.variants.items() if name not in lost}
     if not kept:
