@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from hrnetpose.config import ConfigError
 from hrnetpose.resolve import resolve
 from hrnetpose.run import OnnxModel
+from support import write_graph
 
 Raw = dict[str, Any]
 CARD = {
@@ -22,24 +23,6 @@ CARD = {
     "codec": {"type": "MSRAHeatmap"},
     "keypoints": "coco",
 }
-
-
-def write_graph(path: Path, dtype: Any = np.float32, channels: int = 17) -> Path:
-    """Write a graph of one convolution; its input is 64x32."""
-    weights = numpy_helper.from_array(np.ones((channels, 3, 4, 4), dtype), "w")
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["input", "w"], ["heatmaps"], strides=[4, 4])],
-        "conv",
-        [helper.make_tensor_value_info("input", kind, ["batch", 3, 64, 32])],
-        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["batch", channels, 16, 8])],
-        [weights],
-    )
-    if kind != TensorProto.FLOAT:
-        graph.output[0].type.tensor_type.elem_type = kind
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
-    return path
 
 
 @pytest.fixture

@@ -96,8 +96,9 @@ def _describe(value: Any) -> OnnxTensor:
     import onnx
 
     kind = value.type.tensor_type
-    known = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
-    dtype = known.get(kind.elem_type) or onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    names |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+    dtype = names.get(kind.elem_type, f"type {kind.elem_type}")
     if not kind.HasField("shape"):
         return OnnxTensor(name=value.name, dtype=dtype, shape=None)
     # Old exporters write a dynamic dimension as 0 or -1.
