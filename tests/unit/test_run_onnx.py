@@ -141,7 +141,7 @@ def test_a_folder_is_used_in_place_and_its_files_are_listed(given: Raw, tmp_path
         ("crop", "256", "models.sample.card.crop: '256' is not HEIGHTxWIDTH"),
         ("mean", [1, 2], "models.sample.card.mean: [1, 2]: list should have at least 3 items"),
         ("std", [0, 1, 1], "models.sample.card.std.0: 0: input should be greater than 0"),
-        ("channel_order", "GBR", "models.sample.card.channel_order: 'GBR' is not allowed; 'RGB' or"),
+        ("channel_order", "GBR", "models.sample.card.channel_order: 'GBR' is not allowed; 'RGB'"),
         ("codecs", 1, "models.sample.card.codecs: unknown key (did you mean codec?); allowed: "),
     ],
 )  # fmt: skip
