@@ -111,7 +111,7 @@ class Published(Section):
 
 
 class Model(Section):
-    """A top-down heatmap model of mmpose."""
+    """A top-down model of mmpose, with heatmaps or SimCC."""
 
     config: Text
     """A config of the mmpose package by name, or the path of a config file.  It is a program that
