@@ -112,7 +112,7 @@ class Published(Section):
 
 
 class MmposeModel(Section):
-    """A top-down model of mmpose: its config and a checkpoint."""
+    """A top-down model of mmpose, with heatmaps or SimCC."""
 
     config: Text
     """A config of the mmpose package by name, or the path of a config file.  It is a program that

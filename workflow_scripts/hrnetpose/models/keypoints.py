@@ -21,7 +21,7 @@ _REQUIRED = ("dataset_name", "keypoint_info", "skeleton_info", "joint_weights", 
 def read_keypoints(config: Any) -> Keypoints:
     """Return the keypoints that a model gives out.
 
-    They are those of the dataset that the config tests on.  `model.metainfo` is of the heatmaps: it
+    They are those of the dataset that the config tests on.  `model.metainfo` is of the channels: it
     says how they mirror, and `test_cfg.output_keypoint_indices` picks from them.  mmpose picks
     after the flip test and decoding, which is the same as before if mirror partners stay together.
 
@@ -41,11 +41,11 @@ def read_keypoints(config: Any) -> Keypoints:
     if picked is not None:
         _check_indices(config, picked, channels // width)
         if not given and len(picked) == len(tested.names):
-            # The set of all heatmaps is nowhere: mirror partners are those of what comes out.
+            # The set of all channels is nowhere: mirror partners are those of what comes out.
             return tested
     if channels != len(mirrored.names) * width:
         raise StageError(
-            f"{config.filename}: the head has {shown(channels)} heatmaps, but its dataset has "
+            f"{config.filename}: the head has {shown(channels)} channels, but its dataset has "
             f"{len(mirrored.names)} keypoints with {width} each"
         )
     everything = range(len(mirrored.names))
@@ -150,7 +150,7 @@ def select_rows(picked: Sequence[int], count: int) -> Sequence[int]:
     """Return which keypoints of the dataset's set the model gives out.
 
     Args:
-        picked: which keypoints of the heatmaps it gives out.
+        picked: which keypoints of the channels it gives out.
         count: of the dataset's set, which is that of the heatmaps, or already that of the output.
     """
     return range(count) if len(picked) == count else picked
@@ -207,7 +207,7 @@ def _check_indices(config: Any, picked: Any, count: int) -> None:
     if not numbers or not picked or len(set(picked)) != len(picked):
         raise StageError(
             f"{config.filename}: model.test_cfg.output_keypoint_indices is {shown(picked)}; "
-            f"expected different numbers from 0 to {count - 1}, the last keypoint of the heatmaps"
+            f"expected different numbers from 0 to {count - 1}, the last keypoint of the model"
         )
 
 
@@ -216,9 +216,9 @@ def _pick(config: Any, picked: Sequence[int], tested: Keypoints, mirrored: Keypo
 
     Args:
         config: for messages.
-        picked: which keypoints of the heatmaps come out.
+        picked: which keypoints of the channels come out.
         tested: the set of the dataset: of those that come out, or of all.
-        mirrored: the set of the heatmaps.
+        mirrored: the set of the channels.
     """
     for index in picked:
         partner = mirrored.flip_indices[index]
