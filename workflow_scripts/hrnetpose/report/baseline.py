@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
+from hrnetpose import archives
 from hrnetpose.artifacts.accuracy import Accuracy
 from hrnetpose.artifacts.perf import Perf
 from hrnetpose.artifacts.verdicts import Baseline, Change
-from hrnetpose.data import archives
 from hrnetpose.report.rows import Row
 from hrnetpose.stage import StageError, name
 
