@@ -199,9 +199,7 @@ def cut(*, card: Path, annotations: Path, images: Path, threads: int) -> Found:
     with Monitor() as watched:
         start = time.perf_counter()
         annotated = ground_truth(coco.read(annotations))
-        persons = 0
-        for crops in cutting.cut_all(annotated, ImageStore(images), crop, threads):
-            persons += len(crops)
+        persons = sum(1 for _ in cutting.cut_all(annotated, ImageStore(images), crop, threads))
         seconds = time.perf_counter() - start
     return {
         "persons": persons,
