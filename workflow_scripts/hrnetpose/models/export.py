@@ -20,11 +20,10 @@ from hrnetpose.artifacts.model import (
     Tensor,
 )
 from hrnetpose.graphs import onnx_graph
+from hrnetpose.graphs.onnx_graph import INPUT, OPSET
 from hrnetpose.models import keypoints, keys, mmpose, settings
 from hrnetpose.stage import StageError
 
-OPSET = 17
-INPUT = "input"
 LARGEST = (1 << 31) - (1 << 24)
 """Bytes of weights: an ONNX file holds 2 GiB, and the graph needs a little of it."""
 

@@ -1,14 +1,17 @@
 """The keypoints that a model gives out: the set of its dataset, or some of it."""
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Keypoints
 from hrnetpose.models import keys, sections, settings
+from hrnetpose.models.static import Reader, find_package
 from hrnetpose.stage import StageError, shown
 
 _REQUIRED = ("dataset_name", "keypoint_info", "skeleton_info", "joint_weights", "sigmas")
@@ -100,6 +103,47 @@ def parse(metainfo: Any, place: str) -> Keypoints:
         sigmas=sigmas,
         skeleton=[(names.index(a), names.index(b)) for a, b in links],
     )
+
+
+def read_set(value: Any, place: str) -> Keypoints:
+    """Return a keypoint set of mmpose by its name, or one that is given in full.
+
+    Args:
+        value: a name; mmpose's `dataset_info`; or the names, flip_indices, sigmas and skeleton of a
+            model card.
+        place: for messages.
+
+    Raises:
+        StageError: it is no such set.
+    """
+    if isinstance(value, str):
+        return _read_named(value, place)
+    if isinstance(value, dict) and "keypoint_info" in value:
+        return parse(value, place)
+    try:
+        return Keypoints.model_validate(value)
+    except ValidationError as error:
+        raise StageError(f"{place}: {sections.describe_invalid(error)}") from error
+
+
+def _read_named(name: str, place: str) -> Keypoints:
+    """Return a keypoint set of mmpose by its name, that of a file in configs/_base_/datasets/.
+
+    Raises:
+        StageError: mmpose has none of that name, or is not installed; the message begins with
+            `place`.
+    """
+    folder = find_package("mmpose") / ".mim" / "configs" / "_base_" / "datasets"
+    names = [path.stem for path in sorted(folder.glob("*.py"))]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f" (did you mean {close[0]}?)" if close else ""
+        raise StageError(
+            f"{place} is {shown(name)}; mmpose has no keypoint set of that name{guess}; expected "
+            f"one of {', '.join(names)}, or the set in full"
+        )
+    path = folder / f"{name}.py"
+    return parse(Reader().read(path).get("dataset_info"), f"{path}: dataset_info")
 
 
 def select_rows(picked: Sequence[int], count: int) -> Sequence[int]:
