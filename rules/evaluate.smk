@@ -8,6 +8,7 @@ Makes: build/predictions/, build/machine/, results/{variant}_accuracy.json, {var
 import json
 
 from hrnetpose.config import no_such
+from hrnetpose.run import MmposeModel, OnnxModel
 
 
 rule predict_keypoints:
@@ -54,7 +55,12 @@ rule score_accuracy:
             RUN[w.variant].reference.predictions if RUN[w.variant].reference else []
         ),
     output:
-        VARIANT.accuracy,
+        report(
+            VARIANT.accuracy,
+            caption="captions/accuracy.rst",
+            category="Accuracy",
+            labels={"variant": "{variant}"},
+        ),
     log:
         LAYOUT.log("score_accuracy", "{variant}"),
     conda:
@@ -125,8 +131,18 @@ rule benchmark_engine:
         images=images_in(RUN.dataset.evaluated.images),
         machine=lambda w: RUN[w.variant].machine,
     output:
-        perf=VARIANT.perf,
-        samples=VARIANT.perf_samples,
+        perf=report(
+            VARIANT.perf,
+            caption="captions/perf.rst",
+            category="Speed",
+            labels={"variant": "{variant}", "file": "figures"},
+        ),
+        samples=report(
+            VARIANT.perf_samples,
+            caption="captions/perf_samples.rst",
+            category="Speed",
+            labels={"variant": "{variant}", "file": "raw samples"},
+        ),
     log:
         LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
@@ -159,7 +175,7 @@ rule reference_outputs:
     input:
         code=code("reference_outputs"),
         weights=lambda w: RUN.models[w.model].weights or [],
-        config=lambda w: RUN.models[w.model].known.files,
+        config=lambda w: RUN.models[w.model].files,
         card=MODEL.card,
         crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "benchmark"
@@ -168,6 +184,8 @@ rule reference_outputs:
         MODEL.reference_outputs("{dataset}"),
     log:
         LAYOUT.shared_log("reference_outputs", "{model}_{dataset}"),
+    wildcard_constraints:
+        model=any_of(RUN.models_of(MmposeModel)),
     conda:
         "../envs/mmpose.yaml"
     threads: 1
@@ -182,6 +200,35 @@ rule reference_outputs:
         "python {input.code[0]:q} --config {params.config:q} {params.weights:q}"
         " --card {input.card:q} --crops {input.crops:q} --threads {threads} --output {output:q}"
         " --log {log:q}"
+
+
+rule reference_onnx:
+    """Run an ONNX file as it was given on some crops, for all comparisons with it."""
+    input:
+        code=code("reference_onnx"),
+        files=lambda w: RUN.models[w.model].files,
+        card=MODEL.card,
+        crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
+            RUN.models[w.model].crop, "benchmark"
+        ),
+    output:
+        MODEL.reference_outputs("{dataset}"),
+    log:
+        LAYOUT.shared_log("reference_onnx", "{model}_{dataset}"),
+    wildcard_constraints:
+        model=any_of(RUN.models_of(OnnxModel)),
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    resources:
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(60),
+    params:
+        onnx=lambda w: RUN.models[w.model].file,
+        versions=versions("onnxruntime"),
+    shell:
+        "python {input.code[0]:q} --onnx {params.onnx:q} --card {input.card:q}"
+        " --crops {input.crops:q} --threads {threads} --output {output:q} --log {log:q}"
 
 
 rule measure_parity:
@@ -208,7 +255,12 @@ rule measure_parity:
         engine=VARIANT.engine,
         engine_card=VARIANT.card,
     output:
-        VARIANT.parity,
+        report(
+            VARIANT.parity,
+            caption="captions/parity.rst",
+            category="Drift",
+            labels={"variant": "{variant}"},
+        ),
     log:
         LAYOUT.log("measure_parity", "{variant}"),
     conda:
@@ -238,8 +290,14 @@ rule check_gate:
         accuracy=collect(VARIANT.accuracy, variant=RUN.scored),
         perf=collect(VARIANT.perf, variant=RUN.variants),
         parity=collect(VARIANT.parity, variant=RUN.variants),
+        verdicts=LAYOUT.verdicts if RUN.config.baseline else [],
     output:
-        LAYOUT.gate,
+        report(
+            LAYOUT.gate,
+            caption="captions/gate.rst",
+            category="Report",
+            labels={"file": "the limits that are kept"},
+        ),
     log:
         LAYOUT.log("check_gate", "gate"),
     conda:
@@ -250,9 +308,11 @@ rule check_gate:
         runtime=scale_with_attempt(10),
     params:
         limits=json.dumps(RUN.limits, sort_keys=True),
+        verdicts=lambda w, input: option("--verdicts", input.verdicts),
     shell:
         "python {input.code[0]:q} --limits {params.limits:q} --accuracy {input.accuracy:q}"
-        " --perf {input.perf:q} --parity {input.parity:q} --output {output:q} --log {log:q}"
+        " --perf {input.perf:q} --parity {input.parity:q} {params.verdicts:q} --output {output:q}"
+        " --log {log:q}"
 
 
 rule no_such_variant:

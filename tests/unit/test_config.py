@@ -80,7 +80,7 @@ def test_loading_leaves_the_raw_configuration_alone(
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("shard", "shard: unknown key (did you mean shards?); allowed: benchmark, crops, dataset"),
+        ("shard", "shard: unknown key (did you mean shards?); allowed: baseline, benchmark, crops"),
         ("variants.fp16.bach", "variants.fp16.bach: unknown key (did you mean batch?); allowed:"),
         ("benchmark.seconds", "benchmark.seconds: unknown key"),
         ("limits.ap_drops", "limits.ap_drops: unknown key (did you mean ap_drop?); allowed: ap,"),
@@ -221,13 +221,6 @@ def test_detected_boxes_need_a_file_of_them(refused: Callable[[str, Any], str]) 
     said = refused("protocols.boxes", ["gt", "det"])
 
     assert said.startswith("protocols.boxes: det needs a detector's boxes, but datasets.sample has")
-
-
-def test_int8_without_calibration_images_is_refused(refused: Callable[[str, Any], str]) -> None:
-    said = refused("datasets.sample.calibration", None)
-
-    assert said.startswith("variants.int8.precision: int8 needs calibration images")
-    assert "set variants.int8 to null" in said
 
 
 @pytest.mark.parametrize("crop", ["256", "256x", "0x192", "256x192-pad0", "256x192-pad1.2.3"])

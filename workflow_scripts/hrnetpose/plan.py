@@ -26,6 +26,7 @@ def check(run: Run, is_made: IsMade) -> None:
         ConfigError: with one line for the first problem.
     """
     check_given(run, is_made)
+    check_baseline(run)
     check_annotations(run, is_made)
 
 
@@ -43,7 +44,7 @@ def check_given(run: Run, is_made: IsMade) -> None:
     Raises:
         ConfigError: a file is not there, or cannot be read.
     """
-    used = {f"models.{name}.weights" for name in run.used_models}
+    used = {given.key for name in run.used_models for given in run.models[name].given}
     used |= {f"datasets.{run.config.dataset}.{key}" for key in ("images", "annotations")}
     if "det" in run.config.protocols.boxes:
         used.add(f"datasets.{run.config.dataset}.detections")
@@ -61,6 +62,27 @@ def check_given(run: Run, is_made: IsMade) -> None:
             raise ConfigError(f"{given.key}: {none}{'; '.join(map(str, faults))}")
 
 
+def check_baseline(run: Run) -> None:
+    """Look whether the older run is there, and is not this one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if run.config.baseline is None:
+        return
+    path = Path(run.config.baseline)
+    if not path.exists():
+        raise ConfigError(
+            f"baseline: {run.config.baseline}: there is no such folder or zip of results"
+        )
+    own = Path(run.layout.results)
+    if own.exists() and path.samefile(own):
+        raise ConfigError(
+            f"baseline: {run.config.baseline}: this run writes its own results there; copy the "
+            "older ones elsewhere, or name this run with `run:`"
+        )
+
+
 def _fault(path: str, given: Given, is_made: IsMade) -> str | None:
     """Return what is wrong with a source; None if nothing is, or it cannot be known."""
     file = paths.local(path)
@@ -71,7 +93,7 @@ def _fault(path: str, given: Given, is_made: IsMade) -> str | None:
         return None if is_kept else f"{path}: the workflow writes this file itself; give another"
     has_copy = given.place != path and Path(given.place).is_file()
     copied = f"; the copy at {given.place} is used if its `sha256` is given" if has_copy else ""
-    fault = paths.fault(file, images=given.images)
+    fault = paths.fault(file, images=given.images, is_folder=given.is_folder)
     return fault and f"{fault}{copied}"
 
 
