@@ -27,7 +27,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 @dataclass(frozen=True, order=True)
 class Name:
-    """A definition's place: its module, for example `hrnetpose.pose.dark`, and what it is called."""
+    """Where a definition is, for example in `hrnetpose.pose.dark`, and what it is called."""
 
     module: str
     name: str
@@ -65,7 +65,9 @@ class Module:
     def __init__(self, name: str) -> None:
         self.name = name
         path = LIBRARY.parent.joinpath(*name.split("."))
-        file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+        file = (
+            path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+        )
         self.text = file.read_text(encoding="utf-8")
         self.lines = self.text.splitlines()
         self.tree = ast.parse(self.text)
@@ -98,12 +100,16 @@ class Module:
                 for alias in node.names:
                     found[alias.asname or alias.name] = Name(node.module or "", alias.name)
         for node in self.tree.body:
-            if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not is_own(node)):
-                found |= {(alias.asname or alias.name).partition(".")[0]: node for alias in node.names}
+            if isinstance(node, ast.Import) or (
+                isinstance(node, ast.ImportFrom) and not is_own(node)
+            ):
+                found |= {
+                    (alias.asname or alias.name).partition(".")[0]: node for alias in node.names
+                }
         return found
 
     def span(self, node: ast.stmt) -> tuple[int, int]:
-        """Return the first and the last line of a statement, with its comments and its docstring."""
+        """Return the first and the last line of a statement, its comments included."""
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
         while first > 1 and re.match(r"\s*#", self.lines[first - 2]):
             first -= 1
@@ -168,10 +174,16 @@ class Assembler:
         data = sorted({target.name for target in self._live if self._is_data(target)})
         root = self._module(self.root)
         assert root
-        head = [f'"""{ast.get_docstring(root.tree, clean=False)}"""', "", *_import_lines(outside, bool(data))]
+        head = [
+            f'"""{ast.get_docstring(root.tree, clean=False)}"""',
+            "",
+            *_import_lines(outside, bool(data)),
+        ]
         text = "\n".join(head)
         if data:
-            text += "\n" + "\n".join(f"{name} = SimpleNamespace" for name in data) + f"\n{_DATA_DOC}"
+            text += (
+                "\n" + "\n".join(f"{name} = SimpleNamespace" for name in data) + f"\n{_DATA_DOC}"
+            )
         for name, copied in parts.items():
             module = self._module(name)
             assert module
@@ -391,9 +403,10 @@ class Assembler:
         for name in self._order[: self._order.index(module.name)]:
             before = self._module(name)
             other = Name(name, own.name)
-            if before and own.name in before.definitions and self._name(other) == self._name(own):
-                if (other in self._live or name in self.whole) and self._is_same(other, own):
-                    return True
+            is_there = before and own.name in before.definitions
+            is_taken = is_there and (other in self._live or name in self.whole)
+            if is_taken and self._name(other) == self._name(own) and self._is_same(other, own):
+                return True
         return False
 
     def _is_same(self, one: Name, other: Name) -> bool:
@@ -444,6 +457,7 @@ def _import_lines(
             else:
                 members.setdefault(node.module or "", set()).add(text)
     for standard in (True, False):
+
         def is_here(module: str, standard: bool = standard) -> bool:
             return (module.partition(".")[0].split()[0] in sys.stdlib_module_names) is standard
 

@@ -188,9 +188,7 @@ class Pose:
             start = sum(map(len, found))
             rows = slice(start, start + batches.count_images(plain))
             places = centers[rows], scales[rows]
-            positions, scores = predict.keypoints(
-                plain, mirrored, [int(self.flip)], model, *places
-            )
+            positions, scores = predict.keypoints(plain, mirrored, [int(self.flip)], model, *places)
             found.append(positions[0])
             surely.append(scores[0])
         return np.concatenate(found), np.concatenate(surely)
@@ -398,47 +396,54 @@ def check(folder: Path, portable: bool) -> bool:
     check_files(folder, [folder / name for name in read_sums(folder)])
     print("files: as they came")
     expected = read_json(folder / CHECK_FILE)
-    model = read_card(folder).model
-    size = [model.crop.height, model.crop.width, 3]
-    crops = np.stack([read_crop(folder / "check" / name, size) for name in expected["crops"]])
-    center = np.full((len(crops), 2), [size[1] / 2, size[0] / 2], np.float32)
-    scale = np.full((len(crops), 2), [size[1], size[0]], np.float32)
     allowed = expected["portable_allowed_px"] if portable else expected["allowed_px"]
     holds = True
-    for case in expected["cases"]:
-        with Pose(folder, flip=case["flip"], portable=portable) as pose:
-            keypoints, scores = pose.run(crops, center, scale)
-            where = f"{pose.backend} {package_version(pose.backend)}" if portable else "engine"
-        wanted = np.array(case["keypoints"], np.float32)
-        sure = np.array(case["scores"], np.float32) > expected["minimum_score"]
-        apart = np.linalg.norm(keypoints - wanted, axis=-1)
-        worst = float(apart[sure].max(initial=0))
-        same = worst <= allowed
-        holds = holds and same
+    for case, shifts in run_cases(folder, expected, portable):
+        worst = float(shifts.max(initial=0))
+        holds = holds and worst <= allowed
         print(
-            f"{'with' if case['flip'] else 'without'} flip test, {where}: keypoints are within "
+            f"{'with' if case['flip'] else 'without'} flip test: keypoints are within "
             f"{worst:.4f} px of the measured ones, {allowed:g} are allowed: "
-            f"{'the measured result' if same else 'NOT the measured result'}"
+            f"{'the measured result' if worst <= allowed else 'NOT the measured result'}"
         )
     if not portable:
-        for line in compare_speed(folder, expected["speed"], crops):
+        for line in compare_speed(folder, expected["speed"], read_crops(folder, expected)):
             print(line)
     return holds
 
 
-def read_crop(path: Path, size: Sequence[int]) -> Crops:
-    """Read a crop of the self-test: uint8 [height, width, 3] RGB.
+def run_cases(folder: Path, expected: Any, portable: bool) -> Iterator[tuple[Any, Floats]]:
+    """Yield each case of the self-test, and how far the keypoints are that were sure, in pixels."""
+    crops = read_crops(folder, expected)
+    height, width = crops.shape[1:3]
+    centers = np.full((len(crops), 2), [width / 2, height / 2], np.float32)
+    scales = np.full((len(crops), 2), [width, height], np.float32)
+    for case in expected["cases"]:
+        with Pose(folder, flip=case["flip"], portable=portable) as pose:
+            keypoints, _ = pose.run(crops, centers, scales)
+        sure = np.array(case["scores"], np.float32) > expected["minimum_score"]
+        yield case, np.linalg.norm(keypoints - np.array(case["keypoints"]), axis=-1)[sure]
+
+
+def read_crops(folder: Path, expected: Any) -> Crops:
+    """Read the crops of the self-test: uint8 [N, height, width, 3] RGB.
 
     Raises:
-        StageError: it is of another size.
+        StageError: one is of another size than the model's.
     """
-    crop = cv2.imread(str(path))
-    if crop is None or list(crop.shape) != list(size):
-        raise StageError(
-            f"{path}: is {None if crop is None else list(crop.shape)}, but {ENGINE_CARD} says "
-            f"{list(size)}; unpack the bundle again"
-        )
-    return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
+    crop = read_card(folder).model.crop
+    size = [crop.height, crop.width, 3]
+    crops = []
+    for name in expected["crops"]:
+        path = folder / "check" / name
+        pixels = cv2.imread(str(path))
+        if pixels is None or list(pixels.shape) != size:
+            raise StageError(
+                f"{path}: is {None if pixels is None else list(pixels.shape)}, but by {ENGINE_CARD} "
+                f"crops are {size}; unpack the bundle again"
+            )
+        crops.append(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    return np.stack(crops)
 
 
 def compare_speed(folder: Path, measured: Any, crops: Crops) -> Iterator[str]:
@@ -521,7 +526,7 @@ def to_corners(entries: Sequence[Any], path: Path) -> Floats:
     """
     corners = []
     for entry in entries:
-        box = entry.get("bbox") if isinstance(entry, dict) else entry
+        box: Any = entry.get("bbox") if isinstance(entry, dict) else entry
         try:
             x, y, width, height = map(float, box)
         except (TypeError, ValueError) as error:
