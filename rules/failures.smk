@@ -86,7 +86,8 @@ def report_what_is_there(job, failed):
             there = [card.parent for card in there]
         command += option(f"--{name}", there)
     command += ["--dataset", job.params.dataset, "--published", job.params.published]
-    command += ["--ap-drop", job.params.ap_drop, "--verdicts", job.output.verdicts]
+    command += ["--limits", job.params.limits, "--own-limits", job.params.own_limits]
+    command += ["--verdicts", job.output.verdicts]
     command += ["--log", job.log[0]]
     command += ["--output", job.output.page, "--summary", job.output.summary]
     # The next run makes these files again, also if what failed is no longer asked for.

@@ -40,7 +40,8 @@ rule write_report:
         models=lambda w, input: [Path(card).parent for card in input.models],
         dataset=RUN.config.dataset,
         published=json.dumps(RUN.published, sort_keys=True),
-        ap_drop=json.dumps(RUN.ap_drop, sort_keys=True),
+        limits=RUN.config.limits.model_dump_json(),
+        own_limits=json.dumps(RUN.own_limits, sort_keys=True),
         boxes=RUN.config.protocols.boxes,
         contents=lambda w: contents_of(RUN.dataset.evaluated.images),
     shell:
@@ -50,6 +51,7 @@ rule write_report:
         " --annotations {input.annotations:q} --audits {input.audits:q}"
         " --persons {input.persons:q} --images {input.images:q}"
         " --predictions {input.predictions:q}"
-        " --published {params.published:q} --ap-drop {params.ap_drop:q}"
+        " --published {params.published:q} --limits {params.limits:q}"
+        " --own-limits {params.own_limits:q}"
         " --output {output.page:q} --summary {output.summary:q}"
         " --verdicts {output.verdicts:q} --log {log:q}"

@@ -328,7 +328,7 @@ class Alone:
 def measure_alone(subject: Subject) -> Alone:
     """Measure one request at a time, at batch 1 where the engine can."""
     card, backend, device = subject.built.card, subject.built.backend, subject.device
-    batch = 1 if backend.any_batch else card.batch
+    batch = 1 if subject.built.any_batch else card.batch
     streams = 1 if backend.has_streams else None
     inputs = subject.batches(batch)
     start = time.perf_counter()
@@ -358,7 +358,7 @@ def measure_alone(subject: Subject) -> Alone:
 def sweep(subject: Subject, tried: list[int], streams: list[int]) -> list[SweepPoint]:
     """Measure throughput shortly at every batch size and number of streams that there is."""
     backend, own = subject.built.backend, subject.built.card.batch
-    sizes = sorted({own, *tried}) if backend.any_batch else [own]
+    sizes = sorted({own, *tried}) if subject.built.any_batch else [own]
     counts: list[int | None] = [None]
     if backend.has_streams:
         chosen = subject.built.streams

@@ -55,12 +55,16 @@ def main(
     """Run the stage."""
     used = engines.backend(backend)
     checked = used.parse_options(options, "--options")
+    model = ModelCard.read(card)
+    if model.fixed_batch and model.fixed_batch != batch:
+        logging.warning("batch %d, the only one that the graph takes", model.fixed_batch)
+        batch = model.fixed_batch
     checked.check(batch, precision)
     used.require(checked, device=not used.builds_anywhere)
     request = BuildRequest(
         graph=graph,
         weights=weights,
-        card=ModelCard.read(card),
+        card=model,
         precision=precision,
         batch=batch,
         options=checked,

@@ -13,7 +13,8 @@ import logging
 from pathlib import Path
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Crop
+from hrnetpose.artifacts.model import Crop, MmposeOrigin
+from hrnetpose.files import sha256
 from hrnetpose.models import export, mmpose, reading
 
 
@@ -46,8 +47,14 @@ def main(
         notes: list[str] = []
         network = export.HeatmapNetwork(mmpose.build_model(content, weights, notes=notes))
     export.write_graph(content, network, output)
-    made = export.make_card(name, config, content, crop, network, weights, output)
-    made.files, made.changes, made.notes = files, changes, [*made.notes, *notes]
+    origin = MmposeOrigin(
+        config=config,
+        weights_sha256=sha256(weights) if weights else None,
+        files=files,
+        changes=changes,
+    )
+    made = export.make_card(name, origin, content, crop, network, output)
+    made.notes = [*made.notes, *notes]
     for note in made.notes:
         logging.warning("%s: %s", config, note)
     made.write(card)

@@ -55,7 +55,7 @@ def main(
     crops, expected = read_reference(reference, model)
     images = onnx_graph.normalised(crops, model)
     built = engines.read(engine)
-    found: dict[Stage, Array] = {"pytorch": expected}
+    found: dict[Stage, Array] = {"original": expected}
     graphs: dict[Stage, Path | None] = {
         "onnx": onnx,
         "simplified": simplified,
@@ -101,11 +101,11 @@ def compare(found: Mapping[Stage, Array], model: ModelCard, engine: EngineRefere
     """Compare what each stage gives with what the original model does.
 
     Args:
-        found: heatmaps by stage, float32 [N, C, h, w]; `pytorch` is the original's.
+        found: heatmaps by stage, float32 [N, C, h, w]; `original` is the original's.
         model: its card.
         engine: the one that was run.
     """
-    heatmaps = found["pytorch"]
+    heatmaps = found["original"]
     positions, scores = decode.decode(heatmaps, model.codec)
     # An untrained model is sure of nothing; then all of its keypoints are compared.
     minimum = MINIMUM_SCORE if model.trained else 0.0

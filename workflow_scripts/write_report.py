@@ -1,4 +1,4 @@
-"""Write the report: one HTML file, the summary for a terminal, and which precisions pay.
+"""Write the report: one HTML file, the summary for a terminal, and the verdicts.
 
     python workflow_scripts/write_report.py --engines build/engines/fp32 \\
         --perf results/fp32_perf.json --accuracy results/fp32_accuracy.json \\
@@ -19,7 +19,8 @@ from hrnetpose.artifacts.audit import Audit
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.artifacts.verdicts import Verdicts
-from hrnetpose.report import page, pictures, rows, stages, table
+from hrnetpose.limits import Limits
+from hrnetpose.report import page, pictures, recommend, rows, stages, table
 from hrnetpose.report.failures import Variant
 from hrnetpose.report.rows import Published, Row
 
@@ -45,10 +46,13 @@ def parser() -> argparse.ArgumentParser:
         help='JSON: {"MODEL": {"det+flip": {"AP": 0.749}}}',
     )
     command.add_argument(
-        "--ap-drop",
-        type=stage.Json(dict[str, float | None]),
+        "--limits", type=stage.Json(Limits), default=Limits(), help='JSON: {"ap_drop": 0.01}'
+    )
+    command.add_argument(
+        "--own-limits",
+        type=stage.Json(dict[str, dict[str, float | None]]),
         default={},
-        help='JSON: the loss of AP that is allowed, by variant: {"int8": 0.01}',
+        help='JSON: of single variants: {"int8": {"ap_drop": 0.02}}',
     )
     command.add_argument(
         "--variants",
@@ -75,14 +79,15 @@ def main(
     images: Path | None,
     predictions: list[Path],
     published: Published,
-    ap_drop: dict[str, float | None],
+    limits: Limits,
+    own_limits: dict[str, dict[str, float | None]],
     variants: list[Variant] | None,
     output: Path,
     summary: Path,
     verdicts: Path,
 ) -> None:
     """Run the stage."""
-    found = rows.join(variants, engines, perf, accuracy, parity, published, ap_drop)
+    found = rows.join(variants, engines, perf, accuracy, parity, published, limits, own_limits)
     cards = [ModelCard.read(folder / "model.json") for folder in models]
     made = [
         *(
@@ -97,9 +102,10 @@ def main(
         drawn = pictures.draw(found, predictions, annotations, images)
     warnings = found_in_data(audits, persons, found)
     judged = [row.verdict for row in found if row.verdict]
-    Verdicts(verdicts=judged).write(verdicts)
+    recommendations = recommend.recommend(recommend.of_rows(found, own_limits), limits)
+    Verdicts(verdicts=judged, recommendations=recommendations).write(verdicts)
     files.write_text(output, page.render(found, cards, made, drawn, warnings))
-    files.write_text(summary, table.as_text(found, warnings))
+    files.write_text(summary, table.as_text(found, recommendations, warnings))
 
 
 def found_in_data(audits: list[Path], persons: list[Path], found: list[Row]) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from hrnetpose.artifacts.calibration import CalibrationSet
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
 from support import TINY_CONFIG
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -128,9 +128,8 @@ def model_card() -> ModelCard:
     """The card of a model with three keypoints that exists on paper only."""
     return ModelCard(
         name="paper",
-        config="paper.py",
+        origin=MmposeOrigin(config="paper.py", weights_sha256="1" * 64),
         architecture="HRNet + HeatmapHead",
-        weights_sha256="1" * 64,
         onnx_sha256="2" * 64,
         opset=17,
         input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),

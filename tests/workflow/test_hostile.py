@@ -31,7 +31,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import config_file
@@ -448,8 +448,8 @@ def tiny_model(folder: Path) -> None:
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), folder / "model.onnx")
     ModelCard(
-        name="tiny", config="model.py", architecture="Conv", weights_sha256="1" * 64,
-        onnx_sha256="2" * 64, opset=17,
+        name="tiny", origin=MmposeOrigin(config="model.py", weights_sha256="1" * 64),
+        architecture="Conv", onnx_sha256="2" * 64, opset=17,
         input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),
         outputs=[Tensor(name="heatmaps", shape=["batch", 17, 16, 8], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[255.0] * 3, crop=Crop(height=64, width=32),

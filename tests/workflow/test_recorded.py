@@ -44,7 +44,7 @@ def test_a_computed_file_is_followed(
         return {job.rule for job in planner.jobs(project.folder, *arguments, path=[given])}
 
     project.succeed(*arguments)
-    recorded = project.json(TARGET)["files"]
+    recorded = project.json(TARGET)["origin"]["files"]
     assert {"given/points.json", "given/helpers.py", "given/inner.py"} <= set(recorded)
     assert planned() == set()
     (given / "points.json").write_text("[2]")

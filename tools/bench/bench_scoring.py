@@ -21,7 +21,7 @@ import numpy as np
 from audit_dataset import describe
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_CARD, Device, EngineCard, ExecutedPrecision
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import coco
 from hrnetpose.stage import StageError
@@ -153,7 +153,8 @@ def write_predictions(path: Path, persons: list[dict[str, Any]], count: int, see
 def card(variant: str) -> EngineCard:
     """Return the card of an engine that exists on paper only."""
     model = ModelCard(
-        name="drawn", config="drawn", architecture="none", weights_sha256=NONE, onnx_sha256=NONE,
+        name="drawn", origin=MmposeOrigin(config="drawn", weights_sha256=NONE), architecture="none",
+        onnx_sha256=NONE,
         opset=17, input=Tensor(name="input", shape=[1, 3, 256, 192], dtype="float32"),
         outputs=[Tensor(name="heatmaps", shape=[1, KEYPOINTS, 64, 48], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[1.0] * 3, crop=Crop(height=256, width=192),

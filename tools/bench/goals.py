@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hrnetpose.artifacts.measured import Host
-from hrnetpose.report import table
+from hrnetpose.report import numbers
 
 PRECISIONS = ("fp32", "bf16", "int8")
 MOST_BYTES = 2_000_000_000
@@ -139,7 +139,7 @@ def as_text(rows: list[Row]) -> str:
     """Return the rows for a terminal."""
     judged = {True: "met", False: "NOT MET", None: "not judged here"}
     lines = [
-        (row.name, table.number(row.ratio, 2), f"at least {row.goal}", judged[row.met])
+        (row.name, numbers.number(row.ratio, 2), f"at least {row.goal}", judged[row.met])
         for row in rows
     ]
     return tabulate(

@@ -1,6 +1,7 @@
 """Batches: the crops that go into an engine and the arrays that come out."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +13,24 @@ Outputs = Mapping[str, Array]
 """What a model gives for a batch: float32 arrays [N, ...] by name, in the order of its card."""
 
 
-def pad(crops: Crops, size: int) -> Crops:
-    """Return the crops with black ones behind them, `size` in all."""
-    if len(crops) == size:
-        return crops
-    return np.concatenate([crops, np.zeros((size - len(crops), *crops.shape[1:]), np.uint8)])
+def pad(images: Any, size: int) -> Any:
+    """Return crops or images [N, ...] with black ones behind them, `size` in all."""
+    if len(images) == size:
+        return images
+    return np.concatenate([images, np.zeros((size - len(images), *images.shape[1:]), images.dtype)])
 
 
 def split(crops: Crops, size: int) -> Iterator[Crops]:
     """Yield the crops in batches; the last may be smaller."""
     for start in range(0, len(crops), size):
         yield crops[start : start + size]
+
+
+def in_full(images: Any, size: int) -> Iterator[tuple[Any, int]]:
+    """Yield crops or images [N, ...] in full batches, each with how many of it are not padding."""
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        yield pad(part, size), len(part)
 
 
 def fill(crops: Crops, size: int, count: int) -> list[Crops]:

@@ -313,15 +313,16 @@ class Run:
     def limits(self) -> dict[str, dict[str, float | None]]:
         """Variant -> what `snakemake gate` demands of it."""
         common = self.config.limits.model_dump()
-        return {
-            name: common | (own.limits.model_dump(exclude_unset=True) if own.limits else {})
-            for name, own in self.config.variants.items()
-        }
+        return {name: common | self.own_limits.get(name, {}) for name in self.config.variants}
 
     @property
-    def ap_drop(self) -> dict[str, float | None]:
-        """Variant -> the loss of AP that is allowed."""
-        return {name: limits["ap_drop"] for name, limits in self.limits.items()}
+    def own_limits(self) -> dict[str, dict[str, float | None]]:
+        """Variant -> those of its limits that it gives itself."""
+        return {
+            name: own.limits.model_dump(exclude_unset=True)
+            for name, own in self.config.variants.items()
+            if own.limits
+        }
 
     @property
     def published(self) -> dict[str, dict[str, dict[str, float]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hrnetpose import engines
-from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.model import MmposeOrigin, ModelCard
 from hrnetpose.stage import StageError
 from support import TINY_CONFIG
 
@@ -73,7 +73,8 @@ def built(
         for family in FAMILIES:
             config, card = folder / f"{family}.py", folder / f"{family}.json"
             config.write_text(config_of(family))
-            model_card.model_copy(update={"config": str(config)}).write(card)
+            origin = MmposeOrigin(config=str(config), weights_sha256=None)
+            model_card.model_copy(update={"origin": origin}).write(card)
             run_stage(
                 "build_engine", "--variant", family, "--backend", "pytorch", "--precision", "fp32",
                 "--card", card, "--batch", 2, "--output", folder / family,

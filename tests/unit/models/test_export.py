@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from hrnetpose import files
-from hrnetpose.artifacts.model import Crop, ModelCard
+from hrnetpose.artifacts.model import Crop, MmposeOrigin, ModelCard
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import export, mmpose
 from support import refusal
+
+UNTRAINED = MmposeOrigin(config="config.py", weights_sha256=None)
 
 Read = Callable[..., Any]
 
@@ -27,7 +29,7 @@ def card(tiny: Path) -> ModelCard:
 def describe(tiny: Path, network: Any) -> Callable[..., ModelCard]:
     def describe(config: Any, crop: str = "64x32") -> ModelCard:
         graph = tiny / "model.onnx"
-        return export.make_card("tiny", "config.py", config, Crop.parse(crop), network, None, graph)
+        return export.make_card("tiny", UNTRAINED, config, Crop.parse(crop), network, graph)
 
     return describe
 
@@ -122,7 +124,7 @@ def test_the_card_says_what_the_config_and_the_files_say(tiny: Path, card: Model
     assert card.std == [58.395, 57.12, 57.375]
     assert (card.codec.type, card.codec.sigma, card.codec.label) == ("MSRAHeatmap", 1, "plain")
     assert card.flip_shift
-    assert card.weights_sha256 == files.sha256(tiny / "weights.pth")
+    assert card.origin.weights_sha256 == files.sha256(tiny / "weights.pth")
     assert card.onnx_sha256 == files.sha256(tiny / "model.onnx")
     assert card.trained
     assert (card.versions["onnx"], card.versions["torch"]) == (onnx.__version__, torch.__version__)

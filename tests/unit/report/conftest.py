@@ -76,7 +76,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
         parity = None
         if drift is not None:
             stages = {
-                "pytorch": Drift(max_abs=0, cosine=1, keypoint_shift_px=shift),
+                "original": Drift(max_abs=0, cosine=1, keypoint_shift_px=shift),
                 "engine": Drift(max_abs=drift, cosine=0.999, keypoint_shift_px=shift),
             }
             parity = Parity(stages=stages, crops=8, keypoints=99, minimum_score=0.2, engine=engine)

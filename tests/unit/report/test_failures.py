@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hrnetpose.artifacts.engine import ENGINE_CARD
+from hrnetpose.limits import Limits
 from hrnetpose.report import failures, page, rows, table
 from hrnetpose.report.failures import Failure, Part, Variant
 from hrnetpose.report.rows import Row
@@ -159,7 +160,7 @@ def test_figures_that_are_missing_without_a_failure_are_refused(
     row.engine.write(tmp_path / ENGINE_CARD)
 
     with pytest.raises(StageError, match="none of the files is of variant 'fp16'"):
-        rows.join(None, [tmp_path], [], [], [], {}, {})
-    (joined,) = rows.join([failed("fp16", None, "speed")], [tmp_path], [], [], [], {}, {})
+        rows.join(None, [tmp_path], [], [], [], {}, Limits(), {})
+    (joined,) = rows.join([failed("fp16", None, "speed")], [tmp_path], [], [], [], {}, Limits(), {})
     assert joined.perf is None
     assert joined.engine == row.engine

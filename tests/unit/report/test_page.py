@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrnetpose.artifacts.model import Evaluation, ModelCard
-from hrnetpose.report import drawing, page, table
+from hrnetpose.artifacts.model import Evaluation, MmposeOrigin, ModelCard
+from hrnetpose.report import drawing, numbers, page
 from hrnetpose.report.pictures import Picture
 from hrnetpose.report.rows import Row
 from hrnetpose.report.stages import Stage
@@ -100,7 +100,9 @@ def test_the_page_tells_everything_of_scored_variants(
 def test_the_page_needs_neither_accuracy_nor_parity_nor_pictures(
     make_row: MakeRow, model_card: ModelCard
 ) -> None:
-    untrained = model_card.model_copy(update={"weights_sha256": None})
+    untrained = model_card.model_copy(
+        update={"origin": MmposeOrigin(config="paper.py", weights_sha256=None)}
+    )
 
     parsed = Page(page.render([make_row("fp16")], [untrained], [], []))
 
@@ -153,7 +155,13 @@ def test_speed_is_told_with_its_validity_its_limit_and_its_parts(
 
 def test_names_are_escaped(make_row: MakeRow, model_card: ModelCard, stage: Stage) -> None:
     bad = '<script>alert("1")</script>'
-    model = model_card.model_copy(update={"name": bad, "config": bad, "architecture": bad})
+    model = model_card.model_copy(
+        update={
+            "name": bad,
+            "origin": MmposeOrigin(config=bad, weights_sha256=None),
+            "architecture": bad,
+        }
+    )
     note = Stage(bad, stage.file, stage.sha256, bad)
     pictures = [Picture(bad, [(bad, "data:image/jpeg;base64,")])]
 
@@ -186,7 +194,7 @@ def test_a_published_figure_stands_beside_its_own_protocol_only(
     column = shown[0].index("published")
     protocols = {line[1].rpartition(", ")[0]: line[column] for line in shown[1:]}
     assert protocols == {
-        "gt boxes, no flip": table.MISSING,
+        "gt boxes, no flip": numbers.MISSING,
         "gt boxes, flip test": "AP 0.683, images/s 1831.2",
     }
 

@@ -7,7 +7,7 @@ import pytest
 
 from hrnetpose.artifacts.accuracy import Delta
 from hrnetpose.artifacts.verdicts import Verdict
-from hrnetpose.report import table
+from hrnetpose.report import numbers, table
 from hrnetpose.report.rows import Row
 
 MakeRow = Callable[..., Row]
@@ -19,7 +19,7 @@ def test_every_row_has_all_of_its_figures(make_row: MakeRow) -> None:
     header, _, line = text.splitlines()
     assert header.split()[:4] == ["variant", "backend", "precision", "AP"]
     assert line.split()[:4] == ["fp16", "openvino", "fp16", "0.6543"]
-    for figure in ("\u22120.0021 [\u22120.0121, +0.0079]", "123.5", "11.5", "17.2", "50 %", "3.5"):
+    for figure in ("\u22120.0021 [\u22120.0121, +0.0079]", "123.5", "11.5", "17.3", "50 %", "3.5"):
         assert figure in line
     assert line.split()[-2:] == ["VALID", "3.5"]
 
@@ -78,7 +78,7 @@ def test_the_fastest_row_is_that_with_the_highest_throughput(make_row: MakeRow) 
 def test_figures_are_written_with_a_true_minus(
     value: float | None, digits: int, sign: bool, text: str
 ) -> None:
-    assert table.number(value, digits, sign) == text
+    assert numbers.number(value, digits, sign) == text
 
 
 def test_a_change_is_written_with_its_interval() -> None:

@@ -1,4 +1,4 @@
-"""`model.json`, the model card: written by the export."""
+"""`model.json`, the model card: written by the export, or by the import of an ONNX file."""
 
 import re
 from decimal import Decimal
@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hrnetpose.artifacts.base import Artifact, Part, Sha256
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError, shown
 
 LARGEST_SIDE = 4096
@@ -162,15 +163,82 @@ class Tensor(Part):
     dtype: str
 
 
+class MmposeOrigin(Part):
+    """A config of mmpose and a checkpoint, exported here."""
+
+    kind: Literal["mmpose"] = "mmpose"
+    config: str
+    weights_sha256: Sha256 | None
+    files: dict[str, Sha256] = Field(
+        {}, description="the user's own files that the config read or imported"
+    )
+    changes: str | None = Field(
+        None, description="which changes of such files this export was made after (known.py)"
+    )
+
+    @property
+    def trained(self) -> bool:
+        """False for seeded initial weights."""
+        return self.weights_sha256 is not None
+
+    @property
+    def original(self) -> str:
+        """What the engines are compared with, for the report."""
+        return "the original model in PyTorch"
+
+
+class OnnxEnd(Part):
+    """An input or output of an ONNX file, and how it becomes the card's.
+
+    The card's axes are batch, channels, height, width, or batch, keypoints, bins.
+    """
+
+    name: str
+    dtype: str
+    shape: list[int | str] = Field(description="as the file declares it, or as it was measured")
+    axes: list[int] = Field(
+        description="for each axis of the card's, which one of the file's it is, counted after a "
+        "batch that the file leaves out was put in front"
+    )
+    batched: bool = Field(True, description="false: the file has no axis for the batch")
+
+
+class OnnxOrigin(Part):
+    """An ONNX file, brought into the form of an export."""
+
+    kind: Literal["onnx"] = "onnx"
+    file: str = Field(description="as the configuration names it")
+    sha256: Sha256 = Field(description="of the ONNX file")
+    opset: int
+    ir_version: int
+    producer: str
+    input: OnnxEnd
+    outputs: list[OnnxEnd]
+    sources: dict[str, str] = Field(description="key of the card -> what said it")
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has weights worth an accuracy; of a file it is taken for granted."""
+        return True
+
+    @property
+    def original(self) -> str:
+        """What the engines are compared with, for the report."""
+        return "the fp32 engine of the original ONNX file"
+
+
+Origin = Annotated[MmposeOrigin | OnnxOrigin, Field(discriminator="kind")]
+
+
 class ModelCard(Artifact):
     """`model.json`: all that later stages need to know of a model, so none imports mmpose."""
 
     name: str
-    config: str
+    origin: Origin
     architecture: str
-    weights_sha256: Sha256 | None
     onnx_sha256: Sha256
     opset: int
+    precision: Precision = Field("fp32", description="what the graph holds")
     input: Tensor
     outputs: list[Tensor] = Field(min_length=1)
     channel_order: Literal["RGB", "BGR"]
@@ -185,12 +253,6 @@ class ModelCard(Artifact):
     parameters: int
     macs: int
     versions: dict[str, str]
-    files: dict[str, Sha256] = Field(
-        {}, description="the user's own files that the config read or imported"
-    )
-    changes: str | None = Field(
-        None, description="which changes of such files this export was made after (known.py)"
-    )
 
     @field_validator("outputs")
     @classmethod
@@ -203,4 +265,10 @@ class ModelCard(Artifact):
     @property
     def trained(self) -> bool:
         """False for seeded initial weights: such a model has a speed but no accuracy."""
-        return self.weights_sha256 is not None
+        return self.origin.trained
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only number of images that the graph takes at a time; None if it takes any."""
+        batch = self.input.shape[0]
+        return batch if isinstance(batch, int) else None

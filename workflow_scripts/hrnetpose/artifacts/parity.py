@@ -5,7 +5,7 @@ from typing import Literal
 from hrnetpose.artifacts.base import Artifact, Part
 from hrnetpose.artifacts.engine import EngineReference
 
-Stage = Literal["pytorch", "onnx", "simplified", "precision", "engine"]
+Stage = Literal["original", "onnx", "simplified", "precision", "engine"]
 
 
 class KeypointShift(Part):
@@ -27,8 +27,9 @@ class Drift(Part):
 class Parity(Artifact):
     """`results/{variant}_parity.json`: where in the pipeline an error comes in.
 
-    Every stage is compared with the original model in PyTorch at fp32, on the same crops; `pytorch`
-    itself is therefore zero.  Shifts are of the keypoints that the original is sure of.
+    Every stage is compared with the original on the same crops: the model in PyTorch at fp32, or
+    the ONNX file that was given, in ONNX Runtime.  `original` itself is therefore zero.  Shifts are
+    of the keypoints that the original is sure of.
     """
 
     stages: dict[Stage, Drift]

@@ -35,6 +35,11 @@ class EngineFolder(Generic[OptionsT]):
         return self.path / ENGINE_FILE
 
     @property
+    def any_batch(self) -> bool:
+        """Whether it can be opened at any batch size."""
+        return self.backend.any_batch and self.card.model.fixed_batch is None
+
+    @property
     def streams(self) -> int | None:
         """Number of streams that the engine was built with; None if not given."""
         return self.options.streams if isinstance(self.options, StreamOptions) else None
@@ -46,7 +51,7 @@ class EngineFolder(Generic[OptionsT]):
 
         Args:
             threads: CPU threads, unless the options set them.
-            batch: images per inference, if not those of the card; needs `Backend.any_batch`.
+            batch: images per inference, if not those of the card; needs `any_batch`.
             streams: concurrent requests, if not those of the options; needs `Backend.has_streams`.
         """
         options = self.options.model_copy(update={"streams": streams} if streams else {})

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from hrnetpose import files
 from hrnetpose.artifacts.engine import ExecutedPrecision
+from hrnetpose.artifacts.model import MmposeOrigin
 from hrnetpose.backend_rules import Options
 from hrnetpose.batches import Crops
 from hrnetpose.engines import cuda
@@ -217,7 +218,12 @@ def build(request: BuildRequest[PyTorchOptions], output: Path) -> dict[str, str]
 
     from hrnetpose.models import mmpose
 
-    config = mmpose.read_config(request.card.config)
+    if not isinstance(origin := request.card.origin, MmposeOrigin):
+        raise StageError(
+            f"model {request.card.name}: it came as an ONNX file ({origin.file}), so there is no "
+            "model to run in PyTorch; take another backend"
+        )
+    config = mmpose.read_config(origin.config)
     estimator = mmpose.build_model(config, request.weights)
     # Saved in memory: torch would write the name of a file into the file, so that it differs.
     content = io.BytesIO()

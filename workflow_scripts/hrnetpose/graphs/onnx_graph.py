@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from hrnetpose import batches
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.stage import StageError
 
@@ -107,7 +108,13 @@ def run(model: Path, images: npt.NDArray[np.float32], threads: int = 0) -> npt.N
         session = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]
         )
-        return session.run(None, {session.get_inputs()[0].name: images})[0]
+        source = session.get_inputs()[0]
+        batch = source.shape[0] if isinstance(source.shape[0], int) else max(len(images), 1)
+        parts = [
+            session.run(None, {source.name: full})[0][:count]
+            for full, count in batches.in_full(images, batch)
+        ]
+        return np.concatenate(parts)
     except Exception as error:
         raise StageError(f"{model}: ONNX Runtime cannot run it: {error}") from error
 
@@ -165,7 +172,7 @@ def with_pixel_input(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto
             "Transpose", ["crops_normalised"], [graph.input[0].name], perm=[0, 3, 1, 2]
         ),
     ]
-    shape = ["batch", card.crop.height, card.crop.width, 3]
+    shape = [card.input.shape[0], card.crop.height, card.crop.width, 3]
     graph.input[0].CopyFrom(helper.make_tensor_value_info(CROPS, TensorProto.UINT8, shape))
     graph.initializer.extend(
         numpy_helper.from_array(values, name) for name, values in constants.items()

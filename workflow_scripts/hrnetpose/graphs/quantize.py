@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hrnetpose import batches
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.stage import StageError
@@ -221,9 +222,14 @@ def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
         StageError: ONNX Runtime cannot run the graph.
     """
     call = Session(model)
-    for start in range(0, len(crops), BATCH):
-        images = onnx_graph.normalised(crops[start : start + BATCH], card)
-        yield call({card.input.name: images})
+    size = card.fixed_batch or BATCH
+    for start in range(0, len(crops), size):
+        given = crops[start : start + size]
+        images = onnx_graph.normalised(
+            batches.pad(given, size) if card.fixed_batch else given, card
+        )
+        outputs = call({card.input.name: images})
+        yield [values[: len(given)] if values.ndim else values for values in outputs]
 
 
 class Session:

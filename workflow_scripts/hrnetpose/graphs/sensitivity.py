@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hrnetpose import batches
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.quantization import SensitiveLayer, Sensitivity, Trial
 from hrnetpose.graphs import onnx_graph, quantize
@@ -110,7 +111,8 @@ def rank(
     Args:
         model: the fp32 graph.
         ranges: what `quantize.calibrate` returned.
-        crops: uint8 [N, H, W, 3] RGB; all go through the graph once per layer, in one batch.
+        crops: uint8 [N, H, W, 3] RGB; all go through the graph once per layer, in one batch if it
+            takes any.
         card: says how crops are normalised.
         symmetric: activations have the zero point 0.
     """
@@ -119,7 +121,13 @@ def rank(
     images = onnx_graph.normalised(crops, card)
 
     def heatmaps(layer: int) -> quantize.Floats:
-        return call({card.input.name: images, CHOSEN: np.array(layer)})[0]
+        size = card.fixed_batch or len(images)
+        return np.concatenate(
+            [
+                call({card.input.name: full, CHOSEN: np.array(layer)})[0][:count]
+                for full, count in batches.in_full(images, size)
+            ]
+        )
 
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
     reference = heatmaps(-1)

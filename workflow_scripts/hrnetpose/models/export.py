@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, ModelCard, Tensor
+from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import keypoints, keys, mmpose, settings
 from hrnetpose.stage import StageError
@@ -78,11 +78,10 @@ def write_graph(config: Any, network: HeatmapNetwork, output: Path) -> None:
 
 def make_card(
     name: str,
-    config_name: str,
+    origin: MmposeOrigin,
     config: Any,
     crop: Crop,
     network: HeatmapNetwork,
-    weights: Path | None,
     onnx: Path,
 ) -> ModelCard:
     """Return the card of an exported model.
@@ -103,9 +102,8 @@ def make_card(
     test_cfg = config.model.get("test_cfg") or {}
     return ModelCard(
         name=name,
-        config=config_name,
+        origin=origin,
         architecture=f"{backbone} + {head}",
-        weights_sha256=files.sha256(weights) if weights else None,
         onnx_sha256=files.sha256(onnx),
         opset=OPSET,
         input=Tensor(name=INPUT, shape=["batch", 3, crop.height, crop.width], dtype="float32"),

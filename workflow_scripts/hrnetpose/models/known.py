@@ -55,7 +55,7 @@ def find_changes(card: Path) -> str | None:
     The card keeps the digest, so the export is made once for each; None if nothing has changed.
     """
     try:
-        exported = json.loads(card.read_bytes())
+        exported = json.loads(card.read_bytes())["origin"]
         return reading.digest_changes(exported["files"]) or exported["changes"]
     except (OSError, ValueError, LookupError, TypeError):
         return None  # it is made anew, or the stage that reads it says what is wrong with it

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.report import table
+from hrnetpose.report import numbers, table
 from hrnetpose.report.pictures import Picture
 from hrnetpose.report.rows import Row
 from hrnetpose.report.stages import Stage
@@ -20,6 +20,7 @@ def render(
     warnings: Sequence[str] = (),
 ) -> str:
     """Return the page; `warnings` say what was found in the data."""
+    originals = " or ".join(sorted({model.origin.original for model in models}))
     measured = [row.perf for row in rows if row.perf]
     versions = {name: version for perf in measured for name, version in perf.versions.items()}
     fastest = table.fastest(rows)
@@ -30,10 +31,10 @@ def render(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["number"] = table.number
+    environment.filters["number"] = numbers.number
     environment.filters["interval"] = table.interval
     environment.filters["published"] = table.published
-    environment.filters["share"] = table.share
+    environment.filters["share"] = numbers.share
     environment.filters["letter"] = table.letter
     return environment.get_template("report.html").render(
         rows=rows,
@@ -43,6 +44,7 @@ def render(
         disturbed=table.DISTURBED,
         letters=table.labels(rows),
         models=models,
+        originals=originals,
         stages=stages,
         pictures=pictures,
         warnings=warnings,

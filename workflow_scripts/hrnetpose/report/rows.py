@@ -11,6 +11,7 @@ from hrnetpose.artifacts.measured import say_executed
 from hrnetpose.artifacts.parity import Parity
 from hrnetpose.artifacts.perf import Perf
 from hrnetpose.artifacts.verdicts import Verdict
+from hrnetpose.limits import Limits
 from hrnetpose.report import verdict
 from hrnetpose.report.failures import Variant
 from hrnetpose.stage import StageError
@@ -18,6 +19,8 @@ from hrnetpose.stage import StageError
 Figures = TypeVar("Figures", Accuracy, Parity, Perf)
 Published = dict[str, dict[str, dict[str, float]]]
 """Published figures by model and protocol: `{"w32": {"det+flip": {"AP": 0.749}}}`."""
+OwnLimits = Mapping[str, Mapping[str, float | None]]
+"""Limits of single variants: `{"int8": {"ap_drop": 0.02}}`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def join(
     accuracies: Sequence[Path],
     parities: Sequence[Path],
     published: Published,
-    ap_drop: Mapping[str, float | None],
+    limits: Limits,
+    own_limits: OwnLimits,
 ) -> list[Row]:
     """Put together what belongs to one variant.
 
@@ -80,7 +84,8 @@ def join(
         accuracies: accuracies.
         parities: drifts.
         published: what somebody else measured.
-        ap_drop: the loss of AP that is allowed, by variant.
+        limits: what the user allows.
+        own_limits: of single variants; they count instead of the common ones.
 
     Raises:
         StageError: a figure was measured on another engine than the one that is there, or is
@@ -98,6 +103,7 @@ def join(
         if variant.name not in speed and not variant.lacks("speed"):
             raise StageError(f"--perf: none of the files is of variant {variant.name!r}")
     found = [verdict.Found(cards[name], perf, accuracy.get(name)) for name, perf in speed.items()]
+    ap_drop = {name: own_limits.get(name, {}).get("ap_drop", limits.ap_drop) for name in speed}
     verdicts = {one.variant: one for one in verdict.judge(found, ap_drop)}
     return [
         Row(

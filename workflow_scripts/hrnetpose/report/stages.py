@@ -10,7 +10,7 @@ from hrnetpose.artifacts.quantization import Quantization
 from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.layout import Layout
 from hrnetpose.recipes import RECIPES
-from hrnetpose.report import table
+from hrnetpose.report.numbers import number
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Stage:
     @property
     def size(self) -> str:
         """The file's size in megabytes."""
-        return table.number(self.file.stat().st_size / 1e6, 2)
+        return number(self.file.stat().st_size / 1e6, 2)
 
 
 def of_model(folder: Path, card: ModelCard, dataset: str) -> list[Stage]:
@@ -88,7 +88,7 @@ def _int8_note(made: Quantization) -> str:
     )
     if made.sensitivity is None:
         return note
-    loss = table.number(made.sensitivity.ap_int8 - made.sensitivity.ap_fp32, sign=True)
-    note = f"{note}; AP there {loss}, allowed {table.number(-made.sensitivity.ap_drop, sign=True)}"
+    loss = number(made.sensitivity.ap_int8 - made.sensitivity.ap_fp32, sign=True)
+    note = f"{note}; AP there {loss}, allowed {number(-made.sensitivity.ap_drop, sign=True)}"
     left = [layer.name for layer in made.sensitivity.left]
     return f"{note}; left in floating point: {', '.join(left)}" if left else note

@@ -6,11 +6,11 @@ from string import ascii_lowercase
 from tabulate import tabulate
 
 from hrnetpose.artifacts.accuracy import Delta
+from hrnetpose.artifacts.verdicts import Recommendation
+from hrnetpose.report.numbers import MISSING, number, share
 from hrnetpose.report.rows import Row
 
-MISSING = "\N{EN DASH}"
 FAILED = "FAILED"
-MINUS = "\N{MINUS SIGN}"
 
 
 def labels(rows: Iterable[Row]) -> dict[str, str]:
@@ -47,19 +47,6 @@ def failures_heading(rows: Sequence[Row]) -> str:
         f"NOT COMPLETE: {count} of {len(rows)} rows lack figures; mend the causes and run the same"
         " command again, which makes what is missing"
     )
-
-
-def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    """Format a figure; a missing one is a dash."""
-    if value is None:
-        return MISSING
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    return text.replace("-", MINUS)
-
-
-def share(value: float | None, digits: int = 0) -> str:
-    """Format a share in percent; a missing one is a dash."""
-    return MISSING if value is None else f"{value:.{digits}%}".replace("%", " %")
 
 
 def interval(delta: Delta | None) -> str:
@@ -99,7 +86,11 @@ COLUMNS = {
 }
 
 
-def as_text(rows: Sequence[Row], warnings: Sequence[str] = ()) -> str:
+def as_text(
+    rows: Sequence[Row],
+    recommendations: Sequence[Recommendation] = (),
+    warnings: Sequence[str] = (),
+) -> str:
     """Return the summary for a terminal; `warnings` say what was found in the data."""
     letters = labels(rows)
     lines = [
@@ -119,7 +110,8 @@ def as_text(rows: Sequence[Row], warnings: Sequence[str] = ()) -> str:
     table = tabulate(
         lines, list(COLUMNS), "simple", disable_numparse=True, colalign=list(COLUMNS.values())
     )
-    return "\n".join([*_failures(rows), table, *_notes(rows, warnings)]) + "\n"
+    answers = [*(one.text for one in recommendations), ""] if recommendations else []
+    return "\n".join([*_failures(rows), *answers, table, *_notes(rows, warnings)]) + "\n"
 
 
 def _speed(row: Row) -> tuple[str, ...]:

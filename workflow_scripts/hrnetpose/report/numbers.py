@@ -1,0 +1,26 @@
+"""How figures are written: as the page's JavaScript writes them, to the last digit."""
+
+from decimal import ROUND_HALF_UP, Decimal
+
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
+    """Format a figure; a missing one is a dash.  Halves are rounded away from zero."""
+    if value is None:
+        return MISSING
+    rounded = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    text = f"{rounded:+f}" if sign else f"{rounded:f}"
+    return text.replace("-", MINUS)
+
+
+def plain(value: float) -> str:
+    """Format a number that a person wrote, as far as six digits behind the point."""
+    text = number(value, 6)
+    return text.rstrip("0").rstrip(".")
+
+
+def share(value: float | None, digits: int = 0) -> str:
+    """Format a share in percent; a missing one is a dash."""
+    return MISSING if value is None else f"{number(100 * value, digits)} %"
