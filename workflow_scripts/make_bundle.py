@@ -7,6 +7,7 @@
 """
 
 import argparse
+import importlib
 import logging
 import shutil
 import tempfile
@@ -44,13 +45,6 @@ ELSEWHERE = 0.1
 """Pixels: other CPUs round differently."""
 COMPARED = 24
 """People whose keypoints say how keypoints.onnx differs."""
-ADDED = {
-    "tensorrt": "with_tensorrt",
-    "tensorrt_rtx": "with_tensorrt",
-    "igie": "with_iluvatar",
-    "ixrt": "with_iluvatar",
-}
-"""Backend -> the module that its pose.py has beside."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,7 +96,7 @@ def main(
             has_graph=(folder / runtime.GRAPH_FILE).exists(),
         )  # fmt: skip
         shutil.copyfile(license_text, folder / "LICENSE")
-        write_texts(folder, subject)
+        write_texts(folder, subject, built.backend.bundled_with)
         expect(folder, built, crops[: selftest.PEOPLE], subject, threads)
         digest = archive.write_zip(folder, output)
     logging.info("%s: %s, sha256 %s", output, files.bytes_text(output.stat().st_size), digest)
@@ -162,14 +156,11 @@ def pack_graphs(
     graph = save(folder / "keypoints", decoded, size, names)
     centers = np.full((len(crops), 2), [size[1] / 2, size[0] / 2], np.float32)
     scales = np.full((len(crops), 2), [size[1], size[0]], np.float32)
-    positions, scores = predict.keypoints(
-        onnx_graph.run_all(portable, crops), None, [0], card, centers, scales
-    )
-    found = onnx_graph.run_all(graph, crops)
+    given = dict(zip(outputs, onnx_graph.run(portable, crops, list(outputs)), strict=True))
+    positions, scores = predict.keypoints(given, None, [0], card, centers, scales)
     expected = Case(flip=False, keypoints=positions[0].tolist(), scores=scores[0].tolist())
-    compared = selftest.compare(
-        card, (found[keypoints.KEYPOINTS], found[keypoints.SCORES]), expected, minimum
-    )
+    found, surely = onnx_graph.run(graph, crops, list(names))
+    compared = selftest.compare(card, (found, surely), expected, minimum)
     compared.write(folder / "keypoints" / "keypoints.json")
     return compared
 
@@ -188,13 +179,11 @@ def save(
     return file
 
 
-def write_texts(folder: Path, subject: Subject) -> None:
-    """Write pose.py, README.md and requirements.txt."""
-    added = ADDED.get(subject.card.backend)
-    modules = [f"hrnetpose.bundle.{added}"] if added else []
+def write_texts(folder: Path, subject: Subject, added: str | None) -> None:
+    """Write pose.py, with the module that its backend adds, README.md and requirements.txt."""
     versions = {name: version(name) for name in ("numpy", "opencv-python-headless")}
     texts = {
-        "pose.py": assemble.assemble("hrnetpose.bundle.runtime", *modules),
+        "pose.py": assemble.assemble(runtime.__name__, *([added] if added else [])),
         "README.md": documents.readme(subject),
         "requirements.txt": documents.requirements(versions, subject.card),
     }
@@ -236,9 +225,8 @@ def expect(
     )
     expected.write(folder / runtime.CHECK_FILE)
     archive.write_sums(folder)
-    added = ADDED.get(built.card.backend)
-    if added:
-        __import__(f"hrnetpose.bundle.{added}")
+    if built.backend.bundled_with:
+        importlib.import_module(built.backend.bundled_with)
     apart = distance(folder, expected, portable=False)
     if apart > NEAR:
         raise StageError(

@@ -89,7 +89,9 @@ def front_matter(subject: Subject) -> str:
             if one.metrics.AP is not None
         ]
         if results:
-            header["model-index"] = [{"name": f"{card.model.name} {card.variant}", "results": results}]
+            header["model-index"] = [
+                {"name": f"{card.model.name} {card.variant}", "results": results}
+            ]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
     return "\n".join(["---", *lines, "---", ""])
 
@@ -177,9 +179,7 @@ def _table(subject: Subject) -> str:
             interval = ""
             if one.delta:
                 low, high = one.delta.ci95
-                interval = (
-                    f" ({one.delta.AP:+.4f} [{low:+.4f}, {high:+.4f}] against {one.delta.reference})"
-                )
+                interval = f" ({one.delta.AP:+.4f} [{low:+.4f}, {high:+.4f}] against {one.delta.reference})"
             value = "-" if one.metrics.AP is None else f"{one.metrics.AP:.4f}"
             rows.append((f"AP: {one.protocol.label}", f"{value}{interval}"))
     else:

@@ -29,6 +29,7 @@ def create_backend(flavour: Flavour) -> Backend[TensorRtOptions]:
         builds_anywhere=flavour.portable,
         gpus=lambda options: 1,
         install=flavour.install,
+        bundled_with="hrnetpose.bundle.with_tensorrt",
     )
 
 
