@@ -72,7 +72,7 @@ def main(
     perf: Path,
     accuracy: Path | None,
     parity: Path,
-    license: str | None,  # noqa: A002 - as the flag is called
+    license: str | None,
     attribution: str | None,
     license_text: Path,
     threads: int,
@@ -82,8 +82,8 @@ def main(
     built = engines.read(engine)
     if built.card.backend == "pytorch":
         raise StageError(
-            f"{engine}: a bundle of `pytorch` would need PyTorch and mmpose; bundle `fp32`, which is "
-            "the same network as a graph"
+            f"{engine}: a bundle of `pytorch` would need PyTorch and mmpose; bundle `fp32`, which "
+            "is the same network as a graph"
         )
     with tempfile.TemporaryDirectory(prefix="bundle") as temporary:
         folder = Path(temporary)

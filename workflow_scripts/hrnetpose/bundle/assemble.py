@@ -363,8 +363,8 @@ class Assembler:
             lines[reference.line - 1] = line[: reference.start] + new + line[reference.end :]
         self._rename_definition(module, node, lines)
         gone: set[int] = set()
-        for part in self._dropped(node):
-            start, end = module.span(part)
+        for method in self._dropped(node):
+            start, end = module.span(method)
             while not module.lines[start - 2].strip():
                 start -= 1
             gone |= set(range(start, end + 1))

@@ -1,4 +1,4 @@
-"""What a bundle says: README.md, which is a model card of Hugging Face, and Triton's configurations."""
+"""What a bundle says: README.md, a model card of Hugging Face, and Triton's configurations."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from hrnetpose.graphs.onnx_graph import CROPS
 
 PROJECT = "hrnetpose"
 DISTRIBUTIONS = {"tvm": None, "tensorrt": "tensorrt", "onnx": None}
-"""Package -> what pip installs for it, where that is not its name; None: it does not, or need not."""
+"""Package -> what pip installs for it, where that is another name; None: nothing."""
 UNTRIED = ("tensorrt", "tensorrt_rtx", "igie", "ixrt")
 """Backends whose part of pose.py has run on stand-ins of the hardware only."""
 
@@ -110,8 +110,8 @@ def readme(subject: Subject) -> str:
     title = f"{model.name}, {card.variant}: {card.requested} on {card.backend}"
     ran = "" if executed == card.requested else f" (its heavy layers execute {executed})"
     untried = (
-        f"**Not run:** pose.py's part for {card.backend} has run on stand-ins of such a device in the "
-        f"project's tests, and on no real one.\n\n"
+        f"**Not run:** pose.py's part for {card.backend} has run on stand-ins of such a device in "
+        f"the project's tests, and on no real one.\n\n"
         if subject.is_untried
         else ""
     )
@@ -179,7 +179,8 @@ def _table(subject: Subject) -> str:
             interval = ""
             if one.delta:
                 low, high = one.delta.ci95
-                interval = f" ({one.delta.AP:+.4f} [{low:+.4f}, {high:+.4f}] against {one.delta.reference})"
+                change = f"{one.delta.AP:+.4f} [{low:+.4f}, {high:+.4f}]"
+                interval = f" ({change} against {one.delta.reference})"
             value = "-" if one.metrics.AP is None else f"{one.metrics.AP:.4f}"
             rows.append((f"AP: {one.protocol.label}", f"{value}{interval}"))
     else:
@@ -209,22 +210,22 @@ def _how(subject: Subject) -> str:
     machine = host.gpu or f"{host.cpu}, {host.cores} cores{', virtual' if host.virtual else ''}"
     versions = ", ".join(f"{name} {version}" for name, version in card.versions.items())
     return (
-        f"Measured on {machine}, {subject.perf.threads} threads, {versions}. Speed is from uint8 crops "
-        "on the host to the model's outputs on the host: cutting, decoding and boxes are not in it. AP "
-        "is COCO's; a label says boxes, flip test, decoder and images, and figures compare under the "
-        "same label only. All of it: figures/."
+        f"Measured on {machine}, {subject.perf.threads} threads, {versions}. Speed is from uint8 "
+        "crops on the host to the model's outputs on the host: cutting, decoding and boxes are not "
+        "in it. AP is COCO's; a label says boxes, flip test, decoder and images, and figures "
+        "compare under the same label only. All of it: figures/."
     )
 
 
 def _place(subject: Subject) -> str:
     if subject.has_graph:
         return (
-            "The engine runs on the device and version that it was built for; `--build` builds it on "
-            "another from graph.onnx, with the options of engine.json."
+            "The engine runs on the device and version that it was built for; `--build` builds it "
+            "on another from graph.onnx, with the options of engine.json."
         )
     return (
-        "The engine runs with the version that it was measured with; `--portable` takes the fp32 graph "
-        "and any version."
+        "The engine runs with the version that it was measured with; `--portable` takes the fp32 "
+        "graph and any version."
     )
 
 
@@ -242,8 +243,8 @@ def _listed(subject: Subject) -> Iterator[tuple[str, str]]:
     if isinstance(subject.graph, KeypointGraph):
         yield (
             "onnx/keypoints/",
-            f"crops to `{KEYPOINTS}` [N, K, 2] in pixels of the crop and `{SCORES}`, fp32; how these "
-            "differ from the pipeline's is in keypoints.json",
+            f"crops to `{KEYPOINTS}` [N, K, 2] in pixels of the crop and `{SCORES}`, fp32; how "
+            "these differ from the pipeline's is in keypoints.json",
         )
     else:
         yield "onnx/", f"there is no keypoints.onnx: {subject.graph}"
@@ -265,7 +266,8 @@ def triton(name: str, file: str, size: Sequence[int], outputs: dict[str, Sequenc
 
     def tensor(name: str, kind: str, dims: Sequence[int]) -> str:
         shape = ", ".join(map(str, dims))
-        return f"  {{\n    name: {json.dumps(name)}\n    data_type: {kind}\n    dims: [ {shape} ]\n  }}"
+        lines = [f"name: {json.dumps(name)}", f"data_type: {kind}", f"dims: [ {shape} ]"]
+        return "\n".join(["  {", *(f"    {line}" for line in lines), "  }"])
 
     listed = ",\n".join(tensor(name, "TYPE_FP32", dims) for name, dims in outputs.items())
     return (

@@ -439,8 +439,8 @@ def read_crops(folder: Path, expected: Any) -> Crops:
         pixels = cv2.imread(str(path))
         if pixels is None or list(pixels.shape) != size:
             raise StageError(
-                f"{path}: is {None if pixels is None else list(pixels.shape)}, but by {ENGINE_CARD} "
-                f"crops are {size}; unpack the bundle again"
+                f"{path}: is {None if pixels is None else list(pixels.shape)}, but the crops of "
+                f"{ENGINE_CARD} are {size}; unpack the bundle again"
             )
         crops.append(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     return np.stack(crops)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ def write_crops(crops: Crops, folder: Path) -> list[str]:
     return names
 
 
-def run_pipeline(built: EngineFolder, crops: Crops, threads: int) -> list[Case]:
+def run_pipeline(built: EngineFolder[Any], crops: Crops, threads: int) -> list[Case]:
     """Return what predict_keypoints would write of crops, without and with flip test."""
     card = built.card.model
     height, width = crops.shape[1:3]
@@ -99,6 +100,6 @@ def compare(
         ),
         score=float(np.abs(found[1] - scores).max()),
         keypoints=int(sure.sum()),
-        compared_with="the fp32 graph with the pipeline's decoder, in ONNX Runtime, on the crops of "
-        "the self-test",
+        compared_with="the fp32 graph with the pipeline's decoder, both in ONNX Runtime, on people "
+        "that were drawn",
     )
