@@ -1,4 +1,5 @@
 # make report   the environment, then the whole workflow on the embedded sample
+# make bundle   what the report recommends, for a machine without this project
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report test test-slurm cluster lint format docs bench clean
+.PHONY: report bundle test test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -29,6 +30,10 @@ report: $(VENV)/run.stamp
 	@cat results/summary.txt
 	@echo
 	@echo "report: $(CURDIR)/results/report.html"
+
+bundle: $(VENV)/run.stamp
+	@$(BIN)/snakemake --cores $(CORES) report
+	@target=$$($(BIN)/python -m hrnetpose.bundle.recommended results) && $(BIN)/snakemake --cores $(CORES) -- $$target
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
