@@ -155,7 +155,7 @@ def read_crop(config: Any) -> Crop:
     steps = sections.name_steps(pipeline)
     names, supported = [name for name, _ in steps], list(keys.STEPS)
     if pipeline and names != supported:
-        found = stage.name(", ".join(names)) or shown(pipeline)
+        found = stage.name(", ".join(names)) if names else shown(pipeline)
         raise StageError(f"{place} is {found}; supported: {', '.join(supported)}")
     for name, step in steps:
         keys.check(config.filename, keys.STEPS[name], step, f"{loader}.dataset.pipeline: {name}")
