@@ -39,9 +39,7 @@ def pipeline(folder: Path, image: Any, boxes: Any, flip: bool) -> tuple[Any, Any
         for plain, mirrored in predict.infer(engine.stream, stacked, flip):
             rows = slice(start, start + engine.batch)
             found.append(
-                predict.keypoints(
-                    plain, mirrored, [int(flip)], card, centers[rows], scales[rows]
-                )
+                predict.keypoints(plain, mirrored, [int(flip)], card, centers[rows], scales[rows])
             )
             start = rows.stop
     keypoints, scores = (np.concatenate(part, axis=1)[0] for part in zip(*found, strict=True))
@@ -122,9 +120,7 @@ def plain(bundle: Bundle) -> Path:
     return bundle("plain", "openvino")
 
 
-def test_an_image_gives_coco_results_and_a_drawing(
-    plain: Path, image: Any, tmp_path: Path
-) -> None:
+def test_an_image_gives_coco_results_and_a_drawing(plain: Path, image: Any, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "000000000042.png"), image)
     entries = [
         {"image_id": 42, "bbox": [10, 20, 100, 200], "score": 0.5},
@@ -133,7 +129,9 @@ def test_an_image_gives_coco_results_and_a_drawing(
     ]
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
 
-    done = run(plain, "000000000042.png", "--boxes", "boxes.json", "--output", "out.png", cwd=tmp_path)
+    done = run(
+        plain, "000000000042.png", "--boxes", "boxes.json", "--output", "out.png", cwd=tmp_path
+    )
 
     assert done.returncode == 0, done.stderr
     drawn = cv2.imread(str(tmp_path / "out.png"))
@@ -184,7 +182,7 @@ def test_a_video_is_followed_or_has_its_boxes(
 def test_what_is_wrong_is_said_in_a_line(plain: Path, image: Any, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "image.png"), image)
     (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "boxes.json").write_text('[[1, 2, 3]]')
+    (tmp_path / "boxes.json").write_text("[[1, 2, 3]]")
     (tmp_path / "words.json").write_text('{"boxes": 1}')
     for arguments, said in {
         ("none.png", "--whole-image"): "none.png: there is no such file",

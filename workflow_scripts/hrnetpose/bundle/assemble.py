@@ -348,7 +348,8 @@ class Assembler:
     def _name(self, target: Name) -> str:
         """Return what a definition is called in the file."""
         if target in self._qualified and not self._is_data(target):
-            return f"{target.module.rpartition('.')[2]}_{target.name}"
+            prefix = target.module.rpartition(".")[2]
+            return f"{prefix.upper() if target.name.isupper() else prefix}_{target.name}"
         return target.name
 
     def _copy(self, module: Module, node: ast.stmt) -> str:
