@@ -17,8 +17,7 @@ from onnx import TensorProto, helper
 
 import make_bundle
 from hrnetpose import engines
-from hrnetpose.artifacts.model import Codec as HeatmapCodec
-from hrnetpose.artifacts.model import Crop, ModelCard, Tensor
+from hrnetpose.artifacts.model import Crop, HeatmapCodec, ModelCard, SimCCCodec, Tensor
 from hrnetpose.bundle import archive, assemble, runtime
 from hrnetpose.graphs import onnx_graph
 
@@ -28,6 +27,8 @@ CODECS = {
     "udp": HeatmapCodec(type="UDPHeatmap", sigma=1, blur_kernel_size=5),
     "combined": HeatmapCodec(type="UDPHeatmap", sigma=1, heatmap_type="combined"),
     "megvii": HeatmapCodec(type="MegviiHeatmap", sigma=1, blur_kernel_size=5),
+    "simcc": SimCCCodec(type="SimCCLabel", simcc_split_ratio=0.25, sigma=1.0),
+    "simcc dark": SimCCCodec(type="SimCCLabel", simcc_split_ratio=0.25, sigma=1.0, use_dark=True),
 }
 _numbers = itertools.count()
 

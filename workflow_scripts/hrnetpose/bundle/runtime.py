@@ -635,7 +635,7 @@ def run_video(pose: Pose, source: Path, boxes: Path | None, output: Path) -> Non
         print(f"\r{number + 1} images, {(number + 1) / seconds:.1f} images/s", end="", flush=True)
     video.release()
     if writer is None:
-        raise StageError(f"{source}: has no image that OpenCV reads")
+        raise StageError(f"{source}: neither an image nor a video that OpenCV reads")
     writer.release()
     write_json(output, results)
     print(f": {output}, {output.with_suffix('.json')}")
