@@ -154,10 +154,10 @@ rule benchmark_engine:
         " --output {output.perf:q} --samples {output.samples:q} --log {log:q}"
 
 
-rule reference_heatmaps:
+rule reference_outputs:
     """Run the original model on some crops, for all comparisons with it."""
     input:
-        code=code("reference_heatmaps"),
+        code=code("reference_outputs"),
         weights=lambda w: RUN.models[w.model].weights or [],
         config=lambda w: RUN.models[w.model].known.files,
         card=MODEL.card,
@@ -165,9 +165,9 @@ rule reference_heatmaps:
             RUN.models[w.model].crop, "benchmark"
         ),
     output:
-        MODEL.reference_heatmaps("{dataset}"),
+        MODEL.reference_outputs("{dataset}"),
     log:
-        LAYOUT.shared_log("reference_heatmaps", "{model}_{dataset}"),
+        LAYOUT.shared_log("reference_outputs", "{model}_{dataset}"),
     conda:
         "../envs/mmpose.yaml"
     threads: 1
@@ -201,7 +201,7 @@ rule measure_parity:
             if RUN[w.variant].is_original or RUN[w.variant].graph_kind == "bf16"
             else RUN[w.variant].graph
         ),
-        reference=lambda w: RUN[w.variant].model.paths.reference_heatmaps(
+        reference=lambda w: RUN[w.variant].model.paths.reference_outputs(
             RUN.config.dataset
         ),
         card=lambda w: RUN[w.variant].model.paths.card,

@@ -68,6 +68,34 @@ val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=val_pipeline))
 """An HRNet of some thousand parameters; its input is 64x32 (height x width)."""
 
 
+def replace_texts(text: str, replacements: Mapping[str, str]) -> str:
+    """Replace parts of a text, all of which must be in it."""
+    for old, new in replacements.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+TINY_SIMCC_CONFIG = replace_texts(
+    TINY_CONFIG,
+    {
+        'type="MSRAHeatmap", input_size=(32, 64), heatmap_size=(8, 16), sigma=1': (
+            'type="SimCCLabel", input_size=(32, 64), sigma=(2.0, 2.8), simcc_split_ratio=2.0, '
+            "normalize=False"
+        ),
+        'type="HeatmapHead", in_channels=8, out_channels=17, deconv_out_channels=None,': (
+            'type="RTMCCHead", in_channels=8, out_channels=17, input_size=codec["input_size"], '
+            "in_featuremap_size=(8, 16), simcc_split_ratio=2.0, final_layer_kernel_size=3, "
+            "gau_cfg=dict(hidden_dims=32, s=16, expansion_factor=2, dropout_rate=0.0, "
+            'drop_path=0.0, act_fn="SiLU", use_rel_bias=False, pos_enc=False),'
+        ),
+        "KeypointMSELoss": "KLDiscretLoss",
+        ', flip_mode="heatmap", shift_heatmap=True': "",
+    },
+)
+"""The same with the head and the codec of RTMPose."""
+
+
 class Project:
     """A checkout in a folder of its own."""
 

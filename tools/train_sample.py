@@ -1,14 +1,15 @@
-"""Train the small HRNet of the embedded sample on drawn images.
+"""Train a small model of the embedded sample on drawn images.
 
 The only input is the model's config: images are drawn during training.  The seed fixes the initial
-weights, the images and their augmentation; `--init` continues from a checkpoint.  The commands that
-made the weights of this repository are in resources/sample/README.md.
+weights, the images and their augmentation; `--init` continues from a checkpoint, or from that of a
+model with another head, whose layers of the same name and shape are taken.  The commands that made
+the weights of this repository are in the README.md beside them.
 
     python tools/train_sample.py --output resources/sample/hrnet_sample_128x96.pth
 
-The loss is mmpose's squared error of the heatmaps.  Alone it stays for thousands of steps at the
+The loss of heatmaps is mmpose's squared error.  Alone it stays for thousands of steps at the
 plateau where all heatmaps are zero, so for most of the steps the cross-entropy of the heatmaps'
-spatial softmax, which has no such plateau, is added.
+spatial softmax, which has no such plateau, is added.  The loss of SimCC is that of the config.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Crop
+from hrnetpose.artifacts.model import Crop, HeatmapCodec
 from hrnetpose.data import cutting
 from hrnetpose.files import atomic_path
 from hrnetpose.models import keypoints, mmpose, settings
@@ -104,36 +105,82 @@ class AugmentedCrops(IterableDataset[tuple[Pixels, Floats, Floats]]):
 
 
 class Trainee:
-    """The network in training: normalised input, target heatmaps and evaluation."""
+    """The network in training: normalised input, targets, loss and evaluation."""
 
     def __init__(self, config: Any, seed: int) -> None:
         self.codec = settings.read_codec(config)
         self.crop = settings.read_crop(config)
         self.keypoints = keypoints.read_keypoints(config)
-        self.heatmap_size: tuple[int, int] = tuple(config.codec.heatmap_size)
         self.network = mmpose.build_model(config, weights=None, seed=seed)
-        # Heatmaps start near zero, where the loss is small.
-        torch.nn.init.normal_(self.network.head.final_layer.weight, std=0.001)
-        torch.nn.init.zeros_(self.network.head.final_layer.bias)
+        if isinstance(self.codec, HeatmapCodec):
+            # Heatmaps start near zero, where the loss is small.
+            torch.nn.init.normal_(self.network.head.final_layer.weight, std=0.001)
+            torch.nn.init.zeros_(self.network.head.final_layer.bias)
         self.network.to(memory_format=torch.channels_last)
         _, mean, std = settings.read_normalisation(config)
         self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
 
-    def heatmaps(self, pixels: Tensor) -> Tensor:
-        """Return fp32 heatmaps [N, 17, h, w] of crops, uint8 [N, height, width, 3] RGB."""
+    def start_from(self, checkpoint: Path) -> None:
+        """Take the weights of a checkpoint for all layers that have their name and shape there."""
+        found = torch.load(checkpoint, weights_only=True)["state_dict"]
+        own = self.network.state_dict()
+        taken = {
+            name: value
+            for name, value in found.items()
+            if name in own and own[name].shape == value.shape
+        }
+        self.network.load_state_dict(taken, strict=False)
+        log.info("%d of %d tensors are those of %s", len(taken), len(own), checkpoint)
+
+    def outputs(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return the fp32 outputs for crops, uint8 [N, height, width, 3] RGB."""
         images = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.network.training):
-            heatmaps: Tensor = self.network.head(self.network.backbone(images))
-        return heatmaps.float()
+            found = mmpose.outputs(self.network, images)
+        return tuple(values.float() for values in found)
 
-    def targets(self, positions: Tensor) -> Tensor:
-        """Return Gaussians with peak 1, [N, 17, h, w], at positions [N, 17, 2] in crop pixels."""
-        width, height = self.heatmap_size
-        x, y = (positions * width / self.crop.width).unsqueeze(-1).unbind(-2)
-        rows = torch.exp(-((torch.arange(height) - y) ** 2) / (2 * self.codec.sigma**2))
-        columns = torch.exp(-((torch.arange(width) - x) ** 2) / (2 * self.codec.sigma**2))
-        return rows.unsqueeze(-1) * columns.unsqueeze(-2)
+    def targets(self, positions: Tensor, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what the outputs should be: Gaussians with peak 1.
+
+        Args:
+            positions: [N, 17, 2] in crop pixels.
+            outputs: those of the network, for their sizes.
+        """
+        sigma = self.codec.sigma
+        sigmas = sigma if isinstance(sigma, tuple) else (sigma, sigma)
+        width, height = (
+            outputs[0].shape[:1:-1]
+            if isinstance(self.codec, HeatmapCodec)
+            else [values.shape[2] for values in outputs]
+        )
+        scaled = positions * torch.tensor([width / self.crop.width, height / self.crop.height])
+        columns, rows = (
+            torch.exp(
+                -((torch.arange(size) - scaled[..., axis, None]) ** 2) / (2 * sigmas[axis] ** 2)
+            )
+            for axis, size in enumerate((width, height))
+        )
+        if isinstance(self.codec, HeatmapCodec):
+            return (rows.unsqueeze(-1) * columns.unsqueeze(-2),)
+        return columns, rows
+
+    def loss(
+        self, outputs: tuple[Tensor, ...], positions: Tensor, weights: Tensor, early: bool
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            outputs: of the network.
+            positions: [N, 17, 2] in crop pixels.
+            weights: [N, 17], 1 for labelled keypoints, else 0.
+            early: most of the training is still to come.
+        """
+        targets = self.targets(positions, outputs)
+        if isinstance(self.codec, HeatmapCodec):
+            return heatmap_loss(outputs[0], targets[0], weights, cross_entropy=early)
+        value: Tensor = self.network.head.loss_module(outputs, targets, weights)
+        return value
 
     def measure(self, images: int) -> dict[str, float]:
         """Return COCO's AP on the first val images, true boxes, without and with a flip test."""
@@ -154,22 +201,27 @@ class Trainee:
         pixels = torch.from_numpy(np.stack(crops))
         self.network.eval()
         with torch.inference_mode():
-            straight = self.heatmaps(pixels).numpy()
-            mirrored = self.heatmaps(pixels.flip(2)).numpy()
-        mirrored = decode.flip_back(mirrored, self.keypoints.flip_indices, shift=True)
-        figures = {"peak": float(straight.max(axis=(2, 3)).mean())}
+            straight = [values.numpy() for values in self.outputs(pixels)]
+            mirrored = [values.numpy() for values in self.outputs(pixels.flip(2))]
+        flipped = decode.flip_back(mirrored, self.codec, self.keypoints.flip_indices, shift=True)
+        averaged = [0.5 * (one + other) for one, other in zip(straight, flipped, strict=True)]
+        figures: dict[str, float] = {}
         with contextlib.redirect_stdout(open(os.devnull, "w")):
             dataset.createIndex()
-            for name, heatmaps in (("AP", straight), ("AP_flip", 0.5 * (straight + mirrored))):
-                positions, scores = decode.decode(heatmaps, self.codec)
-                found = decode.to_image(positions, self.heatmap_size, centers, scales)
+            for name, outputs in (("AP", straight), ("AP_flip", averaged)):
+                positions, scores = decode.decode(outputs, self.codec, self.crop)
+                found = decode.to_image(positions, self.crop, centers, scales)
+                figures.setdefault("score", float(scores.mean()))
                 figures[name] = _average_precision(dataset, people, found, scores)
         return figures
 
-    def save(self, path: Path, meta: dict[str, str | int | float]) -> None:
-        """Write the fp32 weights and `meta`; torch.load reads them with weights_only=True."""
+    def save(self, path: Path, meta: dict[str, str | int | float], half: bool) -> None:
+        """Write the weights, in fp32 or fp16, and `meta`: for torch.load with weights_only=True."""
         state = {
-            name: value.detach().contiguous() for name, value in self.network.state_dict().items()
+            name: (value.half() if half and value.is_floating_point() else value)
+            .detach()
+            .contiguous()
+            for name, value in self.network.state_dict().items()
         }
         with atomic_path(path) as temporary:
             torch.save({"state_dict": state, "meta": meta}, temporary)
@@ -201,7 +253,7 @@ def _average_precision(
     return float(evaluation.stats[0])
 
 
-def loss(heatmaps: Tensor, targets: Tensor, weights: Tensor, cross_entropy: bool) -> Tensor:
+def heatmap_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor, cross_entropy: bool) -> Tensor:
     """Return the mean over labelled keypoints of the squared error of their heatmaps.
 
     Args:
@@ -219,7 +271,13 @@ def loss(heatmaps: Tensor, targets: Tensor, weights: Tensor, cross_entropy: bool
 
 
 def train(
-    trainee: Trainee, steps: int, last: int, seed: int, report_every: int, output: Path
+    trainee: Trainee,
+    steps: int,
+    last: int,
+    seed: int,
+    report_every: int,
+    output: Path,
+    half: bool,
 ) -> None:
     """Train, and write the weights at each report and at the end.
 
@@ -230,6 +288,7 @@ def train(
         seed: of the crops.
         report_every: steps between reports.
         output: the checkpoint to write.
+        half: write it in fp16.
     """
     stream = AugmentedCrops(trainee.crop, trainee.keypoints.flip_indices, seed)
     # One worker: several would change the order of the crops.
@@ -244,9 +303,8 @@ def train(
     for step in range(1, last + 1):
         pixels, positions, weights = next(batches)
         trainee.network.train()
-        heatmaps = trainee.heatmaps(pixels)
-        targets = trainee.targets(positions)
-        value = loss(heatmaps, targets, weights, step <= CROSS_ENTROPY_SHARE * steps)
+        outputs = trainee.outputs(pixels)
+        value = trainee.loss(outputs, positions, weights, step <= CROSS_ENTROPY_SHARE * steps)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(trainee.network.parameters(), 5.0)
@@ -255,7 +313,7 @@ def train(
         total += value.item()
         if step % report_every == 0 or step == last:
             figures = trainee.measure(VAL_IMAGES)
-            trainee.save(output, {"steps": step, "seed": seed, **figures})
+            trainee.save(output, {"steps": step, "seed": seed, **figures}, half)
             text = ", ".join(f"{name} {figure:.3f}" for name, figure in figures.items())
             mean, total = total / ((step - 1) % report_every + 1), 0.0
             log.info(f"step {step}, {time.monotonic() - start:.0f} s: loss {mean:.3f}, {text}")
@@ -267,6 +325,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
     command.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
     command.add_argument("--init", type=Path, help="a checkpoint to continue from")
+    command.add_argument("--half", action="store_true", help="write the weights in fp16")
     command.add_argument("--steps", type=int, default=10000, help="default: %(default)s")
     command.add_argument("--stop-at", type=int, help="stop at this step of the schedule")
     command.add_argument("--seed", type=int, default=1, help="default: %(default)s")
@@ -280,6 +339,7 @@ def main(
     config: Path,
     output: Path,
     init: Path | None,
+    half: bool,
     steps: int,
     stop_at: int | None,
     seed: int,
@@ -290,9 +350,8 @@ def main(
     torch.set_num_threads(threads)
     trainee = Trainee(mmpose.read_config(str(config)), seed)
     if init:
-        state = torch.load(init, weights_only=True)["state_dict"]
-        trainee.network.load_state_dict(state, strict=True)
-    train(trainee, steps, stop_at or steps, seed, report_every, output)
+        trainee.start_from(init)
+    train(trainee, steps, stop_at or steps, seed, report_every, output, half)
 
 
 if __name__ == "__main__":

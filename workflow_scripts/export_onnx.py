@@ -1,7 +1,7 @@
-"""Export an mmpose top-down heatmap model to ONNX and write its model card.
+"""Export an mmpose top-down model to ONNX and write its model card.
 
 The checkpoint is loaded strictly and without unpickling code.  The graph has a dynamic batch,
-takes normalised NCHW floats in `input` and gives `heatmaps`.
+takes normalised NCHW floats in `input` and gives `heatmaps`, or `simcc_x` and `simcc_y`.
 
     python workflow_scripts/export_onnx.py --name hrnet_w32 \\
         --config td-hm_hrnet-w32_8xb64-210e_coco-256x192 --weights hrnet_w32.pth \\
@@ -45,7 +45,7 @@ def main(
     with reading.record(weights) as files:
         content = mmpose.read_config(config)
         notes: list[str] = []
-        network = export.HeatmapNetwork(mmpose.build_model(content, weights, notes=notes))
+        network = export.Network(mmpose.build_model(content, weights, notes=notes))
     export.write_graph(content, network, output)
     origin = MmposeOrigin(
         config=config,

@@ -68,16 +68,14 @@ def main(
         batches = crop_files.read_batches(crops, opened.batch)
         start = 0
         for plain, mirrored in predict.infer(opened.stream, batches, mirror=1 in flip):
-            heatmaps = predict.heatmaps(plain, card.model)
-            if heatmaps.shape[1] != joints * card.model.codec.channels:
-                raise StageError(
-                    f"{engine}: gives {heatmaps.shape[1]} heatmaps, but its card has {joints} "
-                    f"keypoints with {card.model.codec.channels} each; build it again"
-                )
+            try:
+                count = len(predict.decoded(plain, card.model)[0])
+            except StageError as error:
+                raise StageError(f"{engine}: {error}; build it again") from error
             for outputs in (plain, mirrored):
                 if outputs is not None:
                     finite.require(outputs.values(), engine, card.requested)
-            rows = slice(start, start + len(heatmaps))
+            rows = slice(start, start + count)
             positions[:, rows], scores[:, rows] = predict.keypoints(
                 plain, mirrored, flip, card.model, table["center"][rows], table["scale"][rows]
             )

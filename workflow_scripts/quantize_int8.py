@@ -117,15 +117,13 @@ def average_precision(
     Raises:
         StageError: nobody is annotated, so AP is not defined.
     """
-    decoded = []
-    size = (0, 0)
-    for (heatmaps,) in quantize.run(graph, crops, card):
-        size = heatmaps.shape[:1:-1]
-        decoded.append(decode.decode(heatmaps, card.codec))
+    names = [output.name for output in card.decoded]
+    decoded = [
+        decode.decode(outputs, card.codec, card.crop)
+        for outputs in quantize.run(graph, crops, card, names)
+    ]
     positions, scores = (np.concatenate(part) for part in zip(*decoded, strict=True))
-    keypoints = decode.to_image(
-        positions, size, instances["center"], instances["scale"], card.codec
-    )
+    keypoints = decode.to_image(positions, card.crop, instances["center"], instances["scale"])
     evaluator.reset()
     evaluator.process(Predictions.of(instances, keypoints, scores))
     figure = evaluator.evaluate().metrics.AP

@@ -1,6 +1,6 @@
 """Simplify an ONNX graph with onnxsim, or keep it as it is where onnxsim breaks it.
 
-Both graphs run on the same fixed inputs, at batch 1 and 3; heatmaps may differ by rounding only.
+Both graphs run on the same fixed inputs, at batch 1 and 3; outputs may differ by rounding only.
 
     python workflow_scripts/simplify_onnx.py --model model.onnx --card model.json \\
         --output simplified.onnx --summary simplified.json
@@ -32,7 +32,8 @@ from hrnetpose.stage import StageError
 TOLERANCE = 1e-5
 """Largest relative error: fused additions and multiplications round differently."""
 BATCHES = (1, 3)
-Heatmaps = list[npt.NDArray[np.float32]]
+Outputs = list[list[npt.NDArray[np.float32]]]
+"""Of a graph, for each batch that it was run on."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,35 +80,36 @@ def simplify(
         Its nodes, its relative error, and why it cannot be used; each None if there is none.
 
     Raises:
-        StageError: `model` itself cannot be run, or its heatmaps are not finite.
+        StageError: `model` itself cannot be run, or its outputs are not finite.
     """
     images = [onnx_graph.fixed_inputs(card, batch) for batch in BATCHES]
-    heatmaps, nodes, reason = None, None, None
+    outputs, nodes, reason = None, None, None
     try:
-        heatmaps = in_own_process(model, output, images)
+        outputs = in_own_process(model, output, images)
         nodes = len(onnx_graph.read(output).graph.node)
     except StageError as problem:
         text = re.sub(r"\[\w+Error\] ", "", str(problem))  # ONNX's own exceptions
         reason = textwrap.shorten(text, 300, placeholder=" ...")
     # Of the graph that was exported any failure is an error.
     expected = [onnx_graph.run(model, batch) for batch in images]
-    if not all(np.isfinite(values).all() for values in expected):
+    if not all(np.isfinite(values).all() for batch in expected for values in batch):
         raise StageError(
-            f"{model}: its heatmaps are not finite; the checkpoint or the export is broken"
+            f"{model}: its outputs are not finite; the checkpoint or the export is broken"
         )
-    if heatmaps is None or reason is not None:
+    if outputs is None or reason is not None:
         return nodes, None, reason
-    if [values.shape for values in heatmaps] != [values.shape for values in expected]:
-        return nodes, None, f"its heatmaps are {heatmaps[0].shape} instead of {expected[0].shape}"
-    error = max(map(onnx_graph.relative_error, heatmaps, expected))
+    found, wanted = (
+        [[values.shape for values in batch] for batch in o] for o in (outputs, expected)
+    )
+    if found != wanted:
+        return nodes, None, f"its outputs are {found[0]} instead of {wanted[0]}"
+    error = max(map(onnx_graph.largest_error, outputs, expected))
     if error > TOLERANCE:
-        reason = f"its heatmaps differ by {error:.1e} (relative), more than {TOLERANCE:.0e}"
+        reason = f"its outputs differ by {error:.1e} (relative), more than {TOLERANCE:.0e}"
     return nodes, error, reason
 
 
-def in_own_process(
-    model: Path, output: Path, images: list[npt.NDArray[np.float32]]
-) -> list[npt.NDArray[np.float32]]:
+def in_own_process(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) -> Outputs:
     """Simplify a graph and run the outcome where a crash of compiled code does no harm.
 
     Args:
@@ -116,7 +118,7 @@ def in_own_process(
         images: float32 [N, 3, H, W] each.
 
     Returns:
-        The heatmaps of the simplified graph, for each of `images`.
+        The outputs of the simplified graph, for each of `images`.
 
     Raises:
         StageError: with the reason why there is no simplified graph that runs.
@@ -131,7 +133,7 @@ def in_own_process(
             raise StageError(str(error).removeprefix(f"{output}: ")) from error
 
 
-def _simplify(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) -> Heatmaps:
+def _simplify(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) -> Outputs:
     try:
         simplified, _ = onnxsim.simplify(onnx_graph.read(model))
         onnx.save(simplified, output)
@@ -142,6 +144,10 @@ def _simplify(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) 
         raise StageError(f"onnxsim cannot simplify it: {text}") from error
     onnx_graph.check(output)
     return [onnx_graph.run(output, batch) for batch in images]
+
+
+def _list_shapes(outputs: Outputs) -> list[list[tuple[int, ...]]]:
+    return [[values.shape for values in batch] for batch in outputs]
 
 
 if __name__ == "__main__":

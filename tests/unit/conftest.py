@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from hrnetpose.artifacts.calibration import CalibrationSet
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
-from support import TINY_CONFIG
+from hrnetpose.artifacts.model import Crop, HeatmapCodec, Keypoints, MmposeOrigin, ModelCard, Tensor
+from support import TINY_CONFIG, TINY_SIMCC_CONFIG
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -33,8 +33,10 @@ def run_stage() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None]) -> Path:
-    """A folder with a small HRNet's config, checkpoint, crops and all graphs made of them.
+def make_tiny(
+    tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None]
+) -> Callable[[str, str], Path]:
+    """Make a folder with a small model's config, checkpoint, crops and all graphs made of them.
 
     Its input is 64x32 (height x width), its weights are random and always the same.
     """
@@ -42,85 +44,81 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, run_stage: Callable[..., None
 
     from hrnetpose.models import mmpose
 
-    folder = tmp_path_factory.mktemp("tiny")
-    config, weights, card = folder / "config.py", folder / "weights.pth", folder / "model.json"
-    config.write_text(TINY_CONFIG)
-    crops = np.random.default_rng(2).integers(0, 256, (12, 64, 32, 3), dtype=np.uint8)
-    np.save(folder / "crops.npy", crops)
-    model = mmpose.build_model(mmpose.read_config(str(config)), None).train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    # Once in training mode, so that the statistics fit and the heatmaps depend on the image.
-    with torch.no_grad():
-        model(torch.from_numpy(crops / np.float32(64) - 2).permute(0, 3, 1, 2), None, mode="tensor")
-    torch.save({"meta": {"epoch": 1}, "state_dict": model.state_dict()}, weights)
-    run_stage(
-        "export_onnx", "--name", "tiny", "--config", config, "--weights", weights,
-        "--crop", "64x32", "--output", folder / "model.onnx", "--card", card,
-    )  # fmt: skip
-    run_stage(
-        "simplify_onnx", "--model", folder / "model.onnx", "--card", card,
-        "--output", folder / "fp32.onnx", "--summary", folder / "simplified.json",
-    )  # fmt: skip
-    CalibrationSet(images=[], persons=len(crops), evaluated_images=0).write(
-        folder / "calibration.json"
-    )
-    for name, options in (("int8", ()), ("int8-symmetric", ("--symmetric",))):
+    def make(name: str, text: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        config, weights, card = folder / "config.py", folder / "weights.pth", folder / "model.json"
+        config.write_text(text)
+        crops = np.random.default_rng(2).integers(0, 256, (12, 64, 32, 3), dtype=np.uint8)
+        np.save(folder / "crops.npy", crops)
+        model = mmpose.build_model(mmpose.read_config(str(config)), None).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        # Once in training mode, so that the statistics fit and the outputs depend on the image.
+        images = torch.from_numpy(crops / np.float32(64) - 2).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            model(images, None, mode="tensor")
+        torch.save({"meta": {"epoch": 1}, "state_dict": model.state_dict()}, weights)
         run_stage(
-            "quantize_int8", "--model", folder / "fp32.onnx", "--card", card, *options,
-            "--crops", folder / "crops.npy", "--instances", folder / "instances.npz",
-            "--calibration", folder / "calibration.json",
-            "--output", folder / f"{name}.onnx", "--summary", folder / f"{name}.json",
+            "export_onnx", "--name", name, "--config", config, "--weights", weights,
+            "--crop", "64x32", "--output", folder / "model.onnx", "--card", card,
         )  # fmt: skip
-    run_stage(
-        "quantize_fp8", "--model", folder / "fp32.onnx", "--card", card,
-        "--crops", folder / "crops.npy", "--output", folder / "fp8.onnx",
-    )  # fmt: skip
-    for name, source in (("fp16", "fp32"), ("bf16", "fp32"), ("int8-fp16", "int8-symmetric")):
         run_stage(
-            "convert_precision", "--precision", name, "--model", folder / f"{source}.onnx",
-            "--output", folder / f"{name}.onnx",
+            "simplify_onnx", "--model", folder / "model.onnx", "--card", card,
+            "--output", folder / "fp32.onnx", "--summary", folder / "simplified.json",
         )  # fmt: skip
-    return folder
-
-
-@pytest.fixture(scope="session")
-def two_outputs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model that gives two arrays, and its card, which names them in its own order.
-
-    They are the largest values in each column and in each row of the small HRNet's heatmaps.
-    """
-    import onnx
-    from onnx import TensorProto, helper
-
-    folder = tmp_path_factory.mktemp("two_outputs")
-    model = onnx.load(tiny / "fp32.onnx")
-    (heatmaps,) = model.graph.output
-    del model.graph.output[:]
-    for name, axis, size in (("rows", 3, 16), ("columns", 2, 8)):
-        node = helper.make_node("ReduceMax", [heatmaps.name], [name], axes=[axis], keepdims=0)
-        model.graph.node.append(node)
-        model.graph.output.append(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 17, size])
+        CalibrationSet(images=[], persons=len(crops), evaluated_images=0).write(
+            folder / "calibration.json"
         )
-    onnx.save(model, folder / "fp32.onnx")
-    outputs = [
-        Tensor(name="columns", shape=["batch", 17, 8], dtype="float32"),
-        Tensor(name="rows", shape=["batch", 17, 16], dtype="float32"),
-    ]
-    card = ModelCard.read(tiny / "model.json").model_copy(update={"outputs": outputs})
-    card.write(folder / "model.json")
-    return folder
+        for graph, options in (("int8", ()), ("int8-symmetric", ("--symmetric",))):
+            run_stage(
+                "quantize_int8", "--model", folder / "fp32.onnx", "--card", card, *options,
+                "--crops", folder / "crops.npy", "--instances", folder / "instances.npz",
+                "--calibration", folder / "calibration.json",
+                "--output", folder / f"{graph}.onnx", "--summary", folder / f"{graph}.json",
+            )  # fmt: skip
+        run_stage(
+            "quantize_fp8", "--model", folder / "fp32.onnx", "--card", card,
+            "--crops", folder / "crops.npy", "--output", folder / "fp8.onnx",
+        )  # fmt: skip
+        for graph, source in (("fp16", "fp32"), ("bf16", "fp32"), ("int8-fp16", "int8-symmetric")):
+            run_stage(
+                "convert_precision", "--precision", graph, "--model", folder / f"{source}.onnx",
+                "--output", folder / f"{graph}.onnx",
+            )  # fmt: skip
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def network(tiny: Path) -> Any:
-    """The small HRNet in PyTorch, as it was exported."""
+def tiny(make_tiny: Callable[[str, str], Path]) -> Path:
+    """A folder with a small HRNet."""
+    return make_tiny("tiny", TINY_CONFIG)
+
+
+@pytest.fixture(scope="session")
+def tiny_simcc(make_tiny: Callable[[str, str], Path]) -> Path:
+    """A folder with a small SimCC model, which gives two arrays."""
+    return make_tiny("tiny_simcc", TINY_SIMCC_CONFIG)
+
+
+@pytest.fixture(scope="session")
+def load_network() -> Callable[[Path], Any]:
+    """Load the model of a folder that `make_tiny` made in PyTorch, as it was exported."""
     from hrnetpose.models import export, mmpose
 
-    config = mmpose.read_config(str(tiny / "config.py"))
-    return export.HeatmapNetwork(mmpose.build_model(config, tiny / "weights.pth"))
+    def load(folder: Path) -> Any:
+        config = mmpose.read_config(str(folder / "config.py"))
+        return export.Network(mmpose.build_model(config, folder / "weights.pth"))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def network(tiny: Path, load_network: Callable[[Path], Any]) -> Any:
+    """The small HRNet in PyTorch."""
+    return load_network(tiny)
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +136,7 @@ def model_card() -> ModelCard:
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         crop=Crop(height=64, width=32),
-        codec=Codec(type="MSRAHeatmap", sigma=2.0),
+        codec=HeatmapCodec(type="MSRAHeatmap", sigma=2.0),
         flip_shift=True,
         keypoints=Keypoints(
             names=["nose", "left_eye", "right_eye"],

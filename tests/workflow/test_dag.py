@@ -31,7 +31,7 @@ def test_the_default_target_is_the_report_of_all_default_variants(project: Proje
         "score_accuracy": 5,
         "measure_machine": 1,
         "benchmark_engine": 5,
-        "reference_heatmaps": 1,
+        "reference_outputs": 1,
         "measure_parity": 5,
         "write_report": 1,
         "report": 1,

@@ -55,7 +55,7 @@ def test_the_coco_configuration_is_planned_from_nothing(project: Project) -> Non
         "score_accuracy": 5,
         "measure_machine": 1,
         "benchmark_engine": 5,
-        "reference_heatmaps": 1,
+        "reference_outputs": 1,
         "measure_parity": 5,
         "write_report": 1,
         "report": 1,

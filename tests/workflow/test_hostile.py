@@ -31,7 +31,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
+from hrnetpose.artifacts.model import Crop, HeatmapCodec, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.config import ConfigError
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import config_file
@@ -406,8 +406,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     score(folder)
     card = ModelCard.read(folder / "model.json")
     crops = np.load(folder / "crops.npy")
-    heatmaps = onnx_graph.run(folder / "model.onnx", onnx_graph.normalised(crops, card))
-    np.savez(folder / "reference.npz", crops=crops, heatmaps=heatmaps)
+    (heatmaps,) = onnx_graph.run(folder / "model.onnx", onnx_graph.normalised(crops, card))
+    np.savez(folder / "reference.npz", crops=crops, output_0=heatmaps)
     parity(folder)
     run("benchmark_engine", "--engine", folder / "engine", "--crops", folder / "crops.npy",
         "--min-seconds", 0.01, "--min-samples", 2, "--output", out / "perf.json", "--samples",
@@ -453,7 +453,7 @@ def tiny_model(folder: Path) -> None:
         input=Tensor(name="input", shape=["batch", 3, 64, 32], dtype="float32"),
         outputs=[Tensor(name="heatmaps", shape=["batch", 17, 16, 8], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[255.0] * 3, crop=Crop(height=64, width=32),
-        codec=Codec(type="MSRAHeatmap", sigma=1.0), flip_shift=True,
+        codec=HeatmapCodec(type="MSRAHeatmap", sigma=1.0), flip_shift=True,
         keypoints=Keypoints(names=list(KEYPOINTS), flip_indices=list(range(17)),
                             sigmas=[0.05] * 17, skeleton=[(0, 1)]),
         parameters=816, macs=10**6, versions={},

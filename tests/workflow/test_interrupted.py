@@ -54,7 +54,7 @@ STAGES = [
     "make_crops",
     "simplify_onnx",
     "convert_precision",
-    "reference_heatmaps",
+    "reference_outputs",
     "build_engine",
     "predict_keypoints",
     "measure_parity",

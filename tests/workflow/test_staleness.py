@@ -26,7 +26,7 @@ from support import Project
 # Which rules take what a rule makes: `fetch_file` brings checkpoints here.
 CONSUMERS = {
     "draw_sample": {"audit_dataset", "make_crops", "measure_machine", "check_calibration"},
-    "fetch_file": {"export_onnx", "reference_heatmaps", "build_engine"},
+    "fetch_file": {"export_onnx", "reference_outputs", "build_engine"},
     "extract_annotations": {"fetch_calibration"},
     "fetch_calibration": {"audit_dataset", "check_calibration"},
     "audit_dataset": {
@@ -46,7 +46,7 @@ CONSUMERS = {
     "make_crops": {
         "predict_keypoints",
         "benchmark_engine",
-        "reference_heatmaps",
+        "reference_outputs",
         "quantize_int8",
         "quantize_fp8",
     },
@@ -56,7 +56,7 @@ CONSUMERS = {
         "quantize_int8",
         "quantize_fp8",
         "build_engine",
-        "reference_heatmaps",
+        "reference_outputs",
         "measure_parity",
         "write_report",
     },
@@ -70,7 +70,7 @@ CONSUMERS = {
     "convert_precision": {"build_engine", "measure_parity"},
     "quantize_int8": {"build_engine", "measure_parity", "write_report"},
     "quantize_fp8": {"build_engine", "measure_parity"},
-    "reference_heatmaps": {"measure_parity"},
+    "reference_outputs": {"measure_parity"},
     "build_engine": {
         "predict_keypoints",
         "score_accuracy",
@@ -195,7 +195,7 @@ GATE = Stale({"check_gate", "write_report"})
 # be among the evaluated ones; those are looked for again.
 IMAGES = Stale(
     {"make_crops"}
-    | after("predict_keypoints", "measure_machine", "reference_heatmaps", "check_calibration"),
+    | after("predict_keypoints", "measure_machine", "reference_outputs", "check_calibration"),
     built=CALIBRATED,
     subsets=EVALUATED,
 )
@@ -526,6 +526,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/engines/tensorrt/build.py": ({"build_engine"}, {"fp8"}, {"fp8"}),
     "hrnetpose/engines/openvino.py": ({"build_engine"}, {"fp32", "int8"}, {"fp32", "int8"}),
     "hrnetpose/pose/decode.py": (DECODING, VARIANTS, {"int8"}),
+    "hrnetpose/pose/simcc.py": (DECODING, VARIANTS, {"int8"}),
     "hrnetpose/speed/timing.py": (SPEED, VARIANTS, set()),
     "hrnetpose/speed/machine.py": (SPEED, VARIANTS, set()),
     "hrnetpose/report/templates/report.html": ({"write_report"}, set(), set()),

@@ -21,7 +21,7 @@ import numpy as np
 from audit_dataset import describe
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_CARD, Device, EngineCard, ExecutedPrecision
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
+from hrnetpose.artifacts.model import Crop, HeatmapCodec, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import coco
 from hrnetpose.stage import StageError
@@ -158,7 +158,7 @@ def card(variant: str) -> EngineCard:
         opset=17, input=Tensor(name="input", shape=[1, 3, 256, 192], dtype="float32"),
         outputs=[Tensor(name="heatmaps", shape=[1, KEYPOINTS, 64, 48], dtype="float32")],
         channel_order="RGB", mean=[0.0] * 3, std=[1.0] * 3, crop=Crop(height=256, width=192),
-        codec=Codec(type="MSRAHeatmap", sigma=2.0), flip_shift=True,
+        codec=HeatmapCodec(type="MSRAHeatmap", sigma=2.0), flip_shift=True,
         keypoints=Keypoints(
             names=[str(number) for number in range(KEYPOINTS)],
             flip_indices=list(range(KEYPOINTS)), sigmas=[0.07] * KEYPOINTS, skeleton=[],

@@ -1,6 +1,6 @@
 """Batches: the crops that go into an engine and the arrays that come out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,18 @@ def in_full(images: Any, size: int) -> Iterator[tuple[Any, int]]:
     for start in range(0, len(images), size):
         part = images[start : start + size]
         yield pad(part, size), len(part)
+
+
+def run_in_full(run: Callable[[Any], Sequence[Array]], images: Any, size: int) -> list[Array]:
+    """Run images [N, ...], N >= 1, in full batches; return the outputs for all of them.
+
+    Args:
+        run: takes a full batch and returns its outputs.
+        images: of any type.
+        size: of a batch.
+    """
+    parts = [[values[:count] for values in run(full)] for full, count in in_full(images, size)]
+    return [np.concatenate(same) for same in zip(*parts, strict=True)]
 
 
 def fill(crops: Crops, size: int, count: int) -> list[Crops]:

@@ -68,9 +68,9 @@ class ModelPaths:
         """Return what is written about that graph."""
         return f"build/models/{self.name}/{_in_model(graph, dataset)}.json"
 
-    def reference_heatmaps(self, dataset: str) -> str:
-        """Return the heatmaps of the original model."""
-        return f"build/models/{self.name}/{dataset}/reference_heatmaps.npz"
+    def reference_outputs(self, dataset: str) -> str:
+        """Return the outputs of the original model."""
+        return f"build/models/{self.name}/{dataset}/reference_outputs.npz"
 
 
 @dataclass(frozen=True)

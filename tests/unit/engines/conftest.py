@@ -34,7 +34,7 @@ def build(
         graph = engines.backend(backend).graphs[precision]
         run_stage(
             "build_engine", "--variant", "mine", "--backend", backend, "--precision", precision,
-            "--graph", graphs / f"{graph}.onnx", "--weights", tiny / "weights.pth",
+            "--graph", graphs / f"{graph}.onnx", "--weights", graphs / "weights.pth",
             "--card", graphs / card, "--batch", batch, "--options", json.dumps(options),
             "--threads", 2, "--cache", folder.parent.parent / "cache", "--output", folder,
         )  # fmt: skip
@@ -50,22 +50,24 @@ def crops(tiny: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def run_network(network: Any, tiny: Path) -> Callable[[Any], Any]:
-    """Run the small HRNet in PyTorch, on crops normalised by hand."""
-    card = ModelCard.read(tiny / "model.json")
+def run_network(load_network: Callable[[Path], Any]) -> Callable[[Path, Any], dict[str, Any]]:
+    """Run the model of a folder in PyTorch, on crops normalised by hand; return what it gives."""
 
-    def run(crops: Any) -> Any:
+    def run(folder: Path, crops: Any) -> dict[str, Any]:
+        card = ModelCard.read(folder / "model.json")
         images = ((crops - np.array(card.mean)) / np.array(card.std)).transpose(0, 3, 1, 2)
         with torch.inference_mode():
-            return network(torch.from_numpy(images.astype(np.float32))).numpy()
+            found = load_network(folder)(torch.from_numpy(images.astype(np.float32)))
+        names = [output.name for output in card.outputs]
+        return {name: values.numpy() for name, values in zip(names, found, strict=True)}
 
     return run
 
 
 @pytest.fixture(scope="session")
-def expected(run_network: Callable[[Any], Any], crops: Any) -> Any:
+def expected(run_network: Callable[[Path, Any], dict[str, Any]], tiny: Path, crops: Any) -> Any:
     """The heatmaps of the crops."""
-    return run_network(crops)
+    return run_network(tiny, crops)["heatmaps"]
 
 
 @pytest.fixture(scope="session")

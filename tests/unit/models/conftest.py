@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support import TINY_CONFIG
+from support import TINY_CONFIG, replace_texts
 
 
 @pytest.fixture
@@ -14,10 +14,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     """Write the small model's config with texts replaced and lines added."""
 
     def write(*lines: str, replace: Mapping[str, str] | None = None) -> Path:
-        text = TINY_CONFIG
-        for old, new in (replace or {}).items():
-            assert old in text
-            text = text.replace(old, new)
+        text = replace_texts(TINY_CONFIG, replace or {})
         (tmp_path / "config.py").write_text("\n".join([text, *lines, ""]))
         return tmp_path / "config.py"
 

@@ -85,7 +85,7 @@ def test_the_keypoints_that_come_out_are_mmposes(
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 64, 32))).float()
     with torch.inference_mode():
         plain, mirrored = (
-            {"heatmaps": mmpose.heatmaps(estimator, batch).numpy()}
+            {"heatmaps": mmpose.outputs(estimator, batch)[0].numpy()}
             for batch in (images, images.flip(-1))
         )
     card = model_card.model_copy(
@@ -140,7 +140,7 @@ def test_a_model_of_two_sets_that_gives_out_cocos(name: str) -> None:
 
     estimator = mmpose.build_model(config, None)  # CSPNeXt is of mmdet's scope, without mmdet
     with torch.inference_mode():
-        heatmaps = mmpose.heatmaps(estimator, torch.zeros(1, 3, 256, 192))
+        (heatmaps,) = mmpose.outputs(estimator, torch.zeros(1, 3, 256, 192))
 
     assert heatmaps.shape == (1, 17, 64, 48)
     found = keypoints.read_keypoints(config)

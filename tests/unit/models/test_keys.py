@@ -64,7 +64,7 @@ def test_the_table_has_every_key_of_test_cfg_that_mmpose_looks_at() -> None:
     looked_at = set(re.findall(r"test_cfg\.get\(\s*'(\w+)'", "".join(sources)))
 
     assert {"flip_test", "output_keypoint_indices"} <= looked_at
-    assert looked_at == set(keys.TEST_CFG.keys)
+    assert looked_at == set(keys.TEST_CFG.keys) - {"shift_coords"}  # heads of regression do
 
 
 def test_no_other_dataset_of_mmpose_takes_keys_that_pick_persons() -> None:

@@ -83,7 +83,7 @@ def test_models_of_the_zoo_give_the_heatmaps_that_mmpose_evaluates(
     sample = PoseDataSample(gt_instances=boxes, metainfo=box)
 
     with torch.inference_mode():
-        heatmaps = mmpose.heatmaps(model, images)
+        (heatmaps,) = mmpose.outputs(model, images)
         model.test_cfg.update(flip_test=False, output_heatmaps=True)
         (expected,) = model(images, [sample], mode="predict")
 
@@ -98,16 +98,36 @@ def test_models_of_the_zoo_give_the_heatmaps_that_mmpose_evaluates(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("simcc_res50_8xb64-210e_coco-256x192", "model.head.type is 'SimCCHead'"),
-        ("td-reg_res50_8xb64-210e_coco-256x192", "model.head.type is 'RegressionHead'"),
-        ("dekr_hrnet-w32_8xb10-140e_coco-512x512", "model.type is 'BottomupPoseEstimator'"),
+        (
+            "td-reg_res50_8xb64-210e_coco-256x192",
+            "model.head.type is 'RegressionHead' (regression)",
+        ),
+        ("ipr_res50_8xb64-210e_coco-256x256", "model.head.type is 'DSNTHead' (regression)"),
+        (
+            "dekr_hrnet-w32_8xb10-140e_coco-512x512",
+            "model.type is 'BottomupPoseEstimator' (bottom-u",
+        ),
+        ("rtmo-s_8xb32-600e_coco-640x640", "(bottom-up, as DEKR, RTMO and YOLOX-Pose)"),
+        ("yoloxpose_s_8xb32-300e_coco-640", "(bottom-up, as DEKR, RTMO and YOLOX-Pose)"),
+        ("image-pose-lift_tcn_8xb64-200e_h36m", "model.type is 'PoseLifter' (3D)"),
+        ("td-hm_hrnet-w32_8xb64-210e_crowdpose-256x192", "iou_type is 'keypoints_crowd'"),
+        (
+            "td-hm_hrnet-w32_8xb64-210e_coco-wholebody-256x192",
+            "test_evaluator.type is 'CocoWholeBodyMetric'",
+        ),
+        ("td-hm_hrnet-w32_8xb64-20e_posetrack18-256x192", "is 'PoseTrack18Metric'"),
     ],
 )
-def test_models_of_other_kinds_are_refused_by_name(name: str, says: str) -> None:
-    text = refusal(mmpose.read_config, name)
+def test_models_and_metrics_of_other_kinds_are_refused_by_name(name: str, says: str) -> None:
+    read, planned = (
+        refusal(mmpose.read_config, name),
+        refusal(config_file.check, config_file.find(name)),
+    )
 
-    assert f"{name}.py: {says}, which is not supported; expected " in text
-    assert text.endswith(": top-down heatmap models")
+    assert f"{name}.py: " in read
+    assert says in read
+    assert ", which is not supported; expected " in read
+    assert planned == read
 
 
 def test_a_config_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hrnetpose.artifacts.model import Codec
+from hrnetpose.artifacts.model import Crop, HeatmapCodec
 from hrnetpose.models.mmpose import import_mmpose
 from hrnetpose.pose import dark, decode
+from hrnetpose.pose import heatmaps as heatmap_decoding
 
 STRIDE = 4
 CODECS = {
-    "plain": Codec(type="MSRAHeatmap", sigma=2.0),
-    "dark": Codec(type="MSRAHeatmap", sigma=2.0, unbiased=True),
-    "dark, wide": Codec(type="MSRAHeatmap", sigma=3.0, unbiased=True, blur_kernel_size=17),
-    "udp": Codec(type="UDPHeatmap", sigma=2.0),
-    "udp, narrow": Codec(type="UDPHeatmap", sigma=1.0, blur_kernel_size=7),
-    "udp combined": Codec(type="UDPHeatmap", sigma=2.0, heatmap_type="combined"),
-    "megvii": Codec(type="MegviiHeatmap", sigma=2.0, blur_kernel_size=11),
+    "plain": HeatmapCodec(type="MSRAHeatmap", sigma=2.0),
+    "dark": HeatmapCodec(type="MSRAHeatmap", sigma=2.0, unbiased=True),
+    "dark, wide": HeatmapCodec(type="MSRAHeatmap", sigma=3.0, unbiased=True, blur_kernel_size=17),
+    "udp": HeatmapCodec(type="UDPHeatmap", sigma=2.0),
+    "udp, narrow": HeatmapCodec(type="UDPHeatmap", sigma=1.0, blur_kernel_size=7),
+    "udp combined": HeatmapCodec(type="UDPHeatmap", sigma=2.0, heatmap_type="combined"),
+    "megvii": HeatmapCodec(type="MegviiHeatmap", sigma=2.0, blur_kernel_size=11),
 }
 KINDS = [
     "noise", "positive noise", "gaussian", "gaussian and noise", "faint", "bright", "two equal",
@@ -28,7 +29,7 @@ KINDS = [
 ]  # fmt: skip
 
 
-def mmpose_codec(codec: Codec, width: int, height: int) -> Any:
+def mmpose_codec(codec: HeatmapCodec, width: int, height: int) -> Any:
     import_mmpose()
     codecs = importlib.import_module("mmpose.codecs")
     kind = getattr(codecs, codec.type)
@@ -47,7 +48,7 @@ def mmpose_codec(codec: Codec, width: int, height: int) -> Any:
     return kind(**options, heatmap_type=codec.heatmap_type, radius_factor=codec.radius_factor)
 
 
-def reference(heatmaps: np.ndarray, codec: Codec) -> tuple[np.ndarray, np.ndarray]:
+def reference(heatmaps: np.ndarray, codec: HeatmapCodec) -> tuple[np.ndarray, np.ndarray]:
     """mmpose's keypoints in input pixels [N, K, 2] and scores [N, K]."""
     decoder = mmpose_codec(codec, heatmaps.shape[3], heatmaps.shape[2])
     with np.errstate(all="ignore"):
@@ -55,12 +56,10 @@ def reference(heatmaps: np.ndarray, codec: Codec) -> tuple[np.ndarray, np.ndarra
     return tuple(np.concatenate(part) for part in zip(*decoded, strict=True))  # type: ignore[return-value]
 
 
-def ours(heatmaps: np.ndarray, codec: Codec) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints in input pixels: a box as large as the input, and in its place."""
-    positions, scores = decode.decode(heatmaps, codec)
-    size = np.array([heatmaps.shape[:1:-1]], np.float32) * STRIDE
-    size = size.repeat(len(heatmaps), axis=0)
-    return decode.to_image(positions, heatmaps.shape[:1:-1], size / 2, size, codec), scores
+def ours(heatmaps: np.ndarray, codec: HeatmapCodec) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints in input pixels."""
+    height, width = (STRIDE * side for side in heatmaps.shape[2:])
+    return decode.decode([heatmaps], codec, Crop(height=height, width=width))
 
 
 def heatmap(kind: str, generator: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -105,12 +104,12 @@ def heatmap(kind: str, generator: np.random.Generator, width: int, height: int) 
     return values.astype(np.float32)
 
 
-def has_peak(heatmaps: np.ndarray, codec: Codec) -> np.ndarray:
+def has_peak(heatmaps: np.ndarray, codec: HeatmapCodec) -> np.ndarray:
     """Where a map has a positive value: [N, K]."""
     return ours(heatmaps, codec)[1] > score(0.0, codec)
 
 
-def score(maximum: float, codec: Codec) -> np.float32:
+def score(maximum: float, codec: HeatmapCodec) -> np.float32:
     """The score of a keypoint whose heatmap has this maximum."""
     if codec.type == "MegviiHeatmap":
         return np.float32(maximum) / np.float32(255) + np.float32(0.5)
@@ -127,7 +126,7 @@ def score(maximum: float, codec: Codec) -> np.float32:
 @example(seed=0, kinds=KINDS, width=48, height=64)
 @settings(max_examples=40, deadline=None)
 def test_positions_and_scores_are_mmpose_s(
-    codec: Codec, seed: int, kinds: list[str], width: int, height: int
+    codec: HeatmapCodec, seed: int, kinds: list[str], width: int, height: int
 ) -> None:
     generator = np.random.default_rng(seed)
     channels = [kind for kind in kinds for _ in range(codec.channels)]
@@ -146,7 +145,7 @@ def test_positions_and_scores_are_mmpose_s(
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_trained_like_heatmaps_of_many_persons(codec: Codec) -> None:
+def test_trained_like_heatmaps_of_many_persons(codec: HeatmapCodec) -> None:
     generator = np.random.default_rng(1)
     shape = (12, 17 * codec.channels)
     heatmaps = np.array(
@@ -162,10 +161,10 @@ def test_trained_like_heatmaps_of_many_persons(codec: Codec) -> None:
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 @pytest.mark.parametrize("value", [0.0, -0.5], ids=["zero", "negative"])
-def test_a_map_without_a_positive_value_has_no_peak(codec: Codec, value: float) -> None:
+def test_a_map_without_a_positive_value_has_no_peak(codec: HeatmapCodec, value: float) -> None:
     heatmaps = np.full((1, 2 * codec.channels, 16, 12), value, np.float32)
 
-    positions, scores = decode.decode(heatmaps, codec)
+    positions, scores = heatmap_decoding.find(heatmaps, codec)
 
     np.testing.assert_array_equal(positions, -1)
     np.testing.assert_array_equal(scores, score(value, codec))
@@ -174,7 +173,7 @@ def test_a_map_without_a_positive_value_has_no_peak(codec: Codec, value: float) 
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_flat_maps(codec: Codec) -> None:
+def test_flat_maps(codec: HeatmapCodec) -> None:
     heatmaps = np.full((1, 2 * codec.channels, 16, 12), 0.25, np.float32)
 
     np.testing.assert_allclose(ours(heatmaps, codec)[0], reference(heatmaps, codec)[0], atol=1e-3)
@@ -196,8 +195,8 @@ def test_nan_goes_where_mmpose_lets_it_go(name: str, where: tuple[int, int]) -> 
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_no_crops(codec: Codec) -> None:
-    positions, scores = decode.decode(np.zeros((0, 3 * codec.channels, 16, 12), np.float32), codec)
+def test_no_crops(codec: HeatmapCodec) -> None:
+    positions, scores = ours(np.zeros((0, 3 * codec.channels, 16, 12), np.float32), codec)
 
     assert positions.shape == (0, 3, 2)
     assert scores.shape == (0, 3)
@@ -218,7 +217,7 @@ def test_the_short_way_is_taken_for_trained_like_heatmaps(
         lambda maps, kernel: (blurred.append(len(maps)), whole(maps, kernel))[1],
     )
 
-    decode.decode(heatmaps, CODECS[name])
+    ours(heatmaps, CODECS[name])
 
     assert sum(blurred) < 10
 
@@ -245,19 +244,19 @@ def test_flip_back_is_mmpose_s(mode: Any, shift: bool) -> None:
     heatmaps = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     untouched = heatmaps.copy()
 
-    flipped = decode.flip_back(heatmaps, flip_indices, shift, mode)
+    kind = "combined" if mode == "udp_combined" else "gaussian"
+    codec = HeatmapCodec(type="UDPHeatmap", sigma=2.0, heatmap_type=kind)
+    (flipped,) = decode.flip_back([heatmaps], codec, flip_indices, shift)
 
     expected = flip_heatmaps(torch.from_numpy(heatmaps.copy()), flip_indices, mode, shift)
     np.testing.assert_array_equal(flipped, expected.numpy())
     np.testing.assert_array_equal(heatmaps, untouched)
 
 
-def test_to_image_maps_the_outermost_pixels_as_the_codec_does() -> None:
-    corners = np.array([[[0, 0], [47, 63]]], np.float32)
+def test_to_image_puts_the_crop_onto_its_box() -> None:
+    corners = np.array([[[0, 0], [96, 256]]], np.float32)
     centers, scales = np.array([[100, 200]], np.float32), np.array([[96, 128]], np.float32)
 
-    msra = decode.to_image(corners, (48, 64), centers, scales)
-    udp = decode.to_image(corners, (48, 64), centers, scales, CODECS["udp"])
+    found = decode.to_image(corners, Crop(height=256, width=192), centers, scales)
 
-    np.testing.assert_allclose(msra, [[[52, 136], [146, 262]]])
-    np.testing.assert_allclose(udp, [[[52, 136], [148, 264]]])
+    np.testing.assert_allclose(found, [[[52, 136], [100, 264]]])

@@ -15,6 +15,8 @@ LARGEST_SIDE = 4096
 PADDING = 1.25
 """How much larger than its box a person is cut out; mmpose's default."""
 LARGEST_PADDING = 100
+Deviation = Annotated[float, Field(gt=0, lt=1000)]
+"""Of a Gaussian, in elements of a vector."""
 
 
 class Crop(Part):
@@ -99,8 +101,10 @@ class Keypoints(Part):
         return self.sigmas
 
 
-class Codec(Part):
-    """What is needed to turn heatmaps into coordinates; names and meaning as in mmpose."""
+class HeatmapCodec(Part):
+    """How heatmaps become coordinates; names and meaning as in mmpose."""
+
+    OUTPUTS: ClassVar = ("heatmaps",)
 
     type: Literal["MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap"]
     sigma: float
@@ -127,6 +131,60 @@ class Codec(Part):
     def channels(self) -> int:
         """Heatmaps for each keypoint: UDP's combined form has two of offsets beside it."""
         return 3 if self.heatmap_type == "combined" else 1
+
+    def shapes(self, keypoints: int, crop: Crop) -> list[list[int | None]]:
+        """Return the shapes of the outputs for one crop; None where any size fits."""
+        return [[keypoints * self.channels, None, None]]
+
+
+class SimCCCodec(Part):
+    """How SimCC's two vectors for each keypoint become coordinates; names as in mmpose.
+
+    `normalize` and `smoothing_type` say what the model was trained for: its scores are on that
+    scale, and decoding is the same.
+    """
+
+    OUTPUTS: ClassVar = ("simcc_x", "simcc_y")
+
+    type: Literal["SimCCLabel"]
+    simcc_split_ratio: float = Field(2.0, gt=0, description="vector elements for each pixel")
+    sigma: Deviation | tuple[Deviation, Deviation] = Field(6.0, description="of x and y")
+    normalize: bool = True
+    smoothing_type: Literal["gaussian", "standard"] = "gaussian"
+    use_dark: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_blurred(self) -> Self:
+        if self.use_dark and min(self.blur_kernel_sizes) < 3:
+            raise ValueError("use_dark needs a sigma of 0.8 or more: mmpose blurs by it")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The decoder's name in a protocol."""
+        return "simcc dark" if self.use_dark else "simcc"
+
+    @property
+    def channels(self) -> int:
+        """Vectors for each keypoint in an output."""
+        return 1
+
+    @property
+    def blur_kernel_sizes(self) -> tuple[int, int]:
+        """The blur before DARK along x and y, in vector elements: odd, as mmpose takes it."""
+        sigmas = self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
+        x, y = (int((sigma * 20 - 7) // 3) for sigma in sigmas)
+        return x - (x % 2 == 0), y - (y % 2 == 0)
+
+    def shapes(self, keypoints: int, crop: Crop) -> list[list[int | None]]:
+        """Return the shapes of the outputs for one crop."""
+        return [
+            [keypoints, int(side * self.simcc_split_ratio)] for side in (crop.width, crop.height)
+        ]
+
+
+Codec = Annotated[HeatmapCodec | SimCCCodec, Field(discriminator="type")]
+"""What is needed to turn a model's outputs into coordinates."""
 
 
 class Evaluation(Part):
@@ -240,13 +298,15 @@ class ModelCard(Artifact):
     opset: int
     precision: Precision = Field("fp32", description="what the graph holds")
     input: Tensor
-    outputs: list[Tensor] = Field(min_length=1)
+    outputs: list[Tensor] = Field(
+        min_length=1, description="first those that the codec takes, in the order of its OUTPUTS"
+    )
     channel_order: Literal["RGB", "BGR"]
     mean: list[float] = Field(min_length=3, max_length=3)
     std: list[Annotated[float, Field(gt=0)]] = Field(min_length=3, max_length=3)
     crop: Crop
     codec: Codec
-    flip_shift: bool = Field(description="the flipped heatmaps are moved by a pixel (mmpose)")
+    flip_shift: bool = Field(description="flipped heatmaps are moved by a pixel (mmpose)")
     keypoints: Keypoints
     evaluation: Evaluation = Evaluation()
     notes: list[str] = Field([], description="of the config: what has no effect here")
@@ -261,6 +321,20 @@ class ModelCard(Artifact):
             if not all(isinstance(size, int) and size > 0 for size in output.shape[1:]):
                 raise ValueError(f"the shape of {output.name} is not fixed but for its batch")
         return outputs
+
+    @model_validator(mode="after")
+    def _as_many_outputs_as_the_codec_takes(self) -> Self:
+        if len(self.outputs) < len(self.codec.OUTPUTS):
+            raise ValueError(
+                f"{self.codec.type} takes {len(self.codec.OUTPUTS)} outputs "
+                f"({', '.join(self.codec.OUTPUTS)}), but there is {len(self.outputs)}"
+            )
+        return self
+
+    @property
+    def decoded(self) -> list[Tensor]:
+        """The outputs that the codec takes, in order."""
+        return self.outputs[: len(self.codec.OUTPUTS)]
 
     @property
     def trained(self) -> bool:

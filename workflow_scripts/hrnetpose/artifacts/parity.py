@@ -17,7 +17,7 @@ class KeypointShift(Part):
 
 
 class Drift(Part):
-    """How a stage's heatmaps differ from the original model's."""
+    """How a stage's outputs differ from the original model's."""
 
     max_abs: float
     cosine: float

@@ -12,7 +12,7 @@ from hrnetpose.recipes import Precision
 
 
 class LatencyScenario(Part):
-    """One request at a time, from pixels to heatmaps on the host; its figures are `latency_ms`."""
+    """One request at a time, from pixels to outputs on the host; its figures are `latency_ms`."""
 
     batch: int
     streams: int | None
@@ -41,7 +41,7 @@ class Throughput(Part):
     streams: int | None
     requests: int = Field(description="batches in flight")
     samples: int = Field(description="batches")
-    images: int = Field(description="heatmaps that came back, counted")
+    images: int = Field(description="outputs that came back, counted")
     duration_s: float
     spread: float = Field(description="(largest - smallest) / middle of the windows' rates")
     interval: float | None = Field(description="half of the 95 % interval of fps, as a share of it")

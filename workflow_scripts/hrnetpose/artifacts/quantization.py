@@ -6,7 +6,7 @@ from hrnetpose.artifacts.base import Artifact, Part, Sha256
 
 
 class SensitiveLayer(Part):
-    """A layer, and the relative error of the heatmaps when it alone is in int8."""
+    """A layer, and the relative error of the outputs when it alone is in int8."""
 
     name: str
     error: float

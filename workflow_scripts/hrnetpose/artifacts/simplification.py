@@ -12,6 +12,6 @@ class Simplification(Artifact):
     reason: str | None = Field(description="why the exported graph is kept instead")
     nodes_before: int
     nodes_after: int | None = Field(description="of onnxsim's graph, if it gave one")
-    relative_error: float | None = Field(description="of its heatmaps, if they are finite")
+    relative_error: float | None = Field(description="of its outputs, if they are finite")
     onnxsim: str = Field(description="its version")
     graph_sha256: Sha256 = Field(description="of simplified.onnx")

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, in `metadata_props`: what it takes and what its outputs mean.
+"""What an ONNX file says of itself in `metadata_props`: what it takes, how to read what it gives.
 
 `model_card` is the model card as one JSON value; the other keys say the same for readers that do
 not know it, by the names that they have in the exports of other tools.

@@ -1,8 +1,9 @@
 """ONNX graphs: checks, counts, comparison, precision and the pixel input that engines take."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hrnetpose import batches
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.stage import StageError
+
+Floats = npt.NDArray[np.float32]
 
 CROPS = "crops"
 """The input that `with_pixel_input` gives a graph."""
@@ -51,20 +54,24 @@ def check(path: Path) -> None:
         raise StageError(f"{path}: not a valid ONNX graph: {error}") from error
 
 
-def output_shape(model: onnx.ModelProto) -> list[int | str]:
-    """Return the first output's shape; a dynamic dimension is its name."""
+def output_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """Return the shapes of the outputs by name; a dynamic dimension is its name."""
     inferred = onnx.shape_inference.infer_shapes(model)
-    dims = inferred.graph.output[0].type.tensor_type.shape.dim
-    return [dim.dim_param or dim.dim_value for dim in dims]
+    return {
+        output.name: [dim.dim_param or dim.dim_value for dim in output.type.tensor_type.shape.dim]
+        for output in inferred.graph.output
+    }
 
 
-def with_output_shape(model: onnx.ModelProto, shape: Sequence[int | str]) -> onnx.ModelProto:
-    """Return the graph with the shape of its one output declared; a string is a dynamic axis."""
+def with_output_shapes(
+    model: onnx.ModelProto, shapes: Iterable[Sequence[int | str]]
+) -> onnx.ModelProto:
+    """Return the graph with the shapes of its outputs declared; a string is a dynamic axis."""
     declared = onnx.ModelProto()
     declared.CopyFrom(model)
-    output = declared.graph.output[0]
-    kind = output.type.tensor_type.elem_type
-    output.CopyFrom(helper.make_tensor_value_info(output.name, kind, shape))
+    for output, shape in zip(declared.graph.output, shapes, strict=True):
+        kind = output.type.tensor_type.elem_type
+        output.CopyFrom(helper.make_tensor_value_info(output.name, kind, shape))
     return declared
 
 
@@ -89,13 +96,19 @@ def normalised(crops: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.
     return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
 
 
-def run(model: Path, images: npt.NDArray[np.float32], threads: int = 0) -> npt.NDArray[np.float32]:
+def run(
+    model: Path, images: npt.NDArray[Any], names: Sequence[str] | None = None, threads: int = 0
+) -> list[Floats]:
     """Run a graph in ONNX Runtime on the CPU: the judge when two graphs are compared.
 
     Args:
         model: the graph.
         images: float32 [N, 3, H, W], normalised.
+        names: of the outputs; all of the graph's without them.
         threads: CPU threads; 0: as many as there are cores.
+
+    Returns:
+        The outputs, float32 [N, ...] each.
     """
     import onnxruntime
 
@@ -110,20 +123,23 @@ def run(model: Path, images: npt.NDArray[np.float32], threads: int = 0) -> npt.N
         )
         source = session.get_inputs()[0]
         batch = source.shape[0] if isinstance(source.shape[0], int) else max(len(images), 1)
-        parts = [
-            session.run(None, {source.name: full})[0][:count]
-            for full, count in batches.in_full(images, batch)
-        ]
-        return np.concatenate(parts)
+        return batches.run_in_full(
+            lambda full: session.run(names, {source.name: full}), images, batch
+        )
     except Exception as error:
         raise StageError(f"{model}: ONNX Runtime cannot run it: {error}") from error
 
 
-def relative_error(values: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+def relative_error(values: Floats, reference: Floats) -> float:
     """Return ||values - reference|| / ||reference||; NaN counts as infinite."""
     norm = float(np.linalg.norm(reference)) or 1.0
     error = float(np.linalg.norm(values - reference)) / norm
     return error if math.isfinite(error) else math.inf
+
+
+def largest_error(outputs: Sequence[Floats], reference: Sequence[Floats]) -> float:
+    """Return the relative error of the output for which it is the largest."""
+    return max(relative_error(*pair) for pair in zip(outputs, reference, strict=True))
 
 
 def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ hold each twice in one graph and switch them by an input, and with that there is
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -215,8 +215,16 @@ def activation_scale(low: float, high: float, symmetric: bool) -> tuple[float, i
     return scale, round(-128 - low / scale)
 
 
-def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
-    """Yield the outputs of a graph for each batch of crops, a list, from ONNX Runtime.
+def run(
+    model: onnx.ModelProto, crops: Crops, card: ModelCard, names: Sequence[str] | None = None
+) -> Iterator[list[Floats]]:
+    """Yield the outputs of a graph for each batch of crops, from ONNX Runtime.
+
+    Args:
+        model: the graph.
+        crops: uint8 [N, H, W, 3] RGB.
+        card: says how crops are normalised.
+        names: of the outputs; all of the graph's without them.
 
     Raises:
         StageError: ONNX Runtime cannot run the graph.
@@ -228,12 +236,12 @@ def run(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Iterator[Any]:
         images = onnx_graph.normalised(
             batches.pad(given, size) if card.fixed_batch else given, card
         )
-        outputs = call({card.input.name: images})
+        outputs = call({card.input.name: images}, names)
         yield [values[: len(given)] if values.ndim else values for values in outputs]
 
 
 class Session:
-    """A graph in ONNX Runtime: called with inputs by name, it returns the outputs.
+    """A graph in ONNX Runtime: called with inputs by name, it returns the outputs, or some by name.
 
     Raises:
         StageError: ONNX Runtime cannot load it or cannot run it.
@@ -251,9 +259,11 @@ class Session:
         except Exception as error:
             raise StageError(f"ONNX Runtime cannot load the graph: {error}") from error
 
-    def __call__(self, inputs: dict[str, npt.NDArray[Any]]) -> list[Floats]:
+    def __call__(
+        self, inputs: dict[str, npt.NDArray[Any]], names: Sequence[str] | None = None
+    ) -> list[Floats]:
         try:
-            return self._session.run(None, inputs)
+            return self._session.run(names, inputs)
         except Exception as error:
             raise StageError(f"ONNX Runtime cannot run the graph: {error}") from error
 

@@ -1,6 +1,6 @@
 """Accuracy-aware int8: the layers that int8 hurts most are left in floating point.
 
-Layers are ranked by what int8 in that layer alone does to the heatmaps; then a bisection finds
+Layers are ranked by what int8 in that layer alone does to the outputs; then a bisection finds
 how many of them, from the top, have to be left so that the loss of AP stays within a limit.  All
 of it looks at calibration persons only.
 """
@@ -119,20 +119,19 @@ def rank(
     names = list(quantize.layers(model))
     call = quantize.Session(switched(model, ranges, names, symmetric))
     images = onnx_graph.normalised(crops, card)
+    taken = [output.name for output in card.decoded]
 
-    def heatmaps(layer: int) -> quantize.Floats:
-        size = card.fixed_batch or len(images)
-        return np.concatenate(
-            [
-                call({card.input.name: full, CHOSEN: np.array(layer)})[0][:count]
-                for full, count in batches.in_full(images, size)
-            ]
+    def run(layer: int) -> list[quantize.Floats]:
+        return batches.run_in_full(
+            lambda full: call({card.input.name: full, CHOSEN: np.array(layer)}, taken),
+            images,
+            card.fixed_batch or len(images),
         )
 
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
-    reference = heatmaps(-1)
+    reference = run(-1)
     ranked = [
-        SensitiveLayer(name=name, error=onnx_graph.relative_error(heatmaps(number), reference))
+        SensitiveLayer(name=name, error=onnx_graph.largest_error(run(number), reference))
         for number, name in enumerate(names)
     ]
     return sorted(ranked, key=lambda layer: -layer.error)

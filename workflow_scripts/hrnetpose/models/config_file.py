@@ -40,18 +40,39 @@ def find(config: str) -> Path:
 
 
 def check(config: Path) -> None:
-    """Refuse unsupported types and too large numbers, as far as they can be known.
+    """Refuse what is not supported and too large numbers, as far as they can be known.
 
     Raises:
-        StageError: the type of the model, head or decoder is not supported, no network has such a
-            number, or the file is not Python.
+        StageError: the type of the model, head, decoder or metric is not supported, head and
+            decoder do not fit, a key of the dataset or the metric has a value that is not
+            supported, no network has such a number, or the file is not Python.
     """
     values = Reader().read(config)
     for section in keys.KINDS:
         kind = sections.get(values, *section.place.split("."), "type")
         if isinstance(kind, str):
             keys.check(config, section, {"type": kind})
+    head = sections.get(values, "model", "head")
+    keys.check_pair(config, sections.get(head, "type"), sections.get(head, "decoder", "type"))
     bounds.check(config, values.get("model"))
+    loader, evaluator = sections.find_loader(values), sections.find_evaluator(values)
+    _check_limited(config, keys.DATASET, sections.find_dataset(values, loader), f"{loader}.dataset")
+    metrics = sections.list_metrics(values, evaluator)
+    for metric in metrics if isinstance(metrics, list) else []:
+        kind = sections.get(metric, "type")
+        keys.check_metric(config, evaluator, kind)
+        if keys.short(kind) == "CocoMetric":
+            _check_limited(config, keys.EVALUATOR, metric, evaluator)
+
+
+def _check_limited(config: Path, section: keys.Section, given: Any, place: str) -> None:
+    """Check the keys that are limited to some values, as far as they are known."""
+    known = {
+        key: value
+        for key, value in (given.items() if isinstance(given, dict) else ())
+        if key in section.keys and section.keys[key].use == "limited" and value is not UNKNOWN
+    }
+    keys.check(config, section, known, place)
 
 
 def read_crop(config: Path) -> Crop:

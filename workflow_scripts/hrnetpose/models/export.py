@@ -10,20 +10,27 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
-from hrnetpose.artifacts.model import Codec, Crop, Keypoints, MmposeOrigin, ModelCard, Tensor
+from hrnetpose.artifacts.model import (
+    Codec,
+    Crop,
+    HeatmapCodec,
+    Keypoints,
+    MmposeOrigin,
+    ModelCard,
+    Tensor,
+)
 from hrnetpose.graphs import onnx_graph
 from hrnetpose.models import keypoints, keys, mmpose, settings
 from hrnetpose.stage import StageError
 
 OPSET = 17
 INPUT = "input"
-OUTPUT = "heatmaps"
 LARGEST = (1 << 31) - (1 << 24)
 """Bytes of weights: an ONNX file holds 2 GiB, and the graph needs a little of it."""
 
 
-class HeatmapNetwork(torch.nn.Module):
-    """Backbone and head of a pose estimator: normalised NCHW floats in, heatmaps out."""
+class Network(torch.nn.Module):
+    """Backbone and head of a pose estimator: normalised NCHW floats in, its outputs out."""
 
     def __init__(self, estimator: torch.nn.Module) -> None:
         super().__init__()
@@ -31,12 +38,12 @@ class HeatmapNetwork(torch.nn.Module):
         # The exporter restores the mode of the module that it is given.
         self.train(estimator.training)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[N, 3, H, W] float32 -> [N, K, H/4, W/4] float32 (with HRNet's stride)."""
-        return mmpose.heatmaps(self.estimator, images)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run [N, 3, H, W] float32; return float32 [N, ...], what the codec takes."""
+        return mmpose.outputs(self.estimator, images)
 
 
-def write_graph(config: Any, network: HeatmapNetwork, output: Path) -> None:
+def write_graph(config: Any, network: Network, output: Path) -> None:
     """Write an ONNX graph with a dynamic batch and check it.
 
     Raises:
@@ -49,6 +56,7 @@ def write_graph(config: Any, network: HeatmapNetwork, output: Path) -> None:
             f"{config.filename}: the model's weights are {size / 2**30:.2f} GiB in fp32, and an "
             f"ONNX file holds {LARGEST / 2**30:.2f} GiB of them; take a smaller model"
         )
+    names = list(settings.read_codec(config).OUTPUTS)
     width, height = config.model.head.decoder.input_size
     example = torch.zeros(2, 3, height, width)
     with files.atomic_path(output) as temporary:
@@ -60,18 +68,18 @@ def write_graph(config: Any, network: HeatmapNetwork, output: Path) -> None:
                     (example,),
                     str(temporary),
                     input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                    output_names=names,
+                    dynamic_axes={name: {0: "batch"} for name in (INPUT, *names)},
                     opset_version=OPSET,
                     dynamo=False,
                 )
-                shape = network(example).shape
+                shapes = [["batch", *output.shape[1:]] for output in network(example)]
         except OSError:
             raise
         except Exception as error:
             raise StageError(f"{config.filename}: cannot be exported to ONNX: {error}") from error
         # Some heads resize to a size computed in the graph, which shape inference cannot follow.
-        graph = onnx_graph.with_output_shape(onnx_graph.read(temporary), ["batch", *shape[1:]])
+        graph = onnx_graph.with_output_shapes(onnx_graph.read(temporary), shapes)
         onnx.save(graph, temporary)
         onnx_graph.check(temporary)
 
@@ -81,7 +89,7 @@ def make_card(
     origin: MmposeOrigin,
     config: Any,
     crop: Crop,
-    network: HeatmapNetwork,
+    network: Network,
     onnx: Path,
 ) -> ModelCard:
     """Return the card of an exported model.
@@ -95,8 +103,8 @@ def make_card(
             f"`models.{name}.crop` in the configuration, or leave it out"
         )
     codec, points = settings.read_codec(config), keypoints.read_keypoints(config)
-    shape = onnx_graph.output_shape(onnx_graph.read(onnx))
-    _check_output(config, shape, codec, points)
+    shapes = onnx_graph.output_shapes(onnx_graph.read(onnx))
+    _check_outputs(config, shapes, codec, points, crop)
     order, mean, std = settings.read_normalisation(config)
     backbone, head = (keys.short(config.model[part].type) for part in ("backbone", "head"))
     test_cfg = config.model.get("test_cfg") or {}
@@ -107,13 +115,13 @@ def make_card(
         onnx_sha256=files.sha256(onnx),
         opset=OPSET,
         input=Tensor(name=INPUT, shape=["batch", 3, crop.height, crop.width], dtype="float32"),
-        outputs=[Tensor(name=OUTPUT, shape=shape, dtype="float32")],
+        outputs=[Tensor(name=name, shape=shape, dtype="float32") for name, shape in shapes.items()],
         channel_order=order,
         mean=mean,
         std=std,
         crop=crop,
         codec=codec,
-        flip_shift=bool(test_cfg.get("shift_heatmap")),
+        flip_shift=isinstance(codec, HeatmapCodec) and bool(test_cfg.get("shift_heatmap")),
         keypoints=points,
         evaluation=settings.read_evaluation(config),
         notes=settings.check_keys(config),
@@ -123,19 +131,23 @@ def make_card(
     )
 
 
-def _check_output(config: Any, shape: list[int | str], codec: Codec, points: Keypoints) -> None:
-    """Compare the graph's output with the keypoints and with the decoder's heatmap size."""
-    width, height = config.model.head.decoder.heatmap_size
-    expected = [len(points.names) * codec.channels, height, width]
-    if shape[1:] != expected:
-        raise StageError(
-            f"{config.filename}: the model gives heatmaps {shape[1:]}, but its keypoints and "
-            f"model.head.decoder.heatmap_size give {expected} (channels, height, width); expected "
-            "the same"
-        )
+def _check_outputs(
+    config: Any, shapes: dict[str, list[int | str]], codec: Codec, points: Keypoints, crop: Crop
+) -> None:
+    """Compare the graph's outputs with the keypoints and with what the decoder takes."""
+    expected: list[list[int | None]] = codec.shapes(len(points.names), crop)
+    if isinstance(codec, HeatmapCodec):
+        width, height = config.model.head.decoder.heatmap_size
+        expected[0][1:] = [height, width]
+    for (name, shape), wanted in zip(shapes.items(), expected, strict=True):
+        if shape[1:] != wanted:
+            raise StageError(
+                f"{config.filename}: the model gives {name} {shape[1:]}, but its keypoints and "
+                f"model.head.decoder give {wanted}; expected the same"
+            )
 
 
-def count_macs(network: HeatmapNetwork, height: int, width: int) -> int:
+def count_macs(network: Network, height: int, width: int) -> int:
     """Count the multiply-accumulate operations of convolutions and products for one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, height, width))

@@ -76,7 +76,25 @@ _CHECKPOINT = _unused("the checkpoint has all weights")
 _EVERYONE = _ignored("all persons of the dataset are evaluated")
 _CONVERTER = "converted keypoints are not supported; `test_cfg.output_keypoint_indices` is"
 _HEADS = ("HeatmapHead", "ViPNASHead", "CPMHead", "MSPNHead")
+_SIMCC_HEADS = ("SimCCHead", "RTMCCHead")
 _CODECS = ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap")
+_SIMCC_CODECS = ("SimCCLabel",)
+_KIND = "top-down models with heatmaps or SimCC"
+_OTHER_KINDS = {
+    "BottomupPoseEstimator": "bottom-up, as DEKR, RTMO and YOLOX-Pose",
+    "PoseLifter": "3D",
+    "InternetHead": "3D",
+    "DWPoseDistiller": "distillation; take the student's config",
+    "RTMWHead": "RTMW",
+    "VisPredictHead": "predicts visibility",
+    **dict.fromkeys(
+        ("RegressionHead", "RLEHead", "DSNTHead", "IntegralRegressionHead", "RegressionLabel"),
+        "regression",
+    ),
+}
+"""mmpose's types of models that are not supported, and what they are."""
+_OTHER_AP = ("CocoWholeBodyMetric", "PoseTrack18Metric")
+"""Metrics whose AP goes by the same name as COCO's and is another figure."""
 
 TOP = Section(
     "top level",
@@ -117,7 +135,7 @@ MODEL = Section(
     "model",
     ("mmpose.models.TopdownPoseEstimator",),
     {
-        "type": _limited("top-down heatmap models", "TopdownPoseEstimator"),
+        "type": _limited(_KIND, "TopdownPoseEstimator"),
         "data_preprocessor": _applied("how pixels are normalised"),
         "backbone": _BUILT,
         "neck": _BUILT,
@@ -155,28 +173,35 @@ TEST_CFG = Section(
     {
         "flip_test": _unused("the configuration's `protocols.flip` says it; both are measured"),
         "flip_mode": _limited(
-            "how heatmaps are mirrored: `udp_combined` with UDP's combined form, else `heatmap`",
+            "how heatmaps are mirrored: `udp_combined` with UDP's combined form, else `heatmap`; "
+            "SimCC's vectors have one way",
             "heatmap",
             "udp_combined",
         ),
-        "shift_heatmap": _applied("whether mirrored heatmaps are shifted by a pixel"),
+        "shift_heatmap": _applied(
+            "whether mirrored heatmaps are shifted by a pixel; SimCC has no shift"
+        ),
         "output_keypoint_indices": _applied(
             "the keypoints of the output; the mirror partner of each must be among them"
         ),
         "output_heatmaps": _unused("heatmaps are not saved"),
+        "shift_coords": _unused("for heads of regression"),
     },
 )
 HEAD = Section(
     "model.head",
-    tuple(f"mmpose.models.{name}" for name in _HEADS),
+    tuple(f"mmpose.models.{name}" for name in (*_HEADS, *_SIMCC_HEADS)),
     {
-        "type": _limited("top-down heatmap models", *_HEADS),
+        "type": _limited(_KIND, *_HEADS, *_SIMCC_HEADS),
         "decoder": _applied("below"),
         **dict.fromkeys((
             "in_channels", "out_channels", "deconv_out_channels", "deconv_kernel_sizes",
             "deconv_num_groups", "conv_out_channels", "conv_kernel_sizes", "final_layer",
             "num_stages", "num_units", "out_shape", "unit_channels", "use_prm", "norm_cfg",
             "level_indices",
+            # Of SimCC; the model's outputs have to be as large as the decoder says.
+            "input_size", "in_featuremap_size", "simcc_split_ratio", "deconv_type",
+            "final_layer_kernel_size", "gau_cfg",
             # Of heads before mmpose 1.0, which makes a neck of them.
             "input_transform", "input_index", "align_corners", "extra", "has_final_layer",
         ), _BUILT),
@@ -186,17 +211,24 @@ HEAD = Section(
 )  # fmt: skip
 DECODER = Section(
     "model.head.decoder",
-    tuple(f"mmpose.codecs.{name}" for name in _CODECS),
+    tuple(f"mmpose.codecs.{name}" for name in (*_CODECS, *_SIMCC_CODECS)),
     {
-        "type": _limited("top-down heatmap models", *_CODECS),
+        "type": _limited(_KIND, *_CODECS, *_SIMCC_CODECS),
         "input_size": _applied("width and height; TopdownAffine's must be the same"),
         "heatmap_size": _applied("width and height; must be those of the model's output"),
-        "sigma": _applied("of the heatmaps' Gaussians"),
+        "sigma": _applied("of the Gaussians; SimCC's may be two numbers, for x and y"),
         "unbiased": _applied("DARK's decoding"),
         "blur_kernel_size": _applied("of DARK's decoding"),
         "kernel_size": _applied("of Megvii's decoding"),
         "heatmap_type": _limited("UDP's forms", "gaussian", "combined"),
         "radius_factor": _applied("of UDP's combined form"),
+        "simcc_split_ratio": _applied("elements of SimCC's vectors for each pixel"),
+        "use_dark": _applied("DARK's decoding of SimCC's vectors"),
+        "normalize": _applied("what SimCC was trained for; decoding is the same"),
+        "smoothing_type": _applied("what SimCC was trained for; decoding is the same"),
+        "label_smooth_weight": _TRAINING,
+        "decode_visibility": _unused("the figures depend on keypoints and their scores alone"),
+        "decode_beta": _unused("of `decode_visibility`"),
     },
 )
 LOADER = Section(
@@ -282,7 +314,10 @@ EVALUATOR = Section(
     "test_evaluator",
     ("mmpose.evaluation.metrics.coco_metric.CocoMetric",),
     {
-        "type": _applied("metrics other than CocoMetric are ignored, which is reported"),
+        "type": _applied(
+            "`CocoMetric`; CocoWholeBodyMetric and PoseTrack18Metric are refused, metrics without "
+            "an AP are ignored, which is reported"
+        ),
         "score_mode": _limited("what a person's score is", "bbox_keypoint", "bbox"),
         "keypoint_score_thr": _applied("the score above which keypoints count for the person's"),
         "nms_mode": _limited("how duplicates are removed", "oks_nms", "soft_oks_nms", "none"),
@@ -349,13 +384,52 @@ def check(source: object, section: Section, given: Mapping[str, Any], place: str
         found = short(value) if name == "type" else value
         if key.use == "limited" and not any(found == known for known in key.values):
             expected = " or ".join(map(str, key.values)) or "none"
+            known = _OTHER_KINDS.get(found) if name == "type" else None
+            kind = f" ({known})" if known else ""
             raise StageError(
-                f"{source}: {where} is {shown(value)}, which is not supported; expected "
+                f"{source}: {where} is {shown(value)}{kind}, which is not supported; expected "
                 f"{expected}: {key.note}"
             )
         if key.use == "ignored":
             notes.append(f"{where} is {shown(value)}, ignored here: {key.note}")
     return notes
+
+
+def check_pair(source: object, head: Any, decoder: Any) -> None:
+    """Refuse a head whose outputs are not what the decoder takes.
+
+    Args:
+        source: the config's file, for messages.
+        head: the type of `model.head`; types that are not known fit all.
+        decoder: that of its decoder.
+
+    Raises:
+        StageError: one is of heatmaps, the other of SimCC.
+    """
+    for heads, codecs in ((_HEADS, _CODECS), (_SIMCC_HEADS, _SIMCC_CODECS)):
+        if short(head) in heads and short(decoder) in {*_CODECS, *_SIMCC_CODECS} - {*codecs}:
+            raise StageError(
+                f"{source}: model.head is a {short(head)}, but its decoder is {short(decoder)}; "
+                f"expected {' or '.join(codecs)}"
+            )
+
+
+def check_metric(source: object, place: str, kind: Any) -> None:
+    """Refuse a metric whose AP could be taken for COCO's.
+
+    Args:
+        source: the config's file, for messages.
+        place: of the evaluator.
+        kind: the metric's type.
+
+    Raises:
+        StageError: it is one.
+    """
+    if short(kind) in _OTHER_AP:
+        raise StageError(
+            f"{source}: {place}.type is {shown(kind)}, which is not supported; expected "
+            "CocoMetric: its AP is another figure than COCO's"
+        )
 
 
 INTRODUCTION = """\

@@ -184,11 +184,6 @@ def modules_of(config: Any, estimator: Any) -> dict[str, str]:
 
 
 def outputs(estimator: Any, images: Any) -> tuple[Any, ...]:
-    """Run a model; return what its card names as `outputs`, in order."""
-    return (heatmaps(estimator, images),)
-
-
-def heatmaps(estimator: Any, images: Any) -> Any:
     """Run backbone, neck and head.
 
     Args:
@@ -196,14 +191,18 @@ def heatmaps(estimator: Any, images: Any) -> Any:
         images: float tensor [N, 3, H, W], normalised.
 
     Returns:
-        Tensor [N, C, h, w]: the heatmaps of the last stage, which mmpose evaluates, for the
-        keypoints that `output_keypoint_indices` picks.
+        What its card names as `outputs`, in order: heatmaps, tensor [N, C, h, w], those of the last
+        stage, which mmpose evaluates; or SimCC's vectors, [N, C, Wx] and [N, C, Wy].  They are for
+        the keypoints that `output_keypoint_indices` picks.
     """
-    output = estimator(images, None, mode="tensor")
-    output = output[-1] if isinstance(output, list | tuple) else output
+    found = estimator(images, None, mode="tensor")
+    if isinstance(found, list):  # of stages; a tuple is of outputs
+        found = found[-1]
+    tensors = found if isinstance(found, tuple) else (found,)
     indices = estimator.test_cfg.get("output_keypoint_indices")
     if indices is None:
-        return output
+        return tensors
     width = 3 if getattr(estimator.head.decoder, "heatmap_type", "") == "combined" else 1
     channels = [index * width + offset for index in indices for offset in range(width)]
-    return output.index_select(1, output.new_tensor(channels).long())
+    rows = tensors[0].new_tensor(channels).long()
+    return tuple(tensor.index_select(1, rows) for tensor in tensors)

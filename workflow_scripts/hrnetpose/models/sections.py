@@ -48,6 +48,14 @@ def find_dataset(config: Any, loader: str) -> Any:
     return {**{key: value for key, value in alone.items() if value}, **dataset}
 
 
+def list_metrics(config: Any, evaluator: str) -> Any:
+    """Return the metrics of an evaluator as a list, or what else stands there."""
+    given = get(config, evaluator) or []
+    if isinstance(given, dict) and "metrics" in given:
+        given = given["metrics"]
+    return [given] if isinstance(given, dict) else given
+
+
 def name_steps(pipeline: Any) -> list[tuple[str, Any]]:
     """Return the steps of a pipeline, each with its type; none if it is not a list."""
     steps = pipeline if isinstance(pipeline, list | tuple) else []

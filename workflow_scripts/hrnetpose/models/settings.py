@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from hrnetpose import stage
-from hrnetpose.artifacts.model import Codec, Crop, Evaluation
+from hrnetpose.artifacts.model import Codec, Crop, Evaluation, HeatmapCodec, SimCCCodec
 from hrnetpose.models import bounds, keys, sections
 from hrnetpose.stage import StageError, shown
 
@@ -177,27 +177,33 @@ def read_crop(config: Any) -> Crop:
 
 
 def read_codec(config: Any) -> Codec:
-    """Return how the config has heatmaps decoded.
+    """Return how the config has a model's outputs decoded.
 
     Raises:
-        StageError: mmpose's codec does not take a value, or the flip test contradicts it.
+        StageError: mmpose's codec does not take a value, or the head or the flip test contradicts
+            it.
     """
     given = require(config, keys.DECODER.place)
-    _read_size(config, "model.head.decoder.heatmap_size")
-    known = {key: given[key] for key in Codec.model_fields if given.get(key) is not None}
+    place = f"{config.filename}: {keys.DECODER.place}"
+    kind = keys.short(given.get("type"))
+    keys.check_pair(config.filename, require(config, "model.head").get("type"), kind)
+    codec_type = SimCCCodec if kind == "SimCCLabel" else HeatmapCodec
+    known = {key: given[key] for key in codec_type.model_fields if given.get(key) is not None}
     if given.get("kernel_size") is not None:  # Megvii's name for it
         known["blur_kernel_size"] = given["kernel_size"]
+    default = {} if codec_type is SimCCCodec else {"sigma": 2.0}
     try:
-        codec = Codec(**{"sigma": 2.0} | known | {"type": keys.short(given.get("type"))})
+        codec = codec_type(**default | known | {"type": kind})
     except ValidationError as error:
-        raise StageError(
-            f"{config.filename}: {keys.DECODER.place}: {sections.describe_invalid(error)}"
-        ) from error
+        raise StageError(f"{place}: {sections.describe_invalid(error)}") from error
+    if isinstance(codec, SimCCCodec):
+        return codec
+    _read_size(config, "model.head.decoder.heatmap_size")
     if codec.blur_kernel_size % 2 == 0 and codec.label in ("dark", "udp", "megvii"):
         key = "kernel_size" if "kernel_size" in given else "blur_kernel_size"
         raise StageError(
-            f"{config.filename}: {keys.DECODER.place}: {key} is {codec.blur_kernel_size}; expected "
-            "an odd number: the blur has a middle"
+            f"{place}: {key} is {codec.blur_kernel_size}; expected an odd number: the blur has a "
+            "middle"
         )
     mode = sections.get(config, "model", "test_cfg", "flip_mode") or codec.flip_mode
     if mode != codec.flip_mode:
@@ -235,15 +241,14 @@ def _read_metric(config: Any, evaluator: str) -> tuple[dict[str, Any], list[str]
     """Return the section of CocoMetric, and a note if the evaluator has others instead.
 
     Raises:
-        StageError: there are several.
+        StageError: there are several, or one whose AP is another figure.
     """
-    given = config.get(evaluator) or []
-    if isinstance(given, dict) and "metrics" in given:
-        given = given["metrics"]
-    metrics = [given] if isinstance(given, dict) else given
+    metrics = sections.list_metrics(config, evaluator)
     place = f"{config.filename}: {evaluator}"
     if not isinstance(metrics, list | tuple) or not all(isinstance(m, dict) for m in metrics):
-        raise StageError(f"{place} is {shown(given)}; expected metrics, dict(type=...)")
+        raise StageError(f"{place} is {shown(metrics)}; expected metrics, dict(type=...)")
+    for metric in metrics:
+        keys.check_metric(config.filename, evaluator, metric.get("type"))
     names = [keys.short(metric.get("type")) for metric in metrics]
     coco = [metric for metric, name in zip(metrics, names, strict=True) if name == "CocoMetric"]
     if len(coco) > 1:

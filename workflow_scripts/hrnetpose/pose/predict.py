@@ -7,6 +7,7 @@ import numpy as np
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.batches import Array, Crops, Outputs
 from hrnetpose.pose import decode
+from hrnetpose.stage import StageError
 
 
 def infer(
@@ -31,9 +32,27 @@ def infer(
         yield plain, next(results) if mirror else None
 
 
-def heatmaps(outputs: Outputs, card: ModelCard) -> Array:
-    """Return the heatmaps among a model's outputs: float32 [N, C, h, w]."""
-    return outputs[card.outputs[0].name]
+def decoded(outputs: Outputs, card: ModelCard) -> list[Array]:
+    """Return what the codec takes of a model's outputs, in its order.
+
+    Raises:
+        StageError: their shapes are not those that the keypoints of the card have.
+    """
+    found = [outputs[output.name] for output in card.decoded]
+    count = len(card.keypoints.names)
+    for output, values, expected in zip(
+        card.decoded, found, card.codec.shapes(count, card.crop), strict=True
+    ):
+        shape = list(values.shape[1:])
+        if len(shape) != len(expected) or not all(
+            size in (known, None) for size, known in zip(expected, shape, strict=True)
+        ):
+            text = ", ".join("any" if size is None else str(size) for size in expected)
+            raise StageError(
+                f"gives {output.name} of {shape}, but the {count} keypoints and the codec "
+                f"{card.codec.type} of its card need [{text}]"
+            )
+    return found
 
 
 def keypoints(
@@ -59,20 +78,15 @@ def keypoints(
     """
     found = []
     for flip in flips:
-        averaged = heatmaps(plain, card)
+        values = decoded(plain, card)
         if flip:
             assert mirrored is not None
-            codec = card.codec
-            flipped = decode.flip_back(
-                heatmaps(mirrored, card),
-                card.keypoints.flip_indices,
-                card.flip_shift,
-                codec.flip_mode,
-            )
-            flipped += averaged
-            flipped *= np.float32(0.5)
-            averaged = flipped
-        positions, scores = decode.decode(averaged, card.codec)
-        size = averaged.shape[:1:-1]
-        found.append((decode.to_image(positions, size, centers, scales, card.codec), scores))
+            indices, shift = card.keypoints.flip_indices, card.flip_shift
+            flipped = decode.flip_back(decoded(mirrored, card), card.codec, indices, shift)
+            for one, other in zip(flipped, values, strict=True):
+                np.add(one, other, out=one)
+                np.multiply(one, np.float32(0.5), out=one)
+            values = list(flipped)
+        positions, scores = decode.decode(values, card.codec, card.crop)
+        found.append((decode.to_image(positions, card.crop, centers, scales), scores))
     return np.stack([one[0] for one in found]), np.stack([one[1] for one in found])

@@ -1,12 +1,13 @@
 """Run the original model in PyTorch at fp32 on some crops: what every later stage must equal.
 
-    python workflow_scripts/reference_heatmaps.py \\
+    python workflow_scripts/reference_outputs.py \\
         --config td-hm_hrnet-w32_8xb64-210e_coco-256x192 --weights hrnet_w32.pth \\
-        --card model.json --crops crops.npy --output heatmaps.npz
+        --card model.json --crops crops.npy --output outputs.npz
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--crops", type=Path, required=True, help="uint8 crops (.npy)")
     command.add_argument("--count", type=int, default=32, help="how many of the crops")
     command.add_argument("--threads", type=int, default=1, help="CPU threads")
-    command.add_argument("--output", type=Path, required=True, help="crops and heatmaps (.npz)")
+    command.add_argument("--output", type=Path, required=True, help="crops and outputs (.npz)")
     return command
 
 
@@ -43,13 +44,15 @@ def main(
 ) -> None:
     """Run the stage."""
     torch.set_num_threads(threads)
-    network = export.HeatmapNetwork(mmpose.build_model(mmpose.read_config(config), weights))
+    network = export.Network(mmpose.build_model(mmpose.read_config(config), weights))
     pixels = np.array(crop_files.read(crops)[:count])
     with torch.inference_mode():
         images = torch.from_numpy(onnx_graph.normalised(pixels, ModelCard.read(card)))
-        heatmaps = torch.cat([network(batch) for batch in images.split(8)]).numpy()
+        parts = [network(batch) for batch in images.split(8)]
+    outputs = [torch.cat(same).numpy() for same in zip(*parts, strict=True)]
+    arrays: dict[str, Any] = {f"output_{number}": array for number, array in enumerate(outputs)}
     with files.atomic_path(output) as temporary:
-        np.savez(temporary, crops=pixels, heatmaps=heatmaps)
+        np.savez(temporary, crops=pixels, **arrays)
 
 
 if __name__ == "__main__":
