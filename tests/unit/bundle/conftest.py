@@ -21,7 +21,7 @@ from hrnetpose.artifacts.model import Crop, HeatmapCodec, ModelCard, SimCCCodec,
 from hrnetpose.bundle import archive, assemble, runtime
 from hrnetpose.graphs import onnx_graph
 
-CODECS = {
+CODECS: dict[str, Any] = {
     "plain": HeatmapCodec(type="MSRAHeatmap", sigma=1),
     "dark": HeatmapCodec(type="MSRAHeatmap", sigma=1, unbiased=True, blur_kernel_size=5),
     "udp": HeatmapCodec(type="UDPHeatmap", sigma=1, blur_kernel_size=5),

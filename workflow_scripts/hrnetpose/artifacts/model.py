@@ -172,7 +172,7 @@ class SimCCCodec(Part):
     @property
     def blur_kernel_sizes(self) -> tuple[int, int]:
         """The blur before DARK along x and y, in vector elements: odd, as mmpose takes it."""
-        sigmas = self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
+        sigmas = (self.sigma,) * 2 if isinstance(self.sigma, float | int) else self.sigma
         x, y = (int((sigma * 20 - 7) // 3) for sigma in sigmas)
         return x - (x % 2 == 0), y - (y % 2 == 0)
 

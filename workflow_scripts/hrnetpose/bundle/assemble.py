@@ -5,8 +5,8 @@ Definitions are copied as they are written, comments included.  What changes:
 
 - imports of the library are left out, and `module.name` becomes `module_name`, of the same length;
 - methods that nothing mentions are left out;
-- pydantic models become names of `SimpleNamespace`: JSON is read without being checked, and what
-  runs on it uses their fields alone.
+- of pydantic models their constants, properties and methods are left, over `SimpleNamespace`: JSON is
+  read without being checked.
 """
 
 import ast
@@ -85,8 +85,9 @@ class Module:
             match node:
                 case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                     found[name] = node
-                case ast.Assign(targets=targets):
-                    found |= {t.id: node for t in targets if isinstance(t, ast.Name)}
+                case ast.Assign(targets=[ast.Name() | ast.Tuple(), *_] as targets):
+                    names = (part for target in targets for part in ast.walk(target))
+                    found |= {part.id: node for part in names if isinstance(part, ast.Name)}
                 case ast.AnnAssign(target=ast.Name(id=name)):
                     found[name] = node
         return found
@@ -171,13 +172,13 @@ class Assembler:
                 outside += [(module.imports[n], n) for n in sorted(use.outside)]  # type: ignore[misc]
                 parts.setdefault(name, []).append(self._copy(module, node))
         self._check_names()
-        data = sorted({target.name for target in self._live if self._is_data(target)})
+        data = sorted({target.name for target in self._live if self._is_alias(target)})
         root = self._module(self.root)
         assert root
         head = [
             f'"""{ast.get_docstring(root.tree, clean=False)}"""',
             "",
-            *_import_lines(outside, bool(data)),
+            *_import_lines(outside),
         ]
         text = "\n".join(head)
         if data:
@@ -246,7 +247,7 @@ class Assembler:
         for name, node in module.definitions.items():
             target = Name(module.name, name)
             wanted = module.name in self.whole or target in self._live
-            if wanted and id(node) not in seen and not self._is_data(target):
+            if wanted and id(node) not in seen and not self._is_alias(target):
                 seen.add(id(node))
                 yield node
         if module.name in self.whole:
@@ -281,14 +282,44 @@ class Assembler:
     def _use(self, module: Module, node: ast.stmt) -> Use:
         """Return what a statement mentions, of a class without the methods that are left out."""
         use = Use()
-        dropped = set(map(id, self._dropped(node)))
+        if isinstance(node, ast.ClassDef) and self._is_data(Name(module.name, node.name)):
+            for part in self._behaviour(node):
+                self._walk(module, part, frozenset(), use, set())
+            return use
+        dropped = set(map(id, self._dropped(module, node)))
         self._walk(module, node, frozenset(), use, dropped)
         return use
 
-    def _dropped(self, node: ast.stmt) -> list[ast.stmt]:
-        """Return the methods of a class that nothing mentions."""
+    def _behaviour(self, node: ast.ClassDef) -> list[ast.stmt]:
+        """Return the constants, properties and methods of a pydantic model that are mentioned."""
+        return [
+            part
+            for part in node.body
+            if (isinstance(part, ast.FunctionDef) and part.name in self._attributes)
+            or (
+                isinstance(part, ast.AnnAssign)
+                and isinstance(part.target, ast.Name)
+                and part.target.id in self._attributes
+                and "ClassVar" in ast.unparse(part.annotation)
+            )
+        ]
+
+    def _is_alias(self, target: Name) -> bool:
+        """Return True for data of which nothing is left but fields."""
+        if not self._is_data(target):
+            return False
+        module = self._module(target.module)
+        assert module
+        node = module.definitions[target.name]
+        return not isinstance(node, ast.ClassDef) or not self._behaviour(node)
+
+    def _dropped(self, module: Module, node: ast.stmt) -> list[ast.stmt]:
+        """Return the methods of a class that nothing mentions, and the fields of data."""
         if not isinstance(node, ast.ClassDef):
             return []
+        if self._is_data(Name(module.name, node.name)):
+            kept = self._behaviour(node)
+            return [part for part in node.body[1:] if part not in kept]
         return [
             part
             for part in node.body
@@ -364,7 +395,7 @@ class Assembler:
             lines[reference.line - 1] = line[: reference.start] + new + line[reference.end :]
         self._rename_definition(module, node, lines)
         gone: set[int] = set()
-        for method in self._dropped(node):
+        for method in self._dropped(module, node):
             start, end = module.span(method)
             while not module.lines[start - 2].strip():
                 start -= 1
@@ -384,7 +415,10 @@ class Assembler:
             new = self._name(Name(module.name, node.name))
             line = lines[node.lineno - 1].decode()
             pattern = rf"(?<=\b(?:def) ){node.name}\b|(?<=class ){node.name}\b"
-            lines[node.lineno - 1] = re.sub(pattern, new, line, count=1).encode()
+            line = re.sub(pattern, new, line, count=1)
+            if self._is_data(Name(module.name, node.name)):
+                line = f"class {node.name}(SimpleNamespace):"
+            lines[node.lineno - 1] = line.encode()
 
     def _check_names(self) -> None:
         found: dict[str, Name] = {}
@@ -442,12 +476,10 @@ def _bound(node: _Function) -> frozenset[str]:
     return frozenset(found)
 
 
-def _import_lines(
-    used: Iterable[tuple[ast.Import | ast.ImportFrom, str]], data: bool
-) -> Iterator[str]:
+def _import_lines(used: Iterable[tuple[ast.Import | ast.ImportFrom, str]]) -> Iterator[str]:
     """Yield sorted imports: the standard library's, then others."""
     plain: set[str] = set()
-    members: dict[str, set[str]] = {"types": {"SimpleNamespace"}} if data else {}
+    members: dict[str, set[str]] = {}
     for node, name in used:
         for alias in node.names:
             text = f"{alias.name} as {alias.asname}" if alias.asname else alias.name

@@ -141,8 +141,8 @@ says the rest.
     from pose import Pose, draw
     keypoints, scores = Pose()(image, boxes)    # BGR; boxes are x1, y1, x2, y2 in pixels
 
-`keypoints` is float32 [persons, {len(names)}, 2], x and y in pixels of the image; `scores` is float32
-[persons, {len(names)}]. {_score_text(subject)}
+`keypoints` is float32 [persons, {len(names)}, 2], x and y in pixels of the image; `scores` is
+float32 [persons, {len(names)}]. {_score_text(subject)}
 
 ## What was measured
 

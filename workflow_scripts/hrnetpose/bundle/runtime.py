@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -41,6 +42,7 @@ import numpy.typing as npt
 
 from hrnetpose import batches
 from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE
+from hrnetpose.artifacts.model import HeatmapCodec, SimCCCodec
 from hrnetpose.batches import Crops
 from hrnetpose.data.cutting import center_and_scale, cut
 from hrnetpose.engines.base import Engine, OpenRequest
@@ -241,15 +243,20 @@ def read_json(path: Path, as_objects: bool = False) -> Any:
     Raises:
         StageError: it is missing, or is no JSON.
     """
-    from types import SimpleNamespace
-
-    hook = (lambda values: SimpleNamespace(**values)) if as_objects else None
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=hook)
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_hook=to_object if as_objects else None)
     except OSError as error:
         raise StageError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise StageError(f"{path}: is no JSON ({error})") from error
+
+
+def to_object(values: dict[str, Any]) -> Any:
+    """Return an object whose attributes are the keys of a JSON object."""
+    if "sigma" not in values:
+        return SimpleNamespace(**values)
+    return (SimCCCodec if values["type"] == "SimCCLabel" else HeatmapCodec)(**values)
 
 
 def copy_with(values: Any, **changes: object) -> Any:

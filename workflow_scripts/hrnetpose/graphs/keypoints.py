@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.artifacts.model import ModelCard, SimCCCodec
 from hrnetpose.graphs import onnx_graph
 
 KEYPOINTS, SCORES = "keypoints", "scores"
@@ -41,7 +41,7 @@ def with_keypoint_outputs(model: onnx.ModelProto, card: ModelCard) -> onnx.Model
     nodes = _Nodes(decoded.graph)
     names = [output.name for output in card.outputs]
     if card.codec.type == "SimCCLabel":
-        _decode_vectors(nodes, names[0], names[1], card)
+        _decode_vectors(nodes, names[0], names[1], card.codec, len(card.keypoints.names))
     else:
         _decode_heatmaps(nodes, names[0], card)
     count = len(card.keypoints.names)
@@ -118,8 +118,7 @@ def _decode_heatmaps(nodes: _Nodes, heatmaps: str, card: ModelCard) -> None:
     nodes.add("Reshape", score, shape, output=SCORES)
 
 
-def _decode_vectors(nodes: _Nodes, across: str, down: str, card: ModelCard) -> None:
-    count = len(card.keypoints.names)
+def _decode_vectors(nodes: _Nodes, across: str, down: str, codec: SimCCCodec, count: int) -> None:
     places, values = [], []
     for vectors in (across, down):
         best = nodes.add("ArgMax", vectors, axis=2, keepdims=1)
@@ -129,7 +128,6 @@ def _decode_vectors(nodes: _Nodes, across: str, down: str, card: ModelCard) -> N
     is_found = nodes.add("Greater", score, nodes.constant([0], np.float32))
     both = nodes.add("Concat", *places, axis=2)
     found = nodes.add("Where", is_found, both, nodes.constant([-1], np.float32))
-    split = getattr(card.codec, "simcc_split_ratio")  # noqa: B009
-    ratio = nodes.constant([split], np.float32)
+    ratio = nodes.constant([codec.simcc_split_ratio], np.float32)
     nodes.add("Div", found, ratio, output=KEYPOINTS)
     nodes.add("Reshape", score, nodes.constant([0, count], np.int64), output=SCORES)
