@@ -44,6 +44,7 @@ def test_tensorrt_runs_and_builds_on_arrival(
     assert same(pose, folder, image, boxes)
 
     change_card(folder, built_for={"TensorRT-RTX": "0.1"})
+    pose.read_card.cache_clear()
     with pytest.raises(pose.StageError, match=r"build the engine here with --build"):
         pose.Pose(folder)
     (folder / "engine.bin").unlink()

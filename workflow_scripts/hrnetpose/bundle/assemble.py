@@ -5,7 +5,7 @@ Definitions are copied as they are written, comments included.  What changes:
 
 - imports of the library are left out, and `module.name` becomes `module_name`, of the same length;
 - methods that nothing mentions are left out;
-- of pydantic models their constants, properties and methods are left, over `SimpleNamespace`: JSON is
+- of pydantic models constants, properties and methods are left, over `SimpleNamespace`: JSON is
   read without being checked.
 """
 
@@ -42,6 +42,7 @@ class Reference:
     start: int
     end: int
     qualified: bool
+    is_type: bool
 
 
 @dataclass
@@ -151,6 +152,7 @@ class Assembler:
         self._live: set[Name] = set()
         self._attributes: set[str] = set()
         self._qualified: set[Name] = set()
+        self._made: set[Name] = set()
         self._methods: set[tuple[Name, str]] = set()
 
     def assemble(self) -> str:
@@ -215,8 +217,8 @@ class Assembler:
         for name in self.whole:
             self._visit_modules(name)
         before = -1
-        while before != len(self._live) + len(self._attributes):
-            before = len(self._live) + len(self._attributes)
+        while before != (now := len(self._live) + len(self._attributes) + len(self._made)):
+            before = now
             for name in self._order:
                 module = self._module(name)
                 assert module
@@ -227,6 +229,8 @@ class Assembler:
                         self._live.add(reference.target)
                         if reference.qualified:
                             self._qualified.add(reference.target)
+                        if not reference.is_type:
+                            self._made.add(reference.target)
 
     def _visit_modules(self, name: str) -> None:
         """List modules, each after those that it imports at the top."""
@@ -283,15 +287,20 @@ class Assembler:
         """Return what a statement mentions, of a class without the methods that are left out."""
         use = Use()
         if isinstance(node, ast.ClassDef) and self._is_data(Name(module.name, node.name)):
-            for part in self._behaviour(node):
+            for part in self._behaviour(module, node):
                 self._walk(module, part, frozenset(), use, set())
             return use
         dropped = set(map(id, self._dropped(module, node)))
         self._walk(module, node, frozenset(), use, dropped)
         return use
 
-    def _behaviour(self, node: ast.ClassDef) -> list[ast.stmt]:
-        """Return the constants, properties and methods of a pydantic model that are mentioned."""
+    def _behaviour(self, module: Module, node: ast.ClassDef) -> list[ast.stmt]:
+        """Return the constants, properties and methods of a pydantic model that are mentioned.
+
+        There are none of one that is only the type of something.
+        """
+        if Name(module.name, node.name) not in self._made:
+            return []
         return [
             part
             for part in node.body
@@ -311,14 +320,14 @@ class Assembler:
         module = self._module(target.module)
         assert module
         node = module.definitions[target.name]
-        return not isinstance(node, ast.ClassDef) or not self._behaviour(node)
+        return not isinstance(node, ast.ClassDef) or not self._behaviour(module, node)
 
     def _dropped(self, module: Module, node: ast.stmt) -> list[ast.stmt]:
         """Return the methods of a class that nothing mentions, and the fields of data."""
         if not isinstance(node, ast.ClassDef):
             return []
         if self._is_data(Name(module.name, node.name)):
-            kept = self._behaviour(node)
+            kept = self._behaviour(module, node)
             return [part for part in node.body[1:] if part not in kept]
         return [
             part
@@ -329,7 +338,13 @@ class Assembler:
         ]
 
     def _walk(
-        self, module: Module, node: ast.AST, local: frozenset[str], use: Use, dropped: set[int]
+        self,
+        module: Module,
+        node: ast.AST,
+        local: frozenset[str],
+        use: Use,
+        dropped: set[int],
+        is_type: bool = False,
     ) -> None:
         if id(node) in dropped or (isinstance(node, ast.ImportFrom) and is_own(node)):
             return
@@ -342,7 +357,7 @@ class Assembler:
                 if place and (target := self._find(Name(place, node.attr))):
                     end = node.end_col_offset or 0
                     use.references.append(
-                        Reference(target, node.lineno, node.col_offset, end, qualified=True)
+                        Reference(target, node.lineno, node.col_offset, end, True, is_type)
                     )
                     return
         if isinstance(node, ast.Name) and node.id not in local:
@@ -352,12 +367,13 @@ class Assembler:
                 if target := self._find(known if isinstance(known, Name) else own):
                     end = node.end_col_offset or 0
                     use.references.append(
-                        Reference(target, node.lineno, node.col_offset, end, qualified=False)
+                        Reference(target, node.lineno, node.col_offset, end, False, is_type)
                     )
             elif known is not None:
                 use.outside.add(node.id)
+        types = set(map(id, _types_of(node)))
         for child in ast.iter_child_nodes(node):
-            self._walk(module, child, local, use, dropped)
+            self._walk(module, child, local, use, dropped, is_type or id(child) in types)
 
     def _imported_module(self, module: Module, name: str) -> str | None:
         target = module.imports.get(name)
@@ -454,6 +470,20 @@ class Assembler:
             assert module
             texts.append(ast.unparse(module.definitions[target.name]))
         return texts[0] == texts[1]
+
+
+def _types_of(node: ast.AST) -> list[ast.AST | None]:
+    """Return the parts of a node that are types."""
+    match node:
+        case ast.arg(annotation=annotation) | ast.AnnAssign(annotation=annotation):
+            return [annotation]
+        case ast.FunctionDef(returns=returns):
+            return [returns]
+        case ast.ClassDef(bases=bases):
+            return [*bases]
+        case ast.Call(func=ast.Name(id="TypeVar"), keywords=keywords):
+            return [*keywords]
+    return []
 
 
 def _bound(node: _Function) -> frozenset[str]:

@@ -597,9 +597,11 @@ def run_image(pose: Pose, image: Image, source: Path, boxes: Path | None, output
     image_id = int(source.stem) if source.stem.isdigit() else 1
     entries = entries_of(image_id, read_boxes(boxes)) if boxes else []
     keypoints, scores = pose(image, to_corners(entries, boxes) if boxes else None)
+    if not cv2.haveImageWriter(str(output)):
+        raise StageError(f"{output}: OpenCV cannot write it; give a .jpg or .png as --output")
     write_json(output, to_coco(image_id, keypoints, scores, entries))
     if not cv2.imwrite(str(output), draw(image, keypoints, scores, pose.folder)):
-        raise StageError(f"{output}: cannot be written; give a .jpg or .png as --output")
+        raise StageError(f"{output}: cannot be written")
     print(f"{len(keypoints)} persons: {output}, {output.with_suffix('.json')}")
 
 
