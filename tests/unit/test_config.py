@@ -50,7 +50,7 @@ def test_the_default_configuration_is_right(default: Raw, rules: dict[str, Backe
     loaded = config.load(default, rules)
 
     assert loaded.variants.keys() >= {"pytorch", "fp32", "fp16", "bf16", "int8"}
-    assert loaded.model in loaded.models
+    assert set(loaded.model) <= set(loaded.models)
     assert loaded.dataset in loaded.datasets
 
 
@@ -243,7 +243,7 @@ def test_the_coco_configuration_is_right(
 
     loaded = config.load(raw, rules)
 
-    assert loaded.model == "hrnet_w32_256x192"
+    assert loaded.model == ["hrnet_w32_256x192"]
     assert loaded.datasets["coco_val2017"].images.size == 815_585_330
 
 

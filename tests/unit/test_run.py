@@ -63,6 +63,54 @@ def test_the_reference_is_the_first_pytorch_variant_in_fp32_of_the_same_model(ra
     }  # fmt: skip
 
 
+def test_a_list_of_models_makes_each_variant_for_each_model_with_its_own_reference(
+    raw: Raw,
+) -> None:
+    raw["models"]["other"] = dict(raw["models"]["sample"])
+    raw["model"] = ["sample", "other"]
+    raw["variants"] = {
+        "pytorch": {"backend": "pytorch", "precision": "fp32"},
+        "int8": {"backend": "auto", "precision": "int8", "limits": {"ap_drop": 0.1}},
+        "mine": {"backend": "auto", "precision": "fp16", "model": "other"},
+    }
+
+    run = resolve(raw, "openvino")
+
+    found = {
+        name: (v.model.name, v.reference and v.reference.name) for name, v in run.variants.items()
+    }
+    assert found == {
+        "sample_pytorch": ("sample", None),
+        "sample_int8": ("sample", "sample_pytorch"),
+        "other_pytorch": ("other", None),
+        "other_int8": ("other", "other_pytorch"),
+        "mine": ("other", "other_pytorch"),
+    }  # fmt: skip
+    assert run["other_int8"].graph == "build/models/other/sample/int8.onnx"
+    assert run.limits["other_int8"]["ap_drop"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("models", "variants", "message"),
+    [
+        (["sample", "sample"], {}, "variant 'sample_pytorch' would be made twice"),
+        (["sample", "other"], {"other_fp32": {"model": "sample"}}, "'other_fp32' would be made"),
+        (["sample", "nobody"], {}, "model: 'nobody' is not defined"),
+        ([], {}, "at least 1 item"),
+    ],
+)
+def test_a_list_of_models_that_names_a_row_twice_is_refused(
+    raw: Raw, models: list[str], variants: Raw, message: str
+) -> None:
+    raw["models"]["other"] = dict(raw["models"]["sample"])
+    raw["model"] = models
+    for name, variant in variants.items():
+        raw["variants"][name] = {"backend": "auto", "precision": "fp32", **variant}
+
+    with pytest.raises(ConfigError, match=message):
+        resolve(raw, "openvino")
+
+
 def test_a_model_without_weights_is_untrained_and_needs_no_checkpoint(raw: Raw) -> None:
     raw["models"]["bare"] = {"config": W32, "weights": None}
     raw["variants"]["bare"] = {"backend": "auto", "precision": "fp32", "model": "bare"}

@@ -49,7 +49,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Sources = Annotated[list[Text], BeforeValidator(_as_list, json_schema_input_type=Text | list[Text])]
+Texts = Annotated[list[Text], BeforeValidator(_as_list, json_schema_input_type=Text | list[Text])]
 
 
 class Source(Section):
@@ -59,7 +59,7 @@ class Source(Section):
     unless the right file is there already (docs/fetching.md).
     """
 
-    source: Sources
+    source: Texts
     """A path, a URL (http, https, file), or a list of them that is tried in order; an empty list
     for a file that can only be put into `resources/` by hand."""
     sha256: Digest | None = None
@@ -115,7 +115,7 @@ class Model(Section):
     config: Text
     """A config of the mmpose package by name, or the path of a config file.  It is a program that
     runs when the model is built: use none that you do not trust (docs/models.md)."""
-    weights: Annotated[Sources, Field(min_length=1)] | None
+    weights: Annotated[Texts, Field(min_length=1)] | None
     """The checkpoint: a path, a URL, or a list of them that is tried in order.  null: seeded
     initial weights, for speed only."""
     sha256: Digest | None = None
@@ -169,7 +169,7 @@ class Variant(Section):
     batch: int | None = Field(None, ge=1, le=4096, strict=True)
     """Images per inference; by default 8 on a CPU, whose caches hold no more, and 32 on a GPU."""
     model: Text | None = None
-    """A key of `models`; by default the top-level `model`."""
+    """A key of `models`; by default the top-level `model`, or each of them."""
     options: dict[str, Any] = Field({})
     """Options of the backend."""
     limits: Limits | None = None
@@ -202,8 +202,9 @@ class Config(Section):
     run: Name | None = None
     """What this run is called; its engines, predictions, results and logs lie under that name, so
     that runs do not overwrite each other. Without it they lie at the top."""
-    model: Text
-    """The model that variants use unless they name another: a key of `models`."""
+    model: Annotated[Texts, Field(min_length=1)]
+    """The model that variants use unless they name another: a key of `models`.  A list makes each
+    of these variants once for each model, called MODEL_VARIANT."""
     dataset: Text
     """The dataset that is evaluated: a key of `datasets`."""
     models: dict[Name, Model]
@@ -243,9 +244,8 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
         if isinstance(raw.get(section), Mapping):
             raw[section] = {k: v for k, v in raw[section].items() if v is not None}
     config = _validated(Config, raw, "")
-    if config.run in config.variants or config.run == "bundles":
-        raise ConfigError(f"run: {config.run!r} is the name of a variant or a folder; take another")
-    _one_of("model", config.model, config.models)
+    for chosen in config.model:
+        _one_of("model", chosen, config.models)
     _one_of("dataset", config.dataset, config.datasets)
     if "det" in config.protocols.boxes and config.datasets[config.dataset].detections is None:
         raise ConfigError(
@@ -263,7 +263,30 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
         _check_dataset(f"datasets.{name}", dataset)
     for name, variant in config.variants.items():
         check_variant(f"variants.{name}", variant, config, backends)
+    config = _with_all_models(config)
+    if config.run in config.variants or config.run == "bundles":
+        raise ConfigError(f"run: {config.run!r} is the name of a variant or a folder; take another")
     return config
+
+
+def _with_all_models(config: Config) -> Config:
+    """Return the configuration with each variant that names no model once for each model."""
+    if len(config.model) == 1:
+        return config
+    rows = [
+        (f"{model}_{name}", variant.model_copy(update={"model": model}))
+        for model in config.model
+        for name, variant in config.variants.items()
+        if variant.model is None
+    ]
+    rows += [(name, variant) for name, variant in config.variants.items() if variant.model]
+    names = [name for name, _ in rows]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(
+            f"model: variant {twice[0]!r} would be made twice; name each model once, and no "
+            "variant MODEL_VARIANT"
+        )
+    return config.model_copy(update={"variants": dict(rows)})
 
 
 def _check_dataset(key: str, dataset: Dataset) -> None:

@@ -39,7 +39,7 @@ def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = F
         for name, section in sections.items()
     }
     if is_module:
-        used = {section.model or checked.model for section in sections.values()}
+        used = {section.model or checked.model[0] for section in sections.values()}
         models = {name: model for name, model in checked.models.items() if name in used}
         datasets = {checked.dataset: checked.datasets[checked.dataset]}
         checked = checked.model_copy(update={"models": models, "datasets": datasets})
@@ -71,7 +71,7 @@ def _describe_variants(
     originals: dict[str, Variant] = {}
     for name, section in sections.items():
         rules, paths = backends[section.backend], run.layout.variant(name)
-        model = run.models[section.model or run.config.model]
+        model = run.models[section.model or run.config.model[0]]
         variant = found[name] = Variant(
             section,
             rules,
