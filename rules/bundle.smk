@@ -7,7 +7,9 @@ Takes: an engine, its graphs and its figures.  Makes: results/bundles/{variant}.
 rule make_bundle:
     """Pack an engine with all that running it takes, and try it."""
     input:
-        code=lambda w: code("make_bundle", RUN[w.variant].module, *RUN[w.variant].bundled),
+        code=lambda w: code(
+            "make_bundle", RUN[w.variant].module, *RUN[w.variant].bundled
+        ),
         engine=VARIANT.engine,
         card=VARIANT.card,
         simplified=lambda w: RUN[w.variant].model.paths.simplified,
@@ -53,11 +55,11 @@ rule no_such_bundle:
         lambda w: sys.exit(f"configuration: {RUN.refuse_bundle(w.name)}"),
     output:
         LAYOUT.variant("{name}").bundle,
+    log:
+        LAYOUT.log("no_such_bundle", "{name}"),
     wildcard_constraints:
         name=rf"(?!({any_of(RUN.bundled)})\.zip$)[^/]+",
     conda:
         "../envs/engines.yaml"
-    log:
-        LAYOUT.log("no_such_bundle", "{name}"),
     shell:
         "false"

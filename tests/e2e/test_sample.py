@@ -332,14 +332,14 @@ def test_a_bundle_is_read_by_others(finished: Project, bundles: dict[str, Path])
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(metadata["kpt_shape"]) == [17, 3]
     compared = json.loads((bundles["fp16"] / "onnx/keypoints/keypoints.json").read_text())
-    assert compared["shift_px"]["mean"] < 1
+    assert 0 < compared["shift_px"]["mean"] < 3  # of the plain decoder from DARK
 
 
 def test_triton_finds_its_models(bundles: dict[str, Path]) -> None:
     """Parsed with Triton's own definition, and compared with the graphs."""
     spec = importlib.util.find_spec("tritonclient")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("tritonclient is not installed (it has wheels for x86_64 only)")
+        pytest.skip("tritonclient is not installed")
     file = Path(spec.submodule_search_locations[0]) / "grpc/model_config_pb2.py"
     definition = importlib.util.spec_from_file_location("model_config_pb2", file)
     assert definition

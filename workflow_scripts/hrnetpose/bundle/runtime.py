@@ -18,6 +18,9 @@ Boxes are x1, y1, x2, y2 in pixels; without boxes the whole image is one.  Keypo
 and order are in model.json.  In JSON files boxes are COCO's: x, y, width, height.
 
 It needs Python 3.11 or newer, numpy, OpenCV and the engine's own runtime (requirements.txt).
+
+Of this file the last part, from `class Runner` on, is the program; what stands before it are the
+functions of the project that has built the engine (hrnetpose), under the names of their modules.
 """
 
 import argparse
