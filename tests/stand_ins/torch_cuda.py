@@ -61,7 +61,13 @@ def install(patch: pytest.MonkeyPatch) -> list[str]:
 def use_gpu_slots(engine: Engine[Any], buffers: int = 2, graph: bool = False) -> None:
     """Give an engine that was opened on the CPU the slots of a GPU."""
     engine._slots = [
-        GpuSlot(engine._run, engine.crops_shape, engine.output_shapes, "cpu", graph)
+        GpuSlot(
+            engine._run,
+            engine.crops_shape,
+            engine.output_shapes,
+            "cpu",
+            engine._run if graph else None,
+        )
         for _ in range(buffers)
     ]
     for slot in engine._slots if graph else ():

@@ -47,6 +47,7 @@ def test_the_reference_is_the_first_pytorch_variant_in_fp32_of_the_same_model(ra
     raw["models"]["other"] = {"config": W32, "weights": None}
     raw["variants"] = {
         "half": {"backend": "pytorch", "precision": "bf16"},
+        "fused": {"backend": "pytorch", "precision": "fp32", "options": {"optimize": True}},
         "first": {"backend": "pytorch", "precision": "fp32"},
         "second": {"backend": "pytorch", "precision": "fp32"},
         "fast": {"backend": "auto", "precision": "fp32"},
@@ -59,7 +60,7 @@ def test_the_reference_is_the_first_pytorch_variant_in_fp32_of_the_same_model(ra
         name: variant.reference and variant.reference.name for name, variant in run.variants.items()
     }
     assert found == {
-        "half": "first", "first": None, "second": "first", "fast": "first", "alone": None,
+        "half": "first", "fused": "first", "first": None, "second": "first", "fast": "first", "alone": None,
     }  # fmt: skip
 
 

@@ -16,6 +16,11 @@ class Options(BaseModel):
     threads: int | None = Field(None, ge=1)
     """CPU threads; by default as many as the job has."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a backend that runs the original model runs it unchanged, as a reference must."""
+        return True
+
     def check(self, batch: int, precision: Precision) -> None:
         """Check the options against a batch size and a precision.
 

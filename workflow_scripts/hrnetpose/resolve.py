@@ -91,7 +91,7 @@ def _describe_variants(
             variant.options.check(variant.batch, section.precision)
         except StageError as error:
             raise ConfigError(f"variants.{name}: {error}") from error
-        if variant.is_original and section.precision == "fp32":
+        if variant.is_original and section.precision == "fp32" and variant.options.is_exact:
             originals.setdefault(model.name, variant)
     return {
         name: replace(variant, reference=original)

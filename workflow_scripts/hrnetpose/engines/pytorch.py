@@ -1,13 +1,16 @@
 """PyTorch: the original model of mmpose, the reference for all other engines.
 
+With `optimize` an equivalent with fewer kernels runs instead (fusing.py), which is no reference.
+
 The engine file holds the checkpoint's tensors and the model's description, nothing executable.  The
 engine card names the modules that define the model's classes, with the hashes of their files.
 """
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,6 +28,10 @@ from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import CudaSlot, Slot
 from hrnetpose.stage import StageError
 
+STREAMED_BATCH = 16
+"""Up to this batch, branches in streams of their own are faster than torch.compile around the fused
+calls: HRNet-W32 in fp16 on an H200 gave 761 and 558 images/s at batch 1, 4442 and 3831 at batch 8,
+but 7499 and 8787 at batch 32."""
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -37,10 +44,17 @@ class PyTorchOptions(Options):
     """Whether `torch.compile` fuses its kernels (GPU only)."""
     cuda_graphs: bool = False
     """Whether a batch is launched as one CUDA graph (GPU only)."""
+    optimize: bool = False
+    """Whether an equivalent with fewer kernels runs: batch norm is folded, a convolution and what
+    follows it are one call, and in a CUDA graph of a small batch branches run in parallel."""
     tf32: bool = False
     """Whether fp32 layers may run in TF32 on a GPU, which has 10 bits of mantissa."""
     buffers: int = Field(2, ge=1, le=16)
     """Batches in flight on a GPU: while one is computed, others are copied."""
+
+    @property
+    def is_exact(self) -> bool:
+        return not (self.optimize or self.tf32)
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
@@ -68,48 +82,106 @@ class PyTorchEngine(Engine[PyTorchOptions]):
         estimator.load_state_dict(content["state_dict"], strict=True)
         options, model, device = self._options, self._card.model, self._options.device
         self._dtype = getattr(torch, _DTYPES[self._card.requested])
-        self._estimator = estimator.to(device, self._dtype, memory_format=torch.channels_last)
-        self._outputs = mmpose.outputs
+        estimator = estimator.to(device, self._dtype, memory_format=torch.channels_last)
+        self._layers = _count_heavy(estimator)
         self._mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(model.std, device=device).view(1, 3, 1, 1)
         self._reverse = model.channel_order == "BGR"
+        network: Network = partial(mmpose.outputs, estimator)
+        if device == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cudnn.allow_tf32 = options.tf32
+            torch.backends.cuda.matmul.allow_tf32 = options.tf32
+        is_streamed = options.optimize and options.cuda_graphs and self.batch <= STREAMED_BATCH
+        streamed = None
+        if options.optimize:
+            from hrnetpose.engines import fusing
+
+            network = self._optimize(estimator, content["state_dict"])
+            streamed = fusing.StreamedGraph(network).run if is_streamed else None
+        self._run = captured = self._with_pixels(network)
         if device == "cpu":
             return [CpuSlot(self._run)]
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = options.tf32
-        torch.backends.cuda.matmul.allow_tf32 = options.tf32
-        run = torch.compile(self._run) if options.compile else self._run
+        if streamed:
+            captured = self._with_pixels(streamed)
+        elif options.compile:
+            self._run = captured = torch.compile(self._run)
         return [
-            GpuSlot(run, self.crops_shape, self.output_shapes, device, options.cuda_graphs)
+            GpuSlot(
+                self._run,
+                self.crops_shape,
+                self.output_shapes,
+                device,
+                captured if options.cuda_graphs else None,
+            )
             for _ in range(options.buffers)
         ]
 
     def _close(self) -> None:
-        del self._estimator
+        del self._run
 
-    def _run(self, crops: Any) -> dict[str, Any]:
-        """Run the model on uint8 [N, H, W, 3] RGB on the device; return float32 there, by name."""
-        pixels = crops.flip(3) if self._reverse else crops
-        # NHWC memory is channels-last already: the permutation moves no data.
-        pixels = pixels.permute(0, 3, 1, 2)
-        images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
-        values = self._outputs(self._estimator, images)
-        outputs = zip(self._card.model.outputs, values, strict=True)
-        return {output.name: value.float().contiguous() for output, value in outputs}
+    def _optimize(self, estimator: Any, exact: Mapping[str, Any]) -> Any:
+        """Return an equivalent of the model with fewer kernels, as a function of its input.
 
-    def executed(self) -> ExecutedPrecision:
+        Args:
+            estimator: the model.
+            exact: its parameters and buffers before they were rounded, by name.
+
+        Raises:
+            StageError: it cannot be traced.
+        """
         import torch
 
-        heavy = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
-        names = {f"torch.{dtype}": name for name, dtype in _DTYPES.items()}
-        layers = Counter(
-            names[str(module.weight.dtype)]
-            for module in self._estimator.modules()
-            if isinstance(module, heavy)
-        )
-        return summarize_layers(layers)
+        from hrnetpose.engines import fusing
+        from hrnetpose.models import mmpose
+
+        crop, device = self._card.model.crop, self._options.device
+        example = torch.zeros(
+            (self.batch, 3, crop.height, crop.width), device=device, dtype=self._dtype
+        ).contiguous(memory_format=torch.channels_last)
+        try:
+            graph = fusing.trace(estimator, mmpose.outputs, example)
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise StageError(
+                f"{self._file}: options.optimize: PyTorch cannot trace the model: {reason}; leave "
+                "the option out"
+            ) from error
+        fusing.optimize(graph, exact, fusing.choose_calls(device, self._dtype))
+        return graph
+
+    def _with_pixels(self, network: "Network") -> "Run":
+        """Return a network with normalisation, layout and conversions around it."""
+
+        def run(crops: Any) -> dict[str, Any]:
+            pixels = crops.flip(3) if self._reverse else crops
+            # NHWC memory is channels-last already: the permutation moves no data.
+            pixels = pixels.permute(0, 3, 1, 2)
+            images = ((pixels.float() - self._mean) / self._std).to(self._dtype)
+            outputs = zip(self._card.model.outputs, network(images), strict=True)
+            return {output.name: value.float().contiguous() for output, value in outputs}
+
+        return run
+
+    def executed(self) -> ExecutedPrecision:
+        return summarize_layers(self._layers)
 
 
+def _count_heavy(estimator: Any) -> Counter[str]:
+    """Count the layers that do the work, by precision."""
+    import torch
+
+    heavy = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+    names = {f"torch.{dtype}": name for name, dtype in _DTYPES.items()}
+    return Counter(
+        names[str(module.weight.dtype)]
+        for module in estimator.modules()
+        if isinstance(module, heavy)
+    )
+
+
+Network = Callable[[Any], Sequence[Any]]
+"""Run the model on normalised NCHW images on the device; return its outputs in the card's order."""
 Run = Callable[[Any], dict[str, Any]]
 """Run the model on crops on the device; return the outputs there, by name."""
 
@@ -142,7 +214,7 @@ class GpuSlot(CudaSlot):
         crops: shape of a full batch, uint8.
         outputs: shapes of the outputs of a full batch, float32, by name.
         device: PyTorch's name of the device.
-        graph: capture the computation into a CUDA graph.
+        captured: does the same, and is captured into a CUDA graph; None: there is no graph.
     """
 
     def __init__(
@@ -151,7 +223,7 @@ class GpuSlot(CudaSlot):
         crops: tuple[int, ...],
         outputs: Mapping[str, tuple[int, ...]],
         device: str,
-        graph: bool,
+        captured: Run | None,
     ) -> None:
         import torch
 
@@ -171,10 +243,10 @@ class GpuSlot(CudaSlot):
             for _ in range(3):
                 run(self._crops)
         self.compute.synchronize()
-        if graph:
+        if captured:
             self._graph = torch.cuda.CUDAGraph()
             with torch.inference_mode(), torch.cuda.graph(self._graph, stream=self.compute):
-                self._results = run(self._crops)
+                self._results = captured(self._crops)
 
     @contextmanager
     def _in_stream(self) -> Iterator[None]:
