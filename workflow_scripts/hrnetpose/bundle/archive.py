@@ -13,9 +13,8 @@ _CHUNK = 1 << 20
 
 def write_sums(folder: Path) -> None:
     """Write the SHA-256 of all files of a folder, as `sha256sum -c` reads it."""
-    lines = [
-        f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in _in(folder)
-    ]
+    listed = (path for path in _in(folder) if path != folder / SUMS_FILE)
+    lines = [f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in listed]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
