@@ -1,18 +1,22 @@
-# make report   the environment, then the whole workflow on the embedded sample
-# make bundle   what the report recommends, for a machine without this project
+# make report   the environment, then the whole workflow on the embedded sample;
+#               CONFIG=configs/coco_val2017.yaml: on another configuration
+# make init     looks at your own MODEL=... IMAGES=... ANNOTATIONS=..., writes OUTPUT=mine.yaml;
+#               also CONFIG=... (its mmpose config), CATEGORY=..., DETECTOR=...
+# make doctor   what runs on this machine, and what to install or fix
+# make bundle   what the report recommends, for a machine without this project; also CONFIG=...
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
 # make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
-# make docs     the pages that are generated from the code
+# make docs     the pages that are generated from the code, and the site in build/site
 # make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
 # make clean    removes what was made; RUN=name: what one run made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report bundle test test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor bundle test test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -21,19 +25,27 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # Nothing is compiled: wheels only, but for one package of pure Python that has none.
 WHEELS := --only-binary=:all: --no-binary=connection-pool
-PYTHON_FILES := workflow_scripts tools tests
+PYTHON_FILES := workflow_scripts tools tests docs
 SNAKEMAKE_FILES := Snakefile rules
 
 report: $(VENV)/run.stamp
-	@$(BIN)/snakemake --cores $(CORES) report
-	@echo
-	@cat results/summary.txt
-	@echo
-	@echo "report: $(CURDIR)/results/report.html"
+	@$(BIN)/snakemake --cores $(CORES) report $(if $(CONFIG),--configfile $(CONFIG))
+	@results=$$($(BIN)/python -m hrnetpose.config_text config.yaml $(CONFIG)) && echo && cat "$$results/summary.txt" \
+		&& echo && echo "report: $(CURDIR)/$$results/report.html"
+
+INIT_FLAGS = $(foreach name,MODEL CONFIG IMAGES ANNOTATIONS CATEGORY DETECTOR OUTPUT,$(if $($(name)),\
+	--$(shell echo $(name) | tr A-Z a-z) "$($(name))"))
+init: $(VENV)/run.stamp
+	@$(BIN)/python -m hrnetpose.init $(INIT_FLAGS)
+
+doctor: $(VENV)/run.stamp
+	@$(BIN)/python -m hrnetpose.doctor
 
 bundle: $(VENV)/run.stamp
-	@$(BIN)/snakemake --cores $(CORES) report
-	@target=$$($(BIN)/python -m hrnetpose.bundle.recommended results) && $(BIN)/snakemake --cores $(CORES) -- $$target
+	@$(BIN)/snakemake --cores $(CORES) report $(if $(CONFIG),--configfile $(CONFIG))
+	@results=$$($(BIN)/python -m hrnetpose.config_text config.yaml $(CONFIG)) \
+		&& targets=$$($(BIN)/python -m hrnetpose.bundle.recommended "$$results") \
+		&& $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG)) -- $$targets
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -57,9 +69,14 @@ format: $(VENV)/develop.stamp
 	$(BIN)/ruff format $(PYTHON_FILES)
 	$(BIN)/snakefmt $(SNAKEMAKE_FILES)
 
-docs: $(VENV)/run.stamp
+docs: $(VENV)/develop.stamp
 	$(BIN)/python -m hrnetpose.reference
 	$(BIN)/python -m hrnetpose.models.keys > docs/model_keys.md
+	mkdir -p build
+	$(BIN)/snakemake --rulegraph --configfile docs/stages.yaml > build/stages.dot
+	$(BIN)/python tools/draw_stages.py --graph build/stages.dot --output docs/stages.svg
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
+	@echo "the site: $(CURDIR)/build/site/index.html"
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)

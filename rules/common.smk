@@ -27,6 +27,7 @@ from hrnetpose.flags import option
 from hrnetpose.layout import any_of
 from hrnetpose.resolve import resolve
 from hrnetpose.stage import StageError
+from hrnetpose.version import VERSION
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 HAS_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
@@ -58,6 +59,7 @@ except (ConfigError, StageError) as error:
     raise WorkflowError(f"configuration: {error}")
 environment.prefer_own_python()
 if workflow.is_main_process:
+    logger.info(f"hrnetpose {VERSION}")
     locks.drop_stale(Path(".snakemake"))
     for note in plan.notes(RUN):
         logger.warning(note)

@@ -174,6 +174,54 @@ rule audit_dataset:
         " --audit {output.audit:q} --log {log:q}"
 
 
+rule detect_persons:
+    """Find persons with a detector; write their boxes in COCO's result format."""
+    input:
+        code=code("detect_persons"),
+        graph=lambda w: RUN.datasets[w.dataset].detector[0].place,
+        pipeline=lambda w: [
+            given.place for given in RUN.datasets[w.dataset].detector[1:]
+        ],
+        annotations=DATASET.annotations(),
+        truths=lambda w: RUN.datasets[w.dataset].evaluated.annotations,
+        images=lambda w: images_in(RUN.datasets[w.dataset].evaluated.images),
+    output:
+        boxes=DATASET.detections,
+        summary=DATASET.detector,
+    log:
+        LAYOUT.shared_log("detect_persons", "{dataset}"),
+    wildcard_constraints:
+        dataset=any_of(name for name in RUN.datasets if RUN.datasets[name].detector),
+    conda:
+        "../envs/engines.yaml"
+    threads: 2
+    resources:
+        mem_mb=lambda w, input, attempt: (
+            attempt * (2000 + 15 * os.path.getsize(input.truths) // 1_000_000)
+        ),
+        runtime=scale_with_attempt(240),
+    params:
+        card=lambda w: RUN.datasets[w.dataset].section.detector.card.model_dump_json(
+            exclude={"pipeline"}, exclude_unset=True
+        ),
+        pipeline=lambda w, input: option("--pipeline", input.pipeline),
+        contents=lambda w: [
+            contents_of(path)
+            for dataset in [RUN.datasets[w.dataset]]
+            for path in (
+                dataset.evaluated.images,
+                dataset.evaluated.annotations,
+                *(given.place for given in dataset.detector),
+            )
+        ],
+        versions=versions("onnxruntime"),
+    shell:
+        "python {input.code[0]:q} --onnx {input.graph:q} --card {params.card:q}"
+        " {params.pipeline:q} --annotations {input.annotations:q} --truths {input.truths:q}"
+        " --images {input.images:q} --threads {threads} --output {output.boxes:q}"
+        " --summary {output.summary:q} --log {log:q}"
+
+
 rule list_persons:
     """List the persons of a dataset: the annotated boxes, or a detector's."""
     input:
@@ -182,7 +230,12 @@ rule list_persons:
             "calibration_audit" if w.listed == "calibration" else "audit"
         ),
         detections=lambda w: (
-            RUN.datasets[w.dataset].detections.place if w.listed == "det" else []
+            RUN.datasets[w.dataset].detected if w.listed == "det" else []
+        ),
+        detector=lambda w: (
+            LAYOUT.dataset(w.dataset).detector
+            if w.listed == "det" and RUN.datasets[w.dataset].detector
+            else []
         ),
     output:
         table=DATASET.persons("{listed}"),
@@ -198,9 +251,10 @@ rule list_persons:
         mem_mb=scale_with_attempt(4000),
         runtime=scale_with_attempt(30),
     params:
-        detections=lambda w, input: option("--detections", input.detections),
+        detections=lambda w, input: option("--detections", input.detections)
+        + option("--detector", input.detector),
         contents=lambda w: (
-            contents_of(RUN.datasets[w.dataset].detections.place)
+            contents_of(RUN.datasets[w.dataset].detected)
             if w.listed == "det"
             else None
         ),

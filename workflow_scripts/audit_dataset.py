@@ -8,19 +8,10 @@ stages read the table of persons (.npz) instead of the annotations.
 """
 
 import argparse
-import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
-from hrnetpose import files, stage
-from hrnetpose.artifacts.audit import Audit
-from hrnetpose.artifacts.findings import Finding
-from hrnetpose.data import coco
-from hrnetpose.data.annotations import Annotations
-from hrnetpose.data.images import ImageStore
-from hrnetpose.stage import StageError
+from hrnetpose import stage
+from hrnetpose.data import audit as audits
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,77 +40,9 @@ def main(
     audit: Path,
 ) -> None:
     """Run the stage."""
-    found = coco.read(annotations, keypoints, category)
-    if found.ignored.all():
-        raise StageError(f"{annotations}: no person with labelled keypoints to evaluate")
-    findings = [*found.findings, *check_images(found, ImageStore(images), threads)]
-    for finding in findings:
-        logging.warning("%s", finding.text)
-    found.write(output)
-    describe(found, files.sha256(annotations), findings).write(audit)
-
-
-def describe(annotations: Annotations, sha256: str, findings: list[Finding]) -> Audit:
-    """Return what was found in a dataset.
-
-    Args:
-        annotations: its persons.
-        sha256: hash of their file.
-        findings: what the user should know.
-    """
-    return Audit(
-        annotations_sha256=sha256,
-        category=annotations.category_name,
-        keypoints=annotations.names.tolist(),
-        number_of_keypoints=annotations.keypoints.shape[1],
-        images=len(annotations.image_ids),
-        images_with_persons=len(np.unique(annotations.images)),
-        persons=len(annotations.ids),
-        evaluated=int(annotations.evaluated.sum()),
-        findings=findings,
-    )
-
-
-def check_images(annotations: Annotations, store: ImageStore, threads: int) -> list[Finding]:
-    """Check that images are there and, if they hold persons, whole and of the annotated size.
-
-    Args:
-        annotations: name the images.
-        store: holds them.
-        threads: images checked at a time.
-
-    Returns:
-        A finding, if there are missing images without persons.
-
-    Raises:
-        StageError: with the images with persons that are not as they should be.
-    """
-    with_persons = np.zeros(len(annotations.image_ids), bool)
-    with_persons[annotations.images[annotations.evaluated]] = True
-
-    def problem(index: int) -> str | None:
-        name = str(annotations.file_names[index])
-        try:
-            if with_persons[index]:
-                store.check(name, *annotations.sizes[index].tolist())
-            else:
-                store.find(name)
-        except StageError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(threads) as pool:
-        problems = list(pool.map(problem, range(len(with_persons))))
-    broken = [p for p, needed in zip(problems, with_persons, strict=True) if p and needed]
-    if broken:
-        more = f"; {len(broken)} images in all are missing, damaged or of another size"
-        raise StageError(
-            f"{broken[0]}; {annotations.source} lists it{more if len(broken) > 1 else ''}",
-            broken[1:],
-        )
-    missing = [p for p in problems if p]
-    text = f"{len(missing)} images without annotated persons are missing (first: {missing[:1]})"
-    return [Finding(kind="images", count=len(missing), text=text)] if missing else []
+    table, found = audits.run(annotations, images, keypoints, category, threads)
+    table.write(output)
+    found.write(audit)
 
 
 if __name__ == "__main__":

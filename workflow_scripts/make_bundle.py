@@ -90,7 +90,7 @@ def main(
         measured = copy_figures(folder / "figures", perf, accuracy, parity)
         pack_engine(folder, built, graph)
         crops = selftest.draw_crops(built.card.model.crop, COMPARED)
-        found = pack_graphs(folder / "onnx", simplified, built, crops, measured[2].minimum_score)
+        found = pack_graphs(folder / "models", simplified, built, crops, measured[2].minimum_score)
         subject = Subject(
             built.card, *measured, license, attribution, found,
             has_graph=(folder / runtime.GRAPH_FILE).exists(),

@@ -91,6 +91,33 @@ def test_ap_on_detected_boxes_is_that_of_mmpose(project: Project, real: Path, va
     assert found == pytest.approx(DETECTED, abs=0.0005)
 
 
+def test_ap_on_the_boxes_of_a_detector(project: Project, real: Path) -> None:
+    """RTMDet-nano's boxes; as a file of detections they give the same figures, but for the label.
+
+    The AP of boxes is that of this project's own first run: nobody has published one on these.
+    """
+    name = "person_keypoints_val2017"
+    content = overlay(real, name)
+    known = real / "onnx/mmdeploy/rtmdet-nano_pipeline.json"
+    detector = {"onnx": str(real / "onnx/rtmdet-nano.onnx"), "card": str(known)}
+    content["datasets"][name]["detector"] = detector
+    content["protocols"] = {"boxes": ["det"], "flip": [False]}
+    content["variants"] |= dict.fromkeys(("pytorch", "fp16", "bf16", "ort"))
+    target = "results/fp32_accuracy.json"
+
+    project.succeed(target, "--configfile", project.overlay(content))
+
+    found, run = project.json(target), project.json(f"build/datasets/{name}/detector.json")
+    assert run["metrics"]["AP"] == pytest.approx(0.4804, abs=0.0005)
+    assert run["annotated"] == 478
+    assert ", boxes of rtmdet-nano.onnx: AP of boxes 0.480)" in found["protocol"]["label"]
+    made = project.folder / f"build/datasets/{name}/detections.json"
+    (project.folder / "boxes.json").write_bytes(made.read_bytes())
+    content["datasets"][name] |= {"detector": None, "detections": "boxes.json"}
+    project.succeed(target, "--configfile", project.overlay(content))
+    assert project.json(target)["metrics"] == found["metrics"]
+
+
 def test_a_zip_read_in_place_gives_what_the_folder_gives(
     project: Project, real: Path, tmp_path: Path
 ) -> None:

@@ -328,10 +328,10 @@ def test_a_bundle_is_read_by_others(finished: Project, bundles: dict[str, Path])
         one["protocol"]["label"]: pytest.approx(one["metrics"]["AP"], abs=1e-5) for one in protocols
     }
     assert len(card.text.splitlines()) < 90  # a page
-    graph = onnx.load(bundles["fp16"] / "onnx/keypoints/1/keypoints.onnx")
+    graph = onnx.load(bundles["fp16"] / "models/keypoints/1/keypoints.onnx")
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(metadata["kpt_shape"]) == [17, 3]
-    compared = json.loads((bundles["fp16"] / "onnx/keypoints/keypoints.json").read_text())
+    compared = json.loads((bundles["fp16"] / "models/keypoints/keypoints.json").read_text())
     assert 0 < compared["shift_px"]["mean"] < 3  # of the plain decoder from DARK
 
 
@@ -346,7 +346,7 @@ def test_triton_finds_its_models(bundles: dict[str, Path]) -> None:
     assert definition.loader
     protobuf = importlib.util.module_from_spec(definition)
     definition.loader.exec_module(protobuf)
-    for folder in (bundles["fp32"] / "onnx").iterdir():
+    for folder in (bundles["fp32"] / "models").iterdir():
         config = text_format.Parse((folder / "config.pbtxt").read_text(), protobuf.ModelConfig())
         assert config.name == folder.name
         graph = onnx.load(folder / "1" / config.default_model_filename).graph

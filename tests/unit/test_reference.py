@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from hrnetpose import engines, reference
 from hrnetpose.config import Config
+from hrnetpose.version import VERSION
 
 
 def test_the_page_is_in_step_with_the_code(repository: Path) -> None:
@@ -86,3 +88,54 @@ def test_the_default_configuration_uses_explained_keys_only(repository: Path) ->
     default = yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))
 
     assert set(default) <= set(Config.model_fields)
+
+
+def rules_of(repository: Path) -> set[str]:
+    """Names of all rules that make files."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in repository.glob("rules/*.smk"))
+    return set(re.findall(r"^\s*rule (\w+):", text, re.MULTILINE))
+
+
+def test_a_picture_of_stages_has_them_in_the_order_of_what_they_take(tmp_path: Path) -> None:
+    import draw_stages
+
+    graph = tmp_path / "stages.dot"
+    graph.write_text(
+        'digraph d {\n 0[label = "report"];\n 1[label = "last"];\n 2[label = "first"];\n'
+        ' 3[label = "middle"];\n 1 -> 0\n 2 -> 1\n 3 -> 1\n 2 -> 3\n}\n'
+    )
+
+    draw_stages.main(graph=graph, output=tmp_path / "stages.svg")
+
+    picture = (tmp_path / "stages.svg").read_text()
+    assert re.findall(r">(\w+)</text>", picture) == ["first", "middle", "last"]
+    assert picture.count("<path") == 2  # not the one that leads around the middle
+    ElementTree.fromstring(picture)
+
+
+def test_the_picture_of_the_documents_has_the_stages_that_there_are(repository: Path) -> None:
+    picture = (repository / "docs/stages.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r">(\w+)</text>", picture))
+
+    if not drawn <= rules_of(repository):
+        pytest.fail("docs/stages.svg is out of sync with the rules. Run `make docs`.")
+
+
+def test_the_version_is_that_of_the_changelog_and_the_citation(repository: Path) -> None:
+    changelog = (repository / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text(encoding="utf-8"))
+
+    assert re.search(r"^## ([\d.]+)", changelog, re.MULTILINE)[1] == VERSION
+    assert str(citation["version"]) == VERSION
+
+
+def test_the_catalogue_finds_what_it_asks_for(repository: Path) -> None:
+    """As the Snakemake Workflow Catalog's own checks: usage, page of the configuration."""
+    content = yaml.safe_load(
+        (repository / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8")
+    )
+
+    assert set(content["usage"]) == {"software-stack-deployment", "mandatory-flags", "report"}
+    assert content["usage"]["software-stack-deployment"]["conda"] is True
+    assert (repository / "config/README.md").is_file()
+    assert (repository / "Snakefile").is_file()

@@ -199,6 +199,28 @@ def test_a_key_that_stands_twice_is_refused(project: Project) -> None:
             "protocols.boxes: det needs a detector's boxes, but datasets.sample has no ",
         ),
         (
+            {
+                "datasets": {
+                    "sample": {
+                        "detections": "b.json",
+                        "detector": {"onnx": "d.onnx", "card": {"layout": "yolox"}},
+                    }
+                }
+            },
+            "datasets.sample.detector: there are `detections`, too; set one of them to null",
+        ),
+        (
+            {
+                "datasets": {"sample": {"detector": {"onnx": "d.onnx", "card": "pipeline.json"}}},
+                "protocols": {"boxes": ["det"]},
+            },
+            "datasets.sample.detector.onnx: d.onnx: there is no such file",
+        ),
+        (
+            {"datasets": {"sample": {"detector": {"onnx": "d.onnx", "card": {"mena": [1]}}}}},
+            "datasets.sample.detector.card.mena: unknown key (did you mean mean?); allowed: ",
+        ),
+        (
             {"limits": {"ap_dorp": 0.01}},
             "limits.ap_dorp: unknown key (did you mean ap_drop?); allowed: ",
         ),
@@ -220,3 +242,18 @@ def test_a_wrong_configuration_is_refused_before_any_job_starts(
     assert f"configuration: {message}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (project.folder / "build").exists()
+
+
+def test_a_detector_finds_the_boxes_that_are_predicted(project: Project) -> None:
+    (project.folder / "d.onnx").write_bytes(b"a graph")
+    detector = {"onnx": "d.onnx", "card": {"layout": "yolox", "decoded": False}}
+    overlay = project.overlay(
+        {"datasets": {"sample": {"detector": detector}}, "protocols": {"boxes": ["gt", "det"]}}
+    )
+    whole, both = project.jobs(), project.jobs("--configfile", overlay)
+    assert both.pop("detect_persons") == 1
+    assert both["list_persons"] == whole["list_persons"] + 1
+    assert both["predict_keypoints"] == 2 * whole["predict_keypoints"]
+    project.overlay({"datasets": {"sample": {"detector": detector}}})
+    printed = project.succeed("--dry-run", "--configfile", overlay)
+    assert "datasets.sample.detector: not used, since protocols.boxes is ['gt']" in printed

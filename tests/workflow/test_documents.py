@@ -27,6 +27,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "Snakefile",
     *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("config/*.md")),
     *sorted(ROOT.glob("resources/*/README.md")),
     *sorted(ROOT.glob("configs/*.yaml")),
     *sorted(ROOT.glob("profiles/*/profile.yaml")),
@@ -122,7 +123,8 @@ def test_parsed(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A checkout with the files that the documents tell their reader to write."""
     made = Project.copied(ROOT, tmp_path_factory.mktemp("documents") / "project")
-    made.overlay({"benchmark": {"min_samples": 60}}, "my.yaml")
+    for name in ("my.yaml", "mine.yaml"):
+        made.overlay({"benchmark": {"min_samples": 60}}, name)
     return made
 
 
@@ -177,8 +179,9 @@ def test_files_are_there(command: str) -> None:
             assert (ROOT / folder).is_dir()
         case ["source", ".venv/bin/activate"] | ["git", "clone", *_] | ["export", _]:
             pass
-        case ["pytest", "-m", "slow"]:
-            assert "slow:" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        case ["pytest", "-m", marker, *places]:
+            assert all((ROOT / place).is_dir() for place in places)
+            assert f"{marker}:" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         case _:
             pytest.fail(f"{command}: nothing checks this; add a case")
 

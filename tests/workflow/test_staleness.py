@@ -36,6 +36,7 @@ CONSUMERS = {
         "score_accuracy",
         "write_report",
     },
+    "detect_persons": set(),  # of a dataset that is not evaluated
     "list_persons": {
         "make_crops",
         "measure_machine",
@@ -120,6 +121,15 @@ BASE: dict[str, Any] = {
                 "annotations": "resources/datasets/sample/train.json",
             },
         },
+        # Not evaluated: only its boxes are a target.
+        "found": {
+            "images": "given/images2",
+            "annotations": "given/annotations2.json",
+            "detector": {
+                "onnx": "given/detector.onnx",
+                "card": {"pipeline": "given/pipeline.json"},
+            },
+        },
         # Not evaluated: only its calibration images are a target.
         "fetched": {
             "images": "given/images",
@@ -148,6 +158,7 @@ TARGETS = (
     "report",
     "gate",
     "build/datasets/fetched/calibration.json",
+    "build/datasets/found/detections.json",
 )
 Edit = Callable[[str, bytes | None], None]
 
@@ -207,6 +218,7 @@ CALIBRATION = Stale(
     CALIBRATED,
     subsets={"calibration"},
 )
+DETECTED = Stale({"detect_persons"})
 FETCHED = Stale({"fetch_calibration", "audit_dataset", "check_calibration"})
 """Of a dataset that is not evaluated."""
 
@@ -260,6 +272,19 @@ CONFIG: list[tuple[str, Any, Stale]] = [
         "person",
         replace(IMAGES, rules=IMAGES.rules | after("audit_dataset"), subsets=ALL_SUBSETS),
     ),
+    ("datasets.found.detector.onnx", "given/other.onnx", DETECTED),
+    ("datasets.found.detector.sha256", "01234567", also(DETECTED, "fetch_file")),
+    ("datasets.found.detector.card.pipeline", "given/pipeline2.json", DETECTED),
+    ("datasets.found.detector.card.layout", "yolox", DETECTED),
+    ("datasets.found.detector.card.input", "64x64", DETECTED),
+    ("datasets.found.detector.card.mean", [1, 2, 3], DETECTED),
+    ("datasets.found.detector.card.std", [1, 2, 3], DETECTED),
+    ("datasets.found.detector.card.channel_order", "RGB", DETECTED),
+    ("datasets.found.detector.card.pad", 0, DETECTED),
+    ("datasets.found.detector.card.person", 1, DETECTED),
+    ("datasets.found.detector.card.decoded", True, DETECTED),
+    ("datasets.found.detector.card.score", 0.1, DETECTED),
+    ("datasets.found.detector.card.nms", 0.5, DETECTED),
     ("datasets.people.calibration.images", "given/calibration2.zip", CALIBRATION),
     (
         "datasets.people.calibration.annotations",
@@ -342,7 +367,7 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_configuration_key_has_a_row() -> None:
-    names = VARIANTS | {"sample", "people", "fetched"}
+    names = VARIANTS | {"sample", "people", "fetched", "found"}
     rows = {
         ".".join("*" if part in names else part for part in key.split(".")) for key, *_ in CONFIG
     }
@@ -385,6 +410,8 @@ def finished(
     (given / "images2/a.jpg").write_bytes(b"another")
     for number, name in enumerate(("annotations", "annotations2")):
         (given / f"{name}.json").write_bytes(annotated(number))
+    for name in ("detector.onnx", "other.onnx", "pipeline.json", "pipeline2.json"):
+        (given / name).write_text(name)
     for name in ("detections", "detections2"):
         (given / f"{name}.json").write_text(json.dumps(name))
     for name in ("calibration", "calibration2"):
@@ -501,7 +528,7 @@ def test_a_variant_that_is_left_out_changes_the_report_alone(
 
 DECODING = {"predict_keypoints", "benchmark_engine", "measure_parity", "quantize_int8"}
 SPEED = {"measure_machine", "benchmark_engine"}
-SEEN_IN_IMAGES = {"audit_dataset", "make_crops", "check_calibration"} | SPEED
+SEEN_IN_IMAGES = {"audit_dataset", "detect_persons", "make_crops", "check_calibration"} | SPEED
 
 # File -> the rules that are made with it, the variants among their jobs and those that are built.
 EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
@@ -518,7 +545,9 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/artifacts/accuracy.py": ({"score_accuracy"}, set(), set()),
     "hrnetpose/artifacts/quantization.py": ({"quantize_int8"}, {"int8"}, {"int8"}),
     "hrnetpose/data/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),
-    "hrnetpose/data/coco.py": ({"audit_dataset"}, VARIANTS, CALIBRATED),
+    "hrnetpose/data/coco.py": ({"audit_dataset", "detect_persons"}, VARIANTS, CALIBRATED),
+    "hrnetpose/detection/boxes.py": ({"detect_persons"}, set(), set()),
+    "hrnetpose/detector.py": ({"detect_persons"}, set(), set()),
     "hrnetpose/fetching/fetch.py": (set(), set(), set()),
     "hrnetpose/models/export.py": ({"export_onnx"}, VARIANTS, VARIANTS),
     "hrnetpose/graphs/fp8.py": ({"quantize_fp8"}, {"fp8"}, {"fp8"}),
@@ -585,6 +614,8 @@ FILES: list[tuple[str, str, bytes | None, Stale]] = [
     ("a config it inherits from", "given/base.py", b"# other\n", Stale(after("export_onnx"))),
     ("annotations", "given/annotations.json", annotated(7), ANNOTATIONS),
     ("detections", "given/detections.json", b"other", DETECTIONS),
+    ("a detector's graph", "given/detector.onnx", b"other", DETECTED),
+    ("what mmdeploy says of it", "given/pipeline.json", b"other", DETECTED),
     ("one image", "given/images/a.jpg", b"x.jpg", IMAGES),
     ("a new image", "given/images/c.jpg", b"new", IMAGES),
     ("no image", "given/images/b.jpg", None, IMAGES),

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from audit_dataset import describe
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_CARD, Device, EngineCard, ExecutedPrecision
 from hrnetpose.artifacts.model import Crop, HeatmapCodec, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.artifacts.persons import PersonList
 from hrnetpose.data import coco
+from hrnetpose.data.audit import describe
 from hrnetpose.stage import StageError
 
 IMAGES = 5000

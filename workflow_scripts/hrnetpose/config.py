@@ -22,6 +22,7 @@ from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
+from hrnetpose.detector import DetectorCard
 from hrnetpose.limits import Limits
 from hrnetpose.recipes import CALIBRATED, Precision
 from hrnetpose.section import Section
@@ -142,6 +143,24 @@ class Calibration(Section):
     """How many images are fetched with `images: coco_url`: always the same ones."""
 
 
+def _as_card(value: Any) -> Any:
+    return {"pipeline": value} if isinstance(value, str) else value
+
+
+class Detector(Section):
+    """A detector of persons, whose boxes are those of `boxes: det` (docs/detector.md)."""
+
+    onnx: Annotated[Texts, Field(min_length=1)]
+    """Its ONNX file, as mmdeploy exports RTMDet and YOLOX, or as YOLOX itself does: a path, a URL,
+    or a list of them that is tried in order."""
+    sha256: Digest | None = None
+    """The file's SHA-256 or the first digits of it (at least 8, in quotes)."""
+    card: Annotated[
+        DetectorCard, BeforeValidator(_as_card, json_schema_input_type=Text | DetectorCard)
+    ]
+    """What the graph does not say of itself."""
+
+
 class Dataset(Section):
     """A dataset in COCO's keypoint format."""
 
@@ -151,6 +170,8 @@ class Dataset(Section):
     """COCO keypoint annotations."""
     detections: File | None = None
     """Boxes of a person detector in COCO's result format, for `boxes: det`."""
+    detector: Detector | None = None
+    """A detector that makes them, in place of `detections`."""
     detection_score: float = Field(0.0, ge=0, le=1)
     """Detected boxes with a lower score are left out, as mmpose's `bbox_score_thr` does."""
     category: Text | None = None
@@ -247,10 +268,11 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
     for chosen in config.model:
         _one_of("model", chosen, config.models)
     _one_of("dataset", config.dataset, config.datasets)
-    if "det" in config.protocols.boxes and config.datasets[config.dataset].detections is None:
+    evaluated = config.datasets[config.dataset]
+    if "det" in config.protocols.boxes and not (evaluated.detections or evaluated.detector):
         raise ConfigError(
             f"protocols.boxes: det needs a detector's boxes, but datasets.{config.dataset} has no "
-            "`detections`; give their file, or evaluate with `boxes: [gt]`"
+            "`detections`; give their file or a `detector`, or evaluate with `boxes: [gt]`"
         )
     for name, model in config.models.items():
         if model.crop is not None:
@@ -298,6 +320,13 @@ def _check_dataset(key: str, dataset: Dataset) -> None:
     if dataset.calibration:
         files[f"{key}.calibration.images"] = dataset.calibration.images
         files[f"{key}.calibration.annotations"] = dataset.calibration.annotations
+    if detector := dataset.detector:
+        if dataset.detections:
+            raise ConfigError(
+                f"{key}.detector: there are `detections`, too; set one of them to null"
+            )
+        _check_sources(f"{key}.detector.onnx", detector.onnx)
+        _check_sources(f"{key}.detector.card.pipeline", filter(None, [detector.card.pipeline]))
     for name, file in files.items():
         if file is None:
             continue

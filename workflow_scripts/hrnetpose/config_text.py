@@ -1,6 +1,12 @@
-"""The files that a configuration is written in, and the paths that are written in them."""
+"""The files that a configuration is written in, and the paths that are written in them.
+
+    python -m hrnetpose.config_text config.yaml configs/coco_val2017.yaml
+
+prints the folder of its results.
+"""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +15,13 @@ import yaml
 
 from hrnetpose import files, paths
 from hrnetpose.config import ConfigError
-from hrnetpose.layout import WRITTEN
+from hrnetpose.layout import WRITTEN, Layout
 
+QUESTION = "?"
+"""A value that `python -m hrnetpose.init` could not tell."""
 LOCATED = {
     "models": ("config", "weights"),
-    "datasets": ("images", "annotations", "detections", "calibration"),
+    "datasets": ("images", "annotations", "detections", "detector", "calibration"),
 }
 """The keys of a section under which there are paths."""
 
@@ -115,6 +123,11 @@ def _yaml(path: Path, text: str) -> Any:
     seen: set[int] = set()  # anchors
     while waiting:
         node, key = waiting.pop()
+        if isinstance(node, yaml.ScalarNode) and node.value == QUESTION and key:
+            raise ConfigError(
+                f"{path}: line {node.start_mark.line + 1}: {key}: a question that is not answered "
+                "yet; the comment there says what is asked"
+            )
         if id(node) in seen or not isinstance(node, yaml.CollectionNode):
             continue
         seen.add(id(node))
@@ -132,3 +145,14 @@ def _yaml(path: Path, text: str) -> Any:
             lines[name] = line
             waiting.append((item[1], inner))
     return {} if isinstance(root, yaml.MappingNode) else None
+
+
+def find_results(*given: str | Path) -> str:
+    """Return the folder of the results of a run: the last file that has `run` names it."""
+    contents = [yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in given]
+    runs = [content["run"] for content in contents if "run" in (content or {})]
+    return Layout(runs[-1] if runs else None, "").results
+
+
+if __name__ == "__main__":
+    print(find_results(*sys.argv[1:]))

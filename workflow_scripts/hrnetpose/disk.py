@@ -135,7 +135,7 @@ def _count_persons(run: Run, boxes: str) -> int | None:
     """
     dataset = run.dataset
     annotations = Path(dataset.evaluated.annotations)
-    detections = Path(dataset.detections.place) if dataset.detections else None
+    detections = Path(dataset.detected) if dataset.detected else None
     used = [annotations] if boxes == "gt" or detections is None else [annotations, detections]
     if not all(path.is_file() and path.stat().st_size < LARGEST_FILE for path in used):
         return _read_count(Path(dataset.paths.person_summary(boxes)))

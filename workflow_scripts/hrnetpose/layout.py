@@ -97,6 +97,16 @@ class FetchedPaths:
         return f"{self.folder}/detections.json"
 
     @property
+    def detector(self) -> str:
+        """A detector's graph."""
+        return f"{self.folder}/detector.onnx"
+
+    @property
+    def pipeline(self) -> str:
+        """What mmdeploy says of its input."""
+        return f"{self.folder}/pipeline.json"
+
+    @property
     def pool(self) -> str:
         """Annotations of more images than are fetched."""
         return f"{self.folder}/all_annotations.json"
@@ -151,6 +161,16 @@ class DatasetPaths:
     def annotations(self, audited: str = "audit") -> str:
         """Return the annotations as an audit has read them."""
         return self._derived(f"{audited}.npz")
+
+    @property
+    def detections(self) -> str:
+        """The boxes that a detector has found."""
+        return self._derived("detections.json")
+
+    @property
+    def detector(self) -> str:
+        """What is written about that detector."""
+        return self._derived("detector.json")
 
     def persons(self, listed: str) -> str:
         """Return a list of persons: those of `gt` or `det` boxes, or for `calibration`."""

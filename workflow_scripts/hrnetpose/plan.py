@@ -31,7 +31,7 @@ def check(run: Run, is_made: IsMade) -> None:
 
 def notes(run: Run) -> list[str]:
     """Return what the user should know before anything runs."""
-    return [*run.notes, *_overwritten(run), *_left_over(run)]
+    return [*run.notes, *_unused(run), *_overwritten(run), *_left_over(run)]
 
 
 def check_given(run: Run, is_made: IsMade) -> None:
@@ -47,6 +47,7 @@ def check_given(run: Run, is_made: IsMade) -> None:
     used |= {f"datasets.{run.config.dataset}.{key}" for key in ("images", "annotations")}
     if "det" in run.config.protocols.boxes:
         used.add(f"datasets.{run.config.dataset}.detections")
+        used |= {given.key for given in run.dataset.detector}
     if run.is_calibrated:
         key = f"datasets.{run.config.dataset}.calibration"
         used |= {f"{key}.images", f"{key}.annotations"}
@@ -103,6 +104,16 @@ def check_annotations(run: Run, is_made: IsMade) -> None:
         except StageError as error:
             raise ConfigError(f"datasets.{run.config.dataset}.{key}: {error}") from error
         files.remember(path, asked, "correct")
+
+
+def _unused(run: Run) -> list[str]:
+    """Return a note if there is a detector that nobody asks for boxes."""
+    if not run.dataset.detector or "det" in run.config.protocols.boxes:
+        return []
+    return [
+        f"datasets.{run.config.dataset}.detector: not used, since protocols.boxes is "
+        f"{run.config.protocols.boxes}; add `det`"
+    ]
 
 
 def _overwritten(run: Run) -> list[str]:

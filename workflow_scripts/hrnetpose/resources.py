@@ -182,7 +182,8 @@ class Dataset:
         paths: its files.
         images: what is evaluated.
         annotations: of those images.
-        detections: a detector's boxes.
+        detections: a detector's boxes, where they are given.
+        detector: the graph of the detector that finds them, and what mmdeploy says of it.
         calibration: what int8 and fp8 are calibrated on.
     """
 
@@ -191,12 +192,20 @@ class Dataset:
     images: Given
     annotations: Given
     detections: Given | None
+    detector: tuple[Given, ...]
     calibration: Calibration | None
 
     @property
     def evaluated(self) -> Subset:
         """Where what is evaluated lies once it is there."""
         return Subset(self.images.place, self.annotations.place)
+
+    @property
+    def detected(self) -> str | None:
+        """Where the boxes of a detector lie once they are there; None if there are none."""
+        if self.detector:
+            return self.paths.detections
+        return self.detections.place if self.detections else None
 
     def subset(self, name: str) -> Subset:
         """Return the images that a list of persons, crops or an audit are made from.
@@ -212,7 +221,7 @@ class Dataset:
     @property
     def given(self) -> list[Given]:
         """What the configuration names."""
-        found = [self.images, self.annotations, self.detections]
+        found = [self.images, self.annotations, self.detections, *self.detector]
         if self.calibration:
             found += [self.calibration.pool, self.calibration.images]
         return [given for given in found if given]
@@ -238,7 +247,21 @@ def describe_dataset(section: config.Dataset, paths: DatasetPaths) -> Dataset:
     annotations = Given(
         f"{key}.annotations", section.annotations, fetched.annotations, archive=fetched.archive
     )
-    return Dataset(section, paths, images, annotations, detections, calibration)
+    detector = _describe_detector(f"{key}.detector", section.detector, fetched)
+    return Dataset(section, paths, images, annotations, detections, detector, calibration)
+
+
+def _describe_detector(
+    key: str, section: config.Detector | None, fetched: FetchedPaths
+) -> tuple[Given, ...]:
+    if section is None:
+        return ()
+    onnx = Source(source=section.onnx, sha256=section.sha256)
+    graph = Given(f"{key}.onnx", onnx, fetched.detector, otherwise=WITHOUT_BOXES)
+    if section.card.pipeline is None:
+        return (graph,)
+    pipeline = Source(source=[section.card.pipeline])
+    return graph, Given(f"{key}.card.pipeline", pipeline, fetched.pipeline)
 
 
 def _describe_calibration(

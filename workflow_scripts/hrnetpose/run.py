@@ -332,8 +332,9 @@ class Run:
         """The files that this run takes from elsewhere."""
         found = [weights for name in self.used_models if (weights := self.models[name].weights)]
         found += [self.dataset.evaluated.images, self.dataset.evaluated.annotations]
-        if self.dataset.detections and "det" in self.config.protocols.boxes:
-            found.append(self.dataset.detections.place)
+        if "det" in self.config.protocols.boxes:
+            boxes = self.dataset.detector or filter(None, [self.dataset.detections])
+            found += [given.place for given in boxes]
         if self.is_calibrated:
             calibration = self.dataset.subset("calibration")
             found += [calibration.images, calibration.annotations]

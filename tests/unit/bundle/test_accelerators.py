@@ -67,7 +67,7 @@ def test_an_engine_for_another_gpu_is_refused(
     runner = pose.RUNNERS["tensorrt"]
     here = {**card["built_for"], "GPU": "NVIDIA A100"}
     monkeypatch.setitem(
-        pose.RUNNERS, "tensorrt", pose.Runner(runner.open, lambda options: here, runner.build)
+        pose.RUNNERS, "tensorrt", pose.Runner(runner.open, ("tensorrt_rtx",), lambda options: here)
     )
     with pytest.raises(pose.StageError, match=r"built for GPU NVIDIA GeForce RTX 4090, but here"):
         pose.Pose(folder)

@@ -200,7 +200,7 @@ def test_what_is_wrong_is_said_in_a_line(plain: Path, image: Any, tmp_path: Path
         assert said in last
 
 
-@pytest.mark.parametrize("file", ["engine.bin", "engine.json", "onnx/portable/1/portable.onnx"])
+@pytest.mark.parametrize("file", ["engine.bin", "engine.json", "models/portable/1/portable.onnx"])
 def test_a_changed_byte_is_refused(plain: Path, tmp_path: Path, file: str) -> None:
     folder = Path(shutil.copytree(plain, tmp_path / "copy"))
     content = bytearray((folder / file).read_bytes())

@@ -1,4 +1,4 @@
-"""What a bundle says of itself, as JSON: `check/check.json` and `onnx/keypoints/keypoints.json`.
+"""What a bundle says of itself, as JSON: `check/check.json` and `models/keypoints/keypoints.json`.
 
 Written by make_bundle; the first is read by the bundle's own pose.py.
 """
@@ -56,7 +56,7 @@ class SelfTest(Artifact):
 
 
 class KeypointGraph(Artifact):
-    """`onnx/keypoints/keypoints.json`: how the graph's keypoints differ from the pipeline's."""
+    """`models/keypoints/keypoints.json`: how the graph's keypoints differ from the pipeline's."""
 
     decoder: str = Field(description="of the graph")
     pipeline: str = Field(description="decoder of the pipeline")

@@ -11,12 +11,11 @@ from hrnetpose.artifacts.bundle import KeypointGraph
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.parity import Parity
 from hrnetpose.artifacts.perf import Perf
+from hrnetpose.bundle import runtime
 from hrnetpose.graphs.keypoints import KEYPOINTS, SCORES
 from hrnetpose.graphs.onnx_graph import CROPS
 
 PROJECT = "hrnetpose"
-DISTRIBUTIONS = {"tvm": None, "tensorrt": "tensorrt", "onnx": None}
-"""Package -> what pip installs for it, where that is another name; None: nothing."""
 UNTRIED = ("tensorrt", "tensorrt_rtx", "igie", "ixrt")
 """Backends whose part of pose.py has run on stand-ins of the hardware only."""
 
@@ -60,12 +59,16 @@ def requirements(versions: dict[str, str], card: EngineCard) -> str:
         card: of the engine, which has those of its runtime.
     """
     found = {**versions}
-    for package, version in card.versions.items():
-        if name := DISTRIBUTIONS.get(package, package):
-            found[name.replace("_", "-")] = version
+    for package in runtime.RUNNERS[card.backend].packages:
+        found[package.replace("_", "-")] = card.versions[package]
+    if card.backend == "onnxruntime" and card.device.kind == "gpu":
+        found["onnxruntime-gpu"] = found.pop("onnxruntime")
     if card.backend in ("tensorrt", "tensorrt_rtx"):
         found["pycuda"] = "2026.1"
-    return "".join(f"{name}=={version}\n" for name, version in found.items())
+    lines = [f"{name}=={version}" for name, version in found.items()]
+    if card.backend in ("igie", "ixrt"):  # pip has none of it
+        lines[-1] = f"# Iluvatar's SDK, with {lines[-1]}"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def front_matter(subject: Subject) -> str:
@@ -239,16 +242,16 @@ def _listed(subject: Subject) -> Iterator[tuple[str, str]]:
     if subject.has_graph:
         yield "graph.onnx", "what `--build` builds from"
     yield "model.json", "before and after the network, as data: crop, mean, std, codec, keypoints"
-    yield "onnx/portable/", "crops (uint8 [N, height, width, 3] RGB) to the model's outputs, fp32"
+    yield "models/portable/", "crops (uint8 [N, height, width, 3] RGB) to the model's outputs, fp32"
     if isinstance(subject.graph, KeypointGraph):
         yield (
-            "onnx/keypoints/",
+            "models/keypoints/",
             f"crops to `{KEYPOINTS}` [N, K, 2] in pixels of the crop and `{SCORES}`, fp32; how "
             "these differ from the pipeline's is in keypoints.json",
         )
     else:
-        yield "onnx/", f"there is no keypoints.onnx: {subject.graph}"
-    yield "onnx/", "a model repository of Triton (`tritonserver --model-repository=onnx`)"
+        yield "models/", f"there is no keypoints.onnx: {subject.graph}"
+    yield "models/", "a model repository of Triton (`tritonserver --model-repository=models`)"
     yield "figures/", "what was measured, with protocols and raw verdicts"
     yield "check/", "drawn people for `--check`, and what is expected"
     yield "SHA256SUMS", "`sha256sum -c SHA256SUMS`; pose.py checks what it opens"

@@ -57,7 +57,7 @@ from hrnetpose.report.drawing import skeletons
 from hrnetpose.stage import StageError
 
 HERE = Path(__file__).resolve().parent
-PORTABLE_FILE = "onnx/portable/1/portable.onnx"
+PORTABLE_FILE = "models/portable/1/portable.onnx"
 GRAPH_FILE = "graph.onnx"
 CHECK_FILE = "check/check.json"
 SUMS_FILE = "SHA256SUMS"
@@ -77,6 +77,7 @@ class Runner:
 
     Attributes:
         open: returns an engine, which a `with` statement loads.
+        packages: what it imports.
         environment: returns what an engine is tied to, by name, as it is here; takes the options.
             By default the versions of the packages.
         build: builds the engine from a graph: takes the graph's file, the engine card and the
@@ -84,11 +85,15 @@ class Runner:
     """
 
     open: Callable[[OpenRequest[Any]], Engine[Any]]
+    packages: tuple[str, ...]
     environment: Callable[[Any], dict[str, str]] | None = None
     build: Callable[[Path, Any, Path], None] | None = None
 
 
-RUNNERS = {"openvino": Runner(OpenVinoEngine), "onnxruntime": Runner(OnnxRuntimeEngine)}
+RUNNERS = {
+    "openvino": Runner(OpenVinoEngine, ("openvino",)),
+    "onnxruntime": Runner(OnnxRuntimeEngine, ("onnxruntime",)),
+}
 PORTABLE_OPTIONS = {"streams": None, "provider": "cpu", "tf32": False}
 
 
@@ -309,7 +314,7 @@ def check_place(card: Any) -> None:
         StageError: the runtime or the device is another, or is missing.
     """
     runner = RUNNERS[card.backend]
-    for package in vars(card.versions):
+    for package in runner.packages:
         if importlib.util.find_spec(package) is None:
             raise StageError(
                 f"{package} is not installed; `pip install -r requirements.txt`, or {PORTABLE}"
@@ -317,7 +322,7 @@ def check_place(card: Any) -> None:
     if runner.environment:
         here = runner.environment(card.options)
     else:
-        here = {name: package_version(name) for name in vars(card.versions)}
+        here = {name: package_version(name) for name in runner.packages}
     built = vars(card.built_for)
     remedy = "build the engine here with --build" if runner.build else "install that version"
     for name, value in here.items():

@@ -78,7 +78,7 @@ def run_pipeline(built: EngineFolder[Any], crops: Crops, threads: int) -> list[C
 def compare(
     card: ModelCard, found: tuple[Array, Array], expected: Case, minimum: float
 ) -> KeypointGraph:
-    """Say how the keypoints of `onnx/keypoints` differ from the pipeline's.
+    """Say how the keypoints of `models/keypoints` differ from the pipeline's.
 
     Args:
         card: of the model.

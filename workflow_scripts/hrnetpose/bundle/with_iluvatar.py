@@ -4,5 +4,5 @@ from hrnetpose.bundle.runtime import RUNNERS, Runner
 from hrnetpose.engines.igie import IgieEngine
 from hrnetpose.engines.ixrt import IxrtEngine
 
-RUNNERS["igie"] = Runner(IgieEngine)
-RUNNERS["ixrt"] = Runner(IxrtEngine)
+RUNNERS["igie"] = Runner(IgieEngine, ("tvm",))
+RUNNERS["ixrt"] = Runner(IxrtEngine, ("tensorrt",))

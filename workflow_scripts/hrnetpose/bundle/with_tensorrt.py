@@ -33,6 +33,7 @@ def build_plan(flavour: Flavour, graph: Path, card: Any, output: Path) -> None:
 for _flavour in (TENSORRT, TENSORRT_RTX):
     RUNNERS[_flavour.package] = Runner(
         partial(TensorRtEngine, _flavour),
+        (_flavour.package,),
         environment=partial(machine_environment, _flavour),
         build=partial(build_plan, _flavour),
     )

@@ -1,0 +1,1 @@
+"""Finding persons with a detector."""

@@ -1,0 +1,265 @@
+"""Start on your own model and data: look at both, and write an overlay for them.
+
+    python -m hrnetpose.init --model my_hrnet.pth --images val_images --annotations val.json
+
+What every run's audit says of the data is printed; what is wrong with it ends here.  What could not
+be told is a question in the file, a value of "?", which is refused until it is answered.
+"""
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrnetpose import files, paths, stage
+from hrnetpose.artifacts.audit import Audit
+from hrnetpose.config_text import QUESTION
+from hrnetpose.data import audit as audits
+from hrnetpose.models import config_file
+from hrnetpose.stage import StageError
+
+TAKEN = ("bundles", "sample", "pytorch", "fp32", "fp16", "bf16", "int8")
+"""Names that the default configuration has, which an overlay would change instead of adding."""
+PUBLISHED = re.compile(r"(?P<config>.+)-(?P<sha256>[0-9a-f]{8})_\d{8}")
+"""How mmpose names its checkpoints: the config, the first digits of the hash, the date."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key of the overlay, its value and what is said above it."""
+
+    key: str
+    value: Any
+    comments: Sequence[str] = ()
+
+    def lines(self, indent: int) -> list[str]:
+        """Return it as YAML: JSON is what both read alike."""
+        margin = " " * indent
+        text = json.dumps(self.value, ensure_ascii=False)
+        return [*(f"{margin}# {line}" for line in self.comments), f"{margin}{self.key}: {text}"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    command = stage.command(__doc__)
+    command.prog = "init"
+    command.add_argument("--model", required=True, help="a checkpoint: a path or a URL")
+    command.add_argument("--config", help="its mmpose config: a path, or a name of the package")
+    command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
+    command.add_argument("--annotations", type=Path, required=True, help="COCO keypoints (JSON)")
+    command.add_argument("--category", help="the category to evaluate, by name")
+    command.add_argument("--detector", type=Path, help="a detector of persons (ONNX)")
+    command.add_argument("--output", type=Path, default=Path("mine.yaml"), help="the overlay")
+    return command
+
+
+def main(
+    *,
+    model: str,
+    config: str | None,
+    images: Path,
+    annotations: Path,
+    category: str | None,
+    detector: Path | None,
+    output: Path,
+) -> None:
+    """Run the command."""
+    if output.exists():
+        raise StageError(f"{output}: is there already; name another with --output, or remove it")
+    for path, kind in ((images, True), (annotations, False), (detector, False)):
+        if path and (fault := paths.fault(str(path), images=kind)):
+            raise StageError(fault)
+    entries = look_at_model(model, config, output)
+    known = entries[0].value
+    names = [] if known == QUESTION else config_file.read_keypoint_names(config_file.find(known))
+    _, audit = audits.run(annotations, images, names or [], category, os.cpu_count() or 1)
+    described = describe(audit)
+    print("\n".join(described))
+    data = look_at_data(images, annotations, category, described)
+    if detector:
+        data += look_at_detector(detector)
+    text = render(
+        name_of(output.stem),
+        {"model": name_of(Path(model).stem), "dataset": name_of(annotations.stem)},
+        {"models": entries, "datasets": data},
+        ["gt", "det"] if detector else ["gt"],
+        output,
+    )
+    files.write_text(output, text)
+    questions = text.count("QUESTION")
+    print(f"\nwrote {output}")
+    if questions:
+        print(f"{questions} questions in it are for you to answer; then:")
+    print(f"snakemake --cores 4 report --configfile {output}")
+
+
+def look_at_model(model: str, config: str | None, output: Path) -> list[Entry]:
+    """Return the keys of a model, the first of which is its config.
+
+    Raises:
+        StageError: the checkpoint or config cannot be used.
+    """
+    local = paths.local(model)
+    digest, origin = None, "as it was given"
+    published = PUBLISHED.fullmatch(Path(model).stem)
+    if local is None:
+        digest = published["sha256"] if published else None
+    else:
+        if fault := paths.fault(local):
+            raise StageError(fault)
+        digest = files.sha256(Path(local))
+    held = read_config(Path(local)) if local else None
+    if config is None:
+        config, origin = find_config(model, published, local, held, output)
+    if config != QUESTION:
+        config_file.check(config_file.find(config))
+        config_file.read_crop(config_file.find(config))
+    comments = [f"{origin}; it is a program that runs when the model is built"]
+    if config == QUESTION:
+        comments = [
+            "QUESTION: which mmpose config was this checkpoint trained with?  A path, or a name of",
+            "the mmpose package such as td-hm_hrnet-w32_8xb64-210e_coco-256x192.  Looked at: the",
+            "checkpoint's name, what is saved in it, and *.py beside it.",
+        ]
+    entries = [Entry("config", config, comments), Entry("weights", model)]
+    if digest:
+        entries.append(Entry("sha256", digest))
+    return entries
+
+
+def find_config(
+    model: str, published: re.Match[str] | None, local: str | None, held: str | None, output: Path
+) -> tuple[str, str]:
+    """Return the config that a checkpoint was trained with and where that is from; or a question.
+
+    Args:
+        model: the checkpoint.
+        published: its name taken apart, if it is one of mmpose's.
+        local: its path, if it is here.
+        held: the config that is saved in it.
+        output: the overlay, beside which that is written.
+    """
+    if published:
+        try:
+            config_file.find(published["config"])
+        except StageError:
+            pass
+        else:
+            return published["config"], "from the name of the checkpoint"
+    if held:
+        path = output.with_name(f"{output.stem}_config.py")
+        if path.exists():
+            raise StageError(f"{path}: is there already; name another --output, or give --config")
+        files.write_text(path, held)
+        try:
+            config_file.check(path)
+            config_file.read_crop(path)
+        except StageError:
+            path.unlink()
+            raise
+        return str(path), f"saved in the checkpoint, and written to {path}"
+    beside = sorted(Path(local).parent.glob("*.py")) if local else []
+    same = [path for path in beside if path.stem == Path(model).stem]
+    if same:
+        return str(same[0]), "beside the checkpoint, of the same name"
+    return QUESTION, ""
+
+
+def read_config(path: Path) -> str | None:
+    """Return the config that mmengine saved in a checkpoint; nothing of it is run.
+
+    Raises:
+        StageError: it is no checkpoint.
+    """
+    from hrnetpose.models.checkpoint_file import open_checkpoint
+
+    with open_checkpoint(path) as checkpoint:
+        content = checkpoint.content
+        meta = content.get("meta") if isinstance(content, dict) else None
+        held = meta.get("cfg") or meta.get("config") if isinstance(meta, dict) else None
+    return held if isinstance(held, str) and "model" in held else None
+
+
+def describe(audit: Audit) -> list[str]:
+    """Return what the audit says, in lines."""
+    named = "" if audit.keypoints else ", which are not named"
+    return [
+        f"{audit.images} images, {audit.images_with_persons} of them with persons",
+        f"{audit.persons} {stage.name(audit.category)} with {audit.number_of_keypoints} keypoints"
+        f"{named}, {audit.evaluated} of them evaluated",
+        *(f"found: {finding.text}" for finding in audit.findings),
+    ]
+
+
+def look_at_data(
+    images: Path, annotations: Path, category: str | None, described: list[str]
+) -> list[Entry]:
+    """Return the keys of the dataset."""
+    return [
+        Entry("images", str(images), described),
+        Entry("annotations", str(annotations)),
+        *([Entry("category", category)] if category else []),
+    ]
+
+
+def look_at_detector(detector: Path) -> list[Entry]:
+    """Return the keys of a detector: its card is mmdeploy's pipeline, if that lies beside it."""
+    beside = [detector.with_name("pipeline.json"), detector.with_name("detail.json")]
+    card: dict[str, Any] = {"pipeline": str(beside[0])}
+    comments = ["found beside the detector: mmdeploy's pipeline.json"]
+    if not beside[0].is_file():
+        card = {"layout": QUESTION, "input": QUESTION}
+        comments = [
+            "QUESTION: is it `rtmdet` or `yolox`, and what is its input, such as 640x640?  Or give",
+            "mmdeploy's file of it: card: {pipeline: pipeline.json}.  See docs/detector.md.",
+        ]
+    return [Entry("detector", {"onnx": str(detector), "card": card}, comments)]
+
+
+def render(
+    run: str,
+    names: Mapping[str, str],
+    sections: Mapping[str, list[Entry]],
+    boxes: list[str],
+    output: Path,
+) -> str:
+    """Return the overlay."""
+    lines = [
+        "# Written by `python -m hrnetpose.init`; docs/configuration.md explains every key.",
+        f"#     snakemake --cores 4 report --configfile {output}",
+        f'# A value of "{QUESTION}" is a question that only you can answer.',
+        "",
+        f"# Results are at results/{run}/.",
+        *Entry("run", run).lines(0),
+        *(line for key, name in names.items() for line in Entry(key, name).lines(0)),
+    ]
+    for (section, entries), name in zip(sections.items(), names.values(), strict=True):
+        lines += ["", f"{section}:", f"  {json.dumps(name)}:"]
+        lines += [line for entry in entries for line in entry.lines(4)]
+    lines += [
+        "    # For int8 and fp8: images that are not evaluated; then remove `int8: null` below.",
+        "    # calibration:",
+        "    #   images: train_images",
+        "    #   annotations: person_keypoints_train.json",
+        "",
+        "variants:",
+        "  int8: null  # needs `calibration`",
+        "",
+        "protocols:",
+        *Entry("boxes", boxes).lines(2),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def name_of(text: str) -> str:
+    """Return a text as the name of a run, model or dataset."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")[:80] or "mine"
+    return f"my_{name}" if name in TAKEN else name
+
+
+if __name__ == "__main__":
+    stage.run(parser(), main)
