@@ -11,12 +11,13 @@
 # make format   what the formatters would change
 # make docs     the pages that are generated from the code, and the site in build/site
 # make bench    speed beside peers (some minutes, on a quiet machine); BENCH="--memory --report"
+# make gpu      the packages of NVIDIA's GPUs, then every engine and precision on this one side by side
 # make clean    removes what was made; RUN=name: what one run made
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report init doctor bundle test test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor gpu bundle test test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -46,6 +47,11 @@ bundle: $(VENV)/run.stamp
 	@results=$$($(BIN)/python -m hrnetpose.config_text config.yaml $(CONFIG)) \
 		&& targets=$$($(BIN)/python -m hrnetpose.bundle.recommended "$$results") \
 		&& $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG)) -- $$targets
+
+# What cannot run is a row that says why; the table is printed all the same.
+gpu: $(VENV)/gpu.stamp
+	@$(BIN)/snakemake --cores $(CORES) --keep-going report --configfile configs/gpu.yaml || failed=$$?; \
+	cat results/gpu/summary.txt; exit $${failed:-0}
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -103,6 +109,13 @@ $(VENV)/run.stamp: envs/requirements.txt envs/requirements-mmpose.txt
 
 $(VENV)/develop.stamp: $(VENV)/run.stamp envs/requirements-dev.txt
 	@$(PIP) -r envs/requirements-dev.txt
+	@touch $@
+
+# ONNX Runtime for GPUs takes the place of the other, whose files are the same.
+$(VENV)/gpu.stamp: $(VENV)/run.stamp envs/gpu-tensorrt.txt envs/gpu-onnxruntime.txt
+	@command -v nvidia-smi >/dev/null || { echo "make gpu needs an NVIDIA driver: there is no nvidia-smi" >&2; exit 1; }
+	@$(BIN)/pip uninstall --quiet --yes onnxruntime
+	@$(PIP) -r envs/gpu-tensorrt.txt -r envs/gpu-onnxruntime.txt
 	@touch $@
 
 $(VENV)/cluster.stamp: $(VENV)/run.stamp envs/requirements-cluster.txt

@@ -27,7 +27,7 @@ from hrnetpose.artifacts.engine import Device, EngineReference, ExecutedPrecisio
 from hrnetpose.artifacts.machine import Machine, Peaks
 from hrnetpose.artifacts.measured import Host, Roofline
 from hrnetpose.artifacts.model import ModelCard
-from hrnetpose.artifacts.perf import EndToEnd, Perf, PrecisionPair, SweepPoint, Validity
+from hrnetpose.artifacts.perf import EndToEnd, Layer, Perf, PrecisionPair, SweepPoint, Validity
 from hrnetpose.batches import Crops, count_images, fill
 from hrnetpose.benchmark import MIDDLE, Benchmark
 from hrnetpose.data import crops as crop_files
@@ -35,7 +35,7 @@ from hrnetpose.data import cutting
 from hrnetpose.data.annotations import Image
 from hrnetpose.data.images import ImageStore
 from hrnetpose.data.persons import Persons
-from hrnetpose.engines.base import Engine
+from hrnetpose.engines.base import Engine, LayerTime
 from hrnetpose.engines.folder import EngineFolder
 from hrnetpose.pose import finite, predict
 from hrnetpose.speed import host, limit, scenarios, timing, validity
@@ -48,6 +48,8 @@ from hrnetpose.stage import StageError
 
 BATCHES = 4
 """Different batches that take turns, so that no cache holds the whole input."""
+PROFILED, HOTTEST = 10, 10
+"""So many batches are profiled, and so many layers are kept."""
 SHORT = 1 / 15
 """Of the least seconds of latency and throughput: what a point of the sweep or a part takes."""
 
@@ -271,6 +273,7 @@ def measure(
         latency_ms=timing.summarize(latency.samples),
         latency=latency.scenario,
         device_ms=timing.summarize(alone.device_samples) if alone.device_samples else None,
+        layers=alone.layers,
         end_to_end=end_to_end(subject, alone.parts, best.persons_per_s),
         samples=figures.samples,
         duration_s=figures.duration_s,
@@ -315,6 +318,7 @@ class Alone:
         device_samples: seconds on the device alone; none where the backend has no clock there.
         load_seconds: what opening the engine took.
         first_ms: its very first request.
+        layers: the slowest; None where the backend has no profiler.
         parts: milliseconds of each part of a person, from its crop on; None if not measured.
     """
 
@@ -322,6 +326,7 @@ class Alone:
     device_samples: list[float]
     load_seconds: float
     first_ms: float
+    layers: list[Layer] | None
     parts: Measured[dict[str, float]] | None
 
 
@@ -345,6 +350,7 @@ def measure_alone(subject: Subject) -> Alone:
         )
         on_device = engine.device_times(inputs[0], subject.limits.min_samples)
         subject.check(engine, inputs)
+        layers = find_hottest(engine.time_layers(inputs[0], PROFILED))
         parts = None
         if whole := subject.whole:
             seconds = subject.limits.min_seconds * SHORT
@@ -352,7 +358,25 @@ def measure_alone(subject: Subject) -> Alone:
                 "crop to keypoints",
                 lambda: whole.part_by_part(engine, inputs, seconds, device),
             )
-    return Alone(latency, on_device or [], loaded, first * 1e3, parts)
+    return Alone(latency, on_device or [], loaded, first * 1e3, layers, parts)
+
+
+def find_hottest(layers: list[LayerTime] | None) -> list[Layer] | None:
+    """Return the slowest layers, each with its share of all."""
+    if not layers:
+        return None
+    total = sum(layer.seconds for layer in layers)
+    slowest = sorted(layers, key=lambda layer: layer.seconds, reverse=True)[:HOTTEST]
+    return [
+        Layer(
+            name=layer.name,
+            kind=layer.kind,
+            precision=layer.precision,
+            ms=layer.seconds * 1e3,
+            share=layer.seconds / total,
+        )
+        for layer in slowest
+    ]
 
 
 def sweep(subject: Subject, tried: list[int], streams: list[int]) -> list[SweepPoint]:

@@ -60,7 +60,8 @@ def test_the_reference_is_the_first_pytorch_variant_in_fp32_of_the_same_model(ra
         name: variant.reference and variant.reference.name for name, variant in run.variants.items()
     }
     assert found == {
-        "half": "first", "fused": "first", "first": None, "second": "first", "fast": "first", "alone": None,
+        "half": "first", "fused": "first", "first": None, "second": "first", "fast": "first",
+        "alone": None,
     }  # fmt: skip
 
 

@@ -228,6 +228,26 @@ def test_the_executed_precision_is_the_requested_one_or_a_wider_one(
     assert precision != "int8" or executed.layers["int8"] > 0
 
 
+PROFILED = ("openvino", "pytorch", "tensorrt", "tensorrt_rtx")
+"""Backends that tell what each layer takes."""
+
+
+def test_layers_are_timed_where_the_backend_tells(case: Case, crops: Any) -> None:
+    engine, card, _ = case
+    wanted = engine.infer(crops[:4])
+
+    layers = engine.time_layers(crops[:3], 2)
+
+    if card.backend not in PROFILED:
+        assert layers is None
+        return
+    assert layers
+    assert all(layer.name and layer.seconds > 0 for layer in layers)
+    if card.backend == "openvino":
+        assert engine.executed().precision in {layer.precision for layer in layers}
+    assert is_equal(engine.infer(crops[:4]), wanted)
+
+
 @pytest.mark.parametrize("shape", [[5, 64, 32, 3], [4, 32, 64, 3], [4, 64, 32]])
 def test_crops_that_do_not_fit_are_refused(build: Build, shape: list[int]) -> None:
     reason = re.escape(f"crops are {shape}; expected [4, 64, 32, 3], or fewer of them")

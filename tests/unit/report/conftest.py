@@ -137,6 +137,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
                     batch=1, streams=1, samples=400, duration_s=4.8, spread=0.03, interval=0.01
                 ),
                 device_ms=None,
+                layers=None,
                 end_to_end=EndToEnd(
                     persons_per_s=77.7,
                     persons=128,

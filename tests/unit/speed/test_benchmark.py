@@ -98,6 +98,10 @@ def test_all_scenarios_are_measured_and_add_up(
     assert perf.contradictions() == []
     assert perf.roofline.limit_fps is not None
     assert perf.roofline.fraction == pytest.approx(perf.throughput.fps / perf.roofline.limit_fps)
+    if perf.layers is not None:
+        slowest = [layer.ms for layer in perf.layers]
+        assert slowest == sorted(slowest, reverse=True)
+        assert 0 < sum(layer.share for layer in perf.layers) <= 1 + 1e-9
     whole = perf.end_to_end
     assert whole is not None
     assert (whole.persons, whole.images) == (4, 2)

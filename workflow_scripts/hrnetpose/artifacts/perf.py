@@ -66,6 +66,16 @@ class EndToEnd(Part):
     )
 
 
+class Layer(Part):
+    """A layer of one batch, by the backend's profiler, which slows the engine down."""
+
+    name: str
+    kind: str = Field(description="the backend's name of the operation")
+    precision: str = Field(description="it runs in; unknown where the profiler does not say")
+    ms: float
+    share: float = Field(description="of the sum of all layers")
+
+
 class Validity(Part):
     """Whether the figures can be believed, as MLPerf's LoadGen says it; not what was measured."""
 
@@ -99,6 +109,9 @@ class Perf(Artifact):
     latency_ms: Latency
     latency: LatencyScenario
     device_ms: Latency | None
+    layers: list[Layer] | None = Field(
+        description="the ten slowest, at the batch of the latency; null where no profiler tells"
+    )
     end_to_end: EndToEnd | None
     samples: int
     duration_s: float

@@ -87,6 +87,23 @@ class Phases:
     copy_out: float
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """What a layer of one batch takes, in seconds, by the backend's own profiler.
+
+    Attributes:
+        name: the backend's.
+        kind: the backend's name of the operation.
+        precision: that it runs in; `unknown` where the profiler does not say.
+        seconds: the mean.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    seconds: float
+
+
 class Engine(ABC, Generic[OptionsT]):
     """An engine, loaded between `__enter__` and `__exit__`.
 
@@ -178,6 +195,18 @@ class Engine(ABC, Generic[OptionsT]):
             Seconds on the device's clock for each launch; None where the backend has no such clock.
         """
         return self._slots[0].time_launches(self._pad(crops), count)
+
+    def time_layers(self, crops: Crops, count: int) -> list[LayerTime] | None:
+        """Time each layer with the backend's profiler, which slows the engine down.
+
+        Args:
+            crops: uint8 [N, H, W, 3] RGB with N <= batch.
+            count: batches that are run.
+
+        Returns:
+            The layers in no order; None where the backend has no such profiler.
+        """
+        return None
 
     def executed(self) -> ExecutedPrecision:
         """Return the precision that the heavy layers run in; unknown where the backend hides it."""

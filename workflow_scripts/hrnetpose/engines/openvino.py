@@ -13,7 +13,7 @@ import numpy as np
 from hrnetpose.artifacts.engine import Device, ExecutedPrecision
 from hrnetpose.batches import Crops
 from hrnetpose.engines import onnx_input
-from hrnetpose.engines.base import Engine, StreamOptions, summarize_layers
+from hrnetpose.engines.base import Engine, LayerTime, StreamOptions, summarize_layers
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import Slot
 from hrnetpose.stage import StageError
@@ -53,30 +53,54 @@ class OpenVinoEngine(Engine[OpenVinoOptions]):
     """The graph, compiled for the CPU."""
 
     def _open(self) -> list[Slot]:
+        self._compiled = self._compile()
+        self.check_outputs(output.get_any_name() for output in self._compiled.outputs)
+        # Twice as many as can run: the next batch is ready while the caller handles the last.
+        requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        return [OpenVinoSlot(self._compiled) for _ in range(requests)]
+
+    def _compile(self, **more: Any) -> Any:
+        """Compile the graph for this machine, with more properties than an engine has."""
         import openvino
 
         core = openvino.Core()
         try:
             model = core.read_model(io.BytesIO(self._file.read_bytes()))
             model.reshape(list(self.crops_shape))
-            self._compiled = core.compile_model(model, "CPU", self._properties(core))
+            return core.compile_model(model, "CPU", self._properties(core) | more)
         except RuntimeError as error:
             raise StageError(f"{self._file}: OpenVINO cannot load it: {error}") from error
-        self.check_outputs(output.get_any_name() for output in self._compiled.outputs)
-        # Twice as many as can run: the next batch is ready while the caller handles the last.
-        requests = 2 * int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        return [OpenVinoSlot(self._compiled) for _ in range(requests)]
 
     def _close(self) -> None:
         del self._compiled
+
+    def time_layers(self, crops: Crops, count: int) -> list[LayerTime]:
+        compiled = self._compile(PERF_COUNT=True)
+        request = compiled.create_infer_request()
+        np.copyto(request.get_input_tensor(0).data, self._pad(crops))
+        request.infer()
+        seconds: Counter[str] = Counter()
+        for _ in range(count):
+            request.infer()
+            for layer in request.profiling_info:
+                seconds[layer.node_name] += layer.real_time.total_seconds()
+        kinds = {layer.node_name: layer.node_type for layer in request.profiling_info}
+        precisions = {
+            node.get_friendly_name(): node.get_rt_info()["runtimePrecision"].astype(str)
+            for node in compiled.get_runtime_model().get_ops()
+        }
+        return [
+            LayerTime(name, kinds[name], _name_precision(precisions.get(name)), spent / count)
+            for name, spent in seconds.items()
+            if spent
+        ]
 
     def executed(self) -> ExecutedPrecision:
         layers: Counter[str] = Counter()
         for node in self._compiled.get_runtime_model().get_ops():
             info = node.get_rt_info()
             if info["layerType"].astype(str) in _HEAVY:
-                precision = info["runtimePrecision"].astype(str)
-                layers[_NAMES.get(precision, precision)] += 1
+                layers[_name_precision(info["runtimePrecision"].astype(str))] += 1
         return summarize_layers(layers)
 
     def _properties(self, core: Any) -> dict[str, Any]:
@@ -92,6 +116,11 @@ class OpenVinoEngine(Engine[OpenVinoOptions]):
         return properties | (
             {"NUM_STREAMS": self._options.streams} if self._options.streams else {}
         )
+
+
+def _name_precision(given: str | None) -> str:
+    """Return our name of a precision that OpenVINO names."""
+    return _NAMES.get(given, given) if given else "unknown"
 
 
 def _describe_device(options: OpenVinoOptions) -> Device:

@@ -23,7 +23,13 @@ from hrnetpose.artifacts.model import MmposeOrigin
 from hrnetpose.backend_rules import Options
 from hrnetpose.batches import Crops
 from hrnetpose.engines import cuda
-from hrnetpose.engines.base import BuildRequest, Engine, rebuild_command, summarize_layers
+from hrnetpose.engines.base import (
+    BuildRequest,
+    Engine,
+    LayerTime,
+    rebuild_command,
+    summarize_layers,
+)
 from hrnetpose.engines.plugin import Backend
 from hrnetpose.engines.slots import CudaSlot, Slot
 from hrnetpose.stage import StageError
@@ -162,6 +168,28 @@ class PyTorchEngine(Engine[PyTorchOptions]):
             return {output.name: value.float().contiguous() for output, value in outputs}
 
         return run
+
+    def time_layers(self, crops: Crops, count: int) -> list[LayerTime]:
+        from torch.profiler import ProfilerActivity, profile
+
+        on_gpu = self._options.device == "cuda"
+        activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
+        slot, full = self._slots[0], self._pad(crops)
+        slot.copy_in(full)
+        with profile(activities=[activity], record_shapes=True) as profiled:
+            for _ in range(count):
+                slot.launch()
+            slot.wait()
+        return [
+            LayerTime(
+                name=f"{found.key} {' '.join(map(str, found.input_shapes or []))}".strip(),
+                kind=found.key,
+                precision="unknown",
+                seconds=spent / 1e6 / count,
+            )
+            for found in profiled.key_averages(group_by_input_shape=True)
+            if (spent := found.self_device_time_total if on_gpu else found.self_cpu_time_total)
+        ]
 
     def executed(self) -> ExecutedPrecision:
         return summarize_layers(self._layers)

@@ -52,6 +52,22 @@ def count_heavy_layers(report: Mapping[str, Any]) -> Counter[str]:
     return layers
 
 
+def describe_layers(report: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the type of each layer and the precision of its input, by its name.
+
+    Args:
+        report: what `inspect` returned.
+    """
+    return {
+        str(layer.get("Name")): (
+            str(layer.get("LayerType", "")),
+            _read_type((layer.get("Inputs") or [{}])[0]),
+        )
+        for layer in report.get("Layers", [])
+        if isinstance(layer, Mapping)
+    }
+
+
 def _read_type(tensor: Mapping[str, Any]) -> str:
     words = " ".join(str(tensor.get(key, "")) for key in ("Datatype", "Format/Datatype", "Format"))
     for name, spellings in _TYPES:

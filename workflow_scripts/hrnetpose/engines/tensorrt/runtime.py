@@ -1,14 +1,16 @@
 """Load a plan and run it on the GPU."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from hrnetpose.artifacts.engine import ExecutedPrecision
-from hrnetpose.engines.base import Engine, OpenRequest, summarize_layers
+from hrnetpose.batches import Crops
+from hrnetpose.engines.base import Engine, LayerTime, OpenRequest, summarize_layers
 from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
 from hrnetpose.engines.slots import Slot
 from hrnetpose.engines.tensorrt.flavour import Flavour
-from hrnetpose.engines.tensorrt.layers import count_heavy_layers, inspect
+from hrnetpose.engines.tensorrt.layers import count_heavy_layers, describe_layers, inspect
 from hrnetpose.engines.tensorrt.logger import make_error, reset_logger
 from hrnetpose.engines.tensorrt.options import TensorRtOptions, profile
 from hrnetpose.stage import StageError
@@ -51,7 +53,7 @@ class TensorRtEngine(Engine[TensorRtOptions]):
     def _open(self) -> list[Slot]:
         trt = self._flavour.module
         # Created first: it makes the context current in which the runtime works.
-        streams = Streams()
+        streams = self._streams = Streams()
         self._engine = load(self._flavour, self._file.read_bytes(), self._file, self._options)
         names = [self._engine.get_tensor_name(n) for n in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -73,7 +75,40 @@ class TensorRtEngine(Engine[TensorRtOptions]):
 
     def _close(self) -> None:
         # In this order: a context must not outlive its engine.
-        del self._context, self._engine
+        del self._context, self._engine, self._streams
+
+    def time_layers(self, crops: Crops, count: int) -> list[LayerTime]:
+        milliseconds: defaultdict[str, float] = defaultdict(float)
+        base: Any = self._flavour.module.IProfiler
+
+        class Profiler(base):
+            def __init__(self) -> None:
+                base.__init__(self)
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                milliseconds[layer_name] += ms
+
+        # A context of its own: a profiler slows one down, and a captured graph has none.
+        kept, profiler = self._context, Profiler()
+        self._context = self._create_context(capture=False)
+        slot = PycudaSlot(self._streams, self.crops_shape, self.output_shapes, self._enqueue)
+        try:
+            self._context.set_input_shape(self._input, self.crops_shape)
+            slot.copy_in(self._pad(crops))
+            slot.launch()
+            slot.wait()
+            self._context.profiler = profiler
+            for _ in range(count):
+                slot.launch()
+                slot.wait()
+        finally:
+            slot.free()
+            self._context = kept
+        described = describe_layers(inspect(self._flavour, self._engine))
+        return [
+            LayerTime(name, *described.get(name, ("", "unknown")), spent / 1e3 / count)
+            for name, spent in milliseconds.items()
+        ]
 
     def executed(self) -> ExecutedPrecision:
         return summarize_layers(count_heavy_layers(inspect(self._flavour, self._engine)))
