@@ -8,6 +8,7 @@ Makes: build/predictions/, build/machine/, results/{variant}_accuracy.json, {var
 import json
 
 from hrnetpose.config import no_such
+from hrnetpose.run import MmposeModel, OnnxModel
 
 
 rule predict_keypoints:
@@ -159,7 +160,7 @@ rule reference_outputs:
     input:
         code=code("reference_outputs"),
         weights=lambda w: RUN.models[w.model].weights or [],
-        config=lambda w: RUN.models[w.model].known.files,
+        config=lambda w: RUN.models[w.model].files,
         card=MODEL.card,
         crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
             RUN.models[w.model].crop, "benchmark"
@@ -168,6 +169,8 @@ rule reference_outputs:
         MODEL.reference_outputs("{dataset}"),
     log:
         LAYOUT.shared_log("reference_outputs", "{model}_{dataset}"),
+    wildcard_constraints:
+        model=any_of(RUN.models_of(MmposeModel)),
     conda:
         "../envs/mmpose.yaml"
     threads: 1
@@ -182,6 +185,35 @@ rule reference_outputs:
         "python {input.code[0]:q} --config {params.config:q} {params.weights:q}"
         " --card {input.card:q} --crops {input.crops:q} --threads {threads} --output {output:q}"
         " --log {log:q}"
+
+
+rule reference_onnx:
+    """Run an ONNX file as it was given on some crops, for all comparisons with it."""
+    input:
+        code=code("reference_onnx"),
+        files=lambda w: RUN.models[w.model].files,
+        card=MODEL.card,
+        crops=lambda w: LAYOUT.dataset(w.dataset).cut.crops(
+            RUN.models[w.model].crop, "benchmark"
+        ),
+    output:
+        MODEL.reference_outputs("{dataset}"),
+    log:
+        LAYOUT.shared_log("reference_onnx", "{model}_{dataset}"),
+    wildcard_constraints:
+        model=any_of(RUN.models_of(OnnxModel)),
+    conda:
+        "../envs/engines.yaml"
+    threads: 1
+    resources:
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(60),
+    params:
+        onnx=lambda w: RUN.models[w.model].file,
+        versions=versions("onnxruntime"),
+    shell:
+        "python {input.code[0]:q} --onnx {params.onnx:q} --card {input.card:q}"
+        " --crops {input.crops:q} --threads {threads} --output {output:q} --log {log:q}"
 
 
 rule measure_parity:

@@ -1,9 +1,10 @@
-"""From a checkpoint to ONNX graphs.
+"""From a checkpoint, or from an ONNX file, to ONNX graphs.
 
-Takes: a checkpoint and an mmpose config.  Makes: build/models/{model}/.
+Takes: a checkpoint and an mmpose config, or an ONNX file.  Makes: build/models/{model}/.
 """
 
 from hrnetpose.recipes import made_by
+from hrnetpose.run import MmposeModel, OnnxModel
 
 
 wildcard_constraints:
@@ -15,12 +16,14 @@ rule export_onnx:
     input:
         code=code("export_onnx"),
         weights=lambda w: RUN.models[w.model].weights or [],
-        config=lambda w: RUN.models[w.model].known.files,
+        config=lambda w: RUN.models[w.model].files,
     output:
         onnx=MODEL.onnx,
         card=MODEL.card,
     log:
         LAYOUT.shared_log("export_onnx", "{model}"),
+    wildcard_constraints:
+        model=any_of(RUN.models_of(MmposeModel)),
     cache: IS_CACHED
     conda:
         "../envs/mmpose.yaml"
@@ -38,6 +41,37 @@ rule export_onnx:
     shell:
         "python {input.code[0]:q} --name {params.name:q} --config {params.config:q}"
         " {params.weights:q} --crop {params.crop:q} {params.changes:q} --output {output.onnx:q}"
+        " --card {output.card:q} --log {log:q}"
+
+
+rule import_onnx:
+    """Bring an ONNX file into the form of an export, and write its card."""
+    input:
+        code=code("import_onnx"),
+        files=lambda w: RUN.models[w.model].files,
+    output:
+        onnx=MODEL.onnx,
+        card=MODEL.card,
+    log:
+        LAYOUT.shared_log("import_onnx", "{model}"),
+    wildcard_constraints:
+        model=any_of(RUN.models_of(OnnxModel)),
+    cache: IS_CACHED
+    conda:
+        "../envs/mmpose.yaml"
+    threads: 1
+    resources:
+        mem_mb=scale_with_attempt(4000),
+        runtime=scale_with_attempt(30),
+    params:
+        name="{model}",  # Snakemake's cache does not look at wildcards
+        onnx=lambda w: RUN.models[w.model].file,
+        given=lambda w: RUN.models[w.model].card_json,
+        crop=lambda w: RUN.models[w.model].crop,
+        versions=versions("onnx", "onnxruntime"),
+    shell:
+        "python {input.code[0]:q} --name {params.name:q} --onnx {params.onnx:q}"
+        " --given {params.given:q} --crop {params.crop:q} --output {output.onnx:q}"
         " --card {output.card:q} --log {log:q}"
 
 

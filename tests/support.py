@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -204,3 +205,24 @@ def refusal(function: Callable[..., object], *arguments: object, **options: Any)
     assert text.isprintable()
     assert not re.search(r"[A-Z]\w+(Error|Exception|Exit)|weights_only", text)
     return text
+
+
+def write_graph(path: Path, dtype: Any = np.float32, scale: float = 1) -> Path:
+    """Write a graph of one convolution with 17 heatmaps; its input is 64x32."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.full((17, 3, 4, 4), scale, dtype), "w")
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["input", "w"], ["heatmaps"], strides=[4, 4])],
+        "conv",
+        [helper.make_tensor_value_info("input", kind, ["batch", 3, 64, 32])],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["batch", 17, 16, 8])],
+        [weights],
+    )
+    if kind != TensorProto.FLOAT:
+        graph.output[0].type.tensor_type.elem_type = kind
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    return path

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -65,8 +66,9 @@ def classify(path: Path) -> dict[str, str]:
 
 
 def _shorten(error: StageError) -> str:
-    """Return the reason without the path of the config."""
-    return re.sub(r"^\S+\.py: ", "", str(error))
+    """Return the reason without the path of the config, and not the whole of a trace."""
+    reason = re.sub(r"^(export_onnx: error: )?\S+\.py: ", "", str(error))
+    return textwrap.shorten(reason, 300, placeholder=" ...")
 
 
 def choose(classes: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -123,7 +125,7 @@ def write(path: Path, done: dict[str, Any]) -> None:
 def print_tables(done: dict[str, Any], chosen: dict[str, str]) -> None:
     """Print how many configs are refused for which reason, and the comparison of the others."""
     reasons = Counter(
-        re.sub(r"'[^']*'(?= \()|\[.*|\(\d.*", "...", found["refused"])
+        re.sub(r"(?<=is )('[^']*'(?= \()|\[.*)", "...", found["refused"])
         for found in done["configs"].values()
         if "refused" in found
     )
@@ -131,10 +133,15 @@ def print_tables(done: dict[str, Any], chosen: dict[str, str]) -> None:
     rows: Iterable[Any] = [(taken, "taken"), *((n, text) for text, n in reasons.most_common())]
     print(tabulate(rows, ["configs", "what becomes of them"], tablefmt="github"), end="\n\n")
     rows = [
-        (kind, Path(name).stem, done["errors"].get(name, "to be done"))
+        (kind, Path(name).stem, _describe(done["errors"].get(name, "to be done")))
         for kind, name in chosen.items()
     ]
-    print(tabulate(rows, ["kind", "config", "relative error"], tablefmt="github", floatfmt=".0e"))
+    header = ["kind", "config", "relative error"]
+    print(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+
+
+def _describe(error: float | str) -> str:
+    return error if isinstance(error, str) else f"{error:.0e}"
 
 
 def parser() -> argparse.ArgumentParser:

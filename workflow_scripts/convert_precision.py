@@ -14,6 +14,7 @@ import onnx
 
 from hrnetpose import files, stage
 from hrnetpose.graphs import half_precision, onnx_graph
+from hrnetpose.stage import StageError
 
 CONVERTERS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda graph: graph,
@@ -34,7 +35,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(*, precision: str, model: Path, output: Path) -> None:
     """Run the stage."""
-    graph = CONVERTERS[precision](onnx_graph.read(model))
+    graph = onnx_graph.read(model)
+    held = onnx_graph.held_precision(graph)
+    if held != "fp32" and precision not in (held, "int8-fp16"):
+        raise StageError(
+            f"{model}: it holds {held}, so there is no {precision} of it; ask for `precision: "
+            f"{held}`"
+        )
+    if held != precision:
+        graph = CONVERTERS[precision](graph)
     with files.atomic_path(output) as temporary:
         onnx.save(graph, temporary)
         onnx_graph.check(temporary)

@@ -15,6 +15,7 @@ from pathlib import Path
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop, MmposeOrigin
 from hrnetpose.files import sha256
+from hrnetpose.graphs import metadata, onnx_graph
 from hrnetpose.models import export, mmpose, reading
 
 
@@ -55,6 +56,7 @@ def main(
     )
     made = export.make_card(name, origin, content, crop, network, output)
     made.notes = [*made.notes, *notes]
+    metadata.write(onnx_graph.read(output), made, output)
     for note in made.notes:
         logging.warning("%s: %s", config, note)
     made.write(card)

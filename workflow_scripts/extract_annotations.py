@@ -7,8 +7,7 @@
 import argparse
 from pathlib import Path
 
-from hrnetpose import stage
-from hrnetpose.data import archives
+from hrnetpose import archives, stage
 
 
 def parser() -> argparse.ArgumentParser:

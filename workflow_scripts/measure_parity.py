@@ -113,7 +113,8 @@ def compare(
     original = found["original"]
     positions, scores = decode.decode(original, model.codec, model.crop)
     # An untrained model is sure of nothing; then all of its keypoints are compared.
-    minimum = MINIMUM_SCORE if model.trained else 0.0
+    # So are those of one whose scores are all low, as SimCC's may be.
+    minimum = MINIMUM_SCORE if model.trained and (scores > MINIMUM_SCORE).any() else 0.0
     sure = scores > minimum
     stages: dict[Stage, Drift] = {}
     for name, values in found.items():

@@ -27,6 +27,7 @@ from hrnetpose import files, stage
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.graphs import onnx_graph
+from hrnetpose.recipes import CALIBRATED
 from hrnetpose.stage import StageError
 
 TOLERANCE = 1e-5
@@ -49,8 +50,13 @@ def parser() -> argparse.ArgumentParser:
 def main(*, model: Path, card: Path, output: Path, summary: Path) -> None:
     """Run the stage."""
     before = len(onnx_graph.read(model).graph.node)
+    known = ModelCard.read(card)
     with files.atomic_path(output) as temporary:
-        after, error, reason = simplify(model, ModelCard.read(card), temporary)
+        after, error, reason = (
+            (None, None, f"it holds {known.precision}, and onnxsim would fold the Q/DQ nodes")
+            if known.precision in CALIBRATED
+            else simplify(model, known, temporary)
+        )
         if reason is not None:
             logging.warning("onnxsim's graph is not used: %s", reason)
             shutil.copyfile(model, temporary)

@@ -223,13 +223,6 @@ def test_detected_boxes_need_a_file_of_them(refused: Callable[[str, Any], str]) 
     assert said.startswith("protocols.boxes: det needs a detector's boxes, but datasets.sample has")
 
 
-def test_int8_without_calibration_images_is_refused(refused: Callable[[str, Any], str]) -> None:
-    said = refused("datasets.sample.calibration", None)
-
-    assert said.startswith("variants.int8.precision: int8 needs calibration images")
-    assert "set variants.int8 to null" in said
-
-
 @pytest.mark.parametrize("crop", ["256", "256x", "0x192", "256x192-pad0", "256x192-pad1.2.3"])
 def test_a_crop_of_no_size_is_refused(refused: Callable[[str, Any], str], crop: str) -> None:
     assert refused("models.sample.crop", crop).startswith(f"models.sample.crop: {crop!r} is not")

@@ -32,6 +32,17 @@ def test_a_precision_that_the_backend_of_this_machine_lacks_is_refused(raw: Raw)
         resolve(raw, "pytorch")
 
 
+def test_int8_without_calibration_images_is_refused(raw: Raw) -> None:
+    raw["datasets"]["sample"]["calibration"] = None
+
+    with pytest.raises(ConfigError) as error:
+        resolve(raw, "openvino")
+
+    said = str(error.value)
+    assert said.startswith("variants.int8.precision: int8 needs calibration images")
+    assert "set variants.int8 to null" in said
+
+
 def test_each_engine_has_a_graph_in_the_precision_that_its_backend_takes(raw: Raw) -> None:
     rules = engines.rules()
     run = resolve(raw, "openvino")
@@ -119,9 +130,9 @@ def test_a_model_without_weights_is_untrained_and_needs_no_checkpoint(raw: Raw) 
 
     run = resolve(raw, "openvino")
 
-    assert run.models["bare"].weights is None
+    assert run.models["bare"].needed == []
     assert "bare" not in run.scored
-    assert run.models["sample"].weights == "resources/weights/sample.pth"
+    assert run.models["sample"].needed == ["resources/weights/sample.pth"]
     assert "fp32" in run.scored
 
 

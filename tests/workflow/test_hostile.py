@@ -33,7 +33,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Crop, HeatmapCodec, Keypoints, MmposeOrigin, ModelCard, Tensor
 from hrnetpose.config import ConfigError
-from hrnetpose.graphs import onnx_graph
+from hrnetpose.graphs import metadata, onnx_graph
 from hrnetpose.models import config_file
 from hrnetpose.resolve import resolve
 from hrnetpose.sample.keypoints import KEYPOINTS
@@ -290,6 +290,27 @@ def simplify(folder: Path) -> None:
         "--summary", folder / "out/simplified.json")  # fmt: skip
 
 
+def import_onnx(source: str) -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        card = {"mean": [0, 0, 0], "std": [255, 255, 255], "channel_order": "RGB",
+                "codec": {"type": "MSRAHeatmap"}, "keypoints": "coco"}  # fmt: skip
+        run("import_onnx", "--name", "mine", "--onnx", folder / source, "--crop", "64x32",
+            "--given", json.dumps({} if source == "described.onnx" else card),
+            "--output", folder / "out/imported.onnx",
+            "--card", folder / "out/imported.json")  # fmt: skip
+
+    return read
+
+
+def damaged_metadata(content: bytes, chance: random.Random) -> bytes:
+    """Damage the card that an ONNX file has in its metadata."""
+    model = onnx.ModelProto.FromString(content)
+    for entry in model.metadata_props:
+        if entry.key == "model_card":
+            entry.value = damaged_json(entry.value.encode(), chance).decode("utf-8", "replace")
+    return model.SerializeToString()
+
+
 def build_engine(folder: Path) -> None:
     run("build_engine", "--variant", "ort", "--backend", "onnxruntime", "--precision", "fp32",
         "--graph", folder / "model.onnx", "--card", folder / "model.json", "--batch", 4,
@@ -357,6 +378,14 @@ TARGETS = {
     "images": Target("val.zip", damaged_zip, 150, make_crops),
     "onnx": Target("model.onnx", damaged_onnx, 200, simplify, ("simplified",)),
     "onnx of an engine": Target("model.onnx", damaged_onnx, 100, build_engine, ("engine",)),
+    "onnx given": Target("model.onnx", damaged_onnx, 150, import_onnx("model.onnx")),
+    "onnx's metadata": Target(
+        "described.onnx", damaged_metadata, 100, import_onnx("described.onnx")
+    ),
+    "mmdeploy's json": Target(
+        "export/pipeline.json", damaged_json, 100, import_onnx("export"), ("export",)
+    ),
+    "mmdeploy's zip": Target("export.zip", damaged_zip, 60, import_onnx("export.zip")),
     "checkpoint": Target("model.pth", damaged_checkpoint, 100, checkpoint("model.pth")),
     "old checkpoint": Target("old.pth", damaged_old_checkpoint, 100, checkpoint("old.pth")),
     "safetensors": Target("model.st", damaged_bytes, 30, checkpoint("model.st")),
@@ -458,6 +487,20 @@ def tiny_model(folder: Path) -> None:
                             sigmas=[0.05] * 17, skeleton=[(0, 1)]),
         parameters=816, macs=10**6, versions={},
     ).write(folder / "model.json")  # fmt: skip
+    card = ModelCard.read(folder / "model.json")
+    metadata.write(onnx.load(folder / "model.onnx"), card, folder / "described.onnx")
+    (folder / "export").mkdir()
+    onnx.save(onnx.load(folder / "model.onnx"), folder / "export/end2end.onnx")
+    transforms = [
+        {"type": "TopDownGetBboxCenterScale", "padding": 1.25, "image_size": [32, 64]},
+        {"type": "Normalize", "mean": [0, 0, 0], "std": [255, 255, 255], "to_rgb": True},
+    ]
+    decoding = {"component": "TopdownHeatmapSimpleHeadDecode", "params": {"shift_heatmap": True}}
+    tasks = [{"module": "Transform", "transforms": transforms}, {"module": "mmpose", **decoding}]
+    (folder / "export/pipeline.json").write_text(json.dumps({"pipeline": {"tasks": tasks}}))
+    with zipfile.ZipFile(folder / "export.zip", "w") as archive:
+        for path in sorted((folder / "export").iterdir()):
+            archive.write(path, f"export/{path.name}")
     (folder / "model.py").write_text(TINY_CONFIG)
     network = mmpose.build_model(mmpose.read_config(str(folder / "model.py")), None)
     content = {

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from hrnetpose import config as configuration
 from hrnetpose.limits import Limits
 from planner import Job, Planner, fabricate
-from support import Project
+from support import Project, write_graph
 
 # Which rules take what a rule makes: `fetch_file` brings checkpoints here.
 CONSUMERS = {
@@ -354,6 +354,9 @@ UNSEEN = {
 def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """All keys of the configuration; what stands for a name is `*`.  A file is one key."""
     for name, info in section.model_fields.items():
+        if name == "models":  # those of mmpose; test_an_onnx_file has the others
+            yield from keys(configuration.MmposeModel, "models.*.")
+            continue
         kinds = [info.annotation, *get_args(info.annotation)]
         sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
         inner = [k for k in sections if k is not configuration.Source]
@@ -544,7 +547,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/artifacts/verdicts.py": ({"write_report"}, set(), set()),
     "hrnetpose/artifacts/accuracy.py": ({"score_accuracy"}, set(), set()),
     "hrnetpose/artifacts/quantization.py": ({"quantize_int8"}, {"int8"}, {"int8"}),
-    "hrnetpose/data/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),
+    "hrnetpose/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),
     "hrnetpose/data/coco.py": ({"audit_dataset", "detect_persons"}, VARIANTS, CALIBRATED),
     "hrnetpose/detection/boxes.py": ({"detect_persons"}, set(), set()),
     "hrnetpose/detector.py": ({"detect_persons"}, set(), set()),
@@ -654,6 +657,41 @@ def test_a_file(
         content = (project.folder / name).read_bytes() + b"# other\n"
     edited(name, content)
     check(planner.jobs(project.folder, *TARGETS), stale)
+
+
+def test_an_onnx_file(repository: Path, planner: Planner, tmp_path: Path) -> None:
+    """Its content and each key of its card rerun the import and all that follows."""
+    project = Project.copied(repository, tmp_path / "project")
+    write_graph(project.folder / "given.onnx")
+    card: dict[str, Any] = {
+        "mean": [0, 0, 0], "std": [1, 1, 1], "channel_order": "RGB",
+        "codec": {"type": "MSRAHeatmap"}, "keypoints": "coco",
+    }  # fmt: skip
+    variants = {"int8": None, "bf16": None}
+
+    def plan(**more: Any) -> set[str]:
+        model = {"onnx": "given.onnx", "card": {**card, **more}}
+        content = {"model": "mine", "models": {"mine": model}, "variants": variants}
+        overlay = project.overlay(content)
+        return {job.rule for job in planner.jobs(project.folder, "--configfile", overlay)}
+
+    assert "import_onnx" in plan()
+    fabricate(planner, project.folder, "--configfile", "overlay.yaml")
+    write_graph(project.folder / "given.onnx")
+    os.utime(project.folder / "given.onnx", ns=(1, 1))
+    assert plan() == set()
+    stale = {"import_onnx", "reference_onnx", "simplify_onnx", "convert_precision", "build_engine"}
+    for key, value in (
+        ("mean", [1, 2, 3]), ("std", [2, 2, 2]), ("channel_order", "BGR"), ("flip_shift", True),
+        ("codec", {"type": "MSRAHeatmap", "unbiased": True}), ("outputs", ["heatmaps"]),
+        ("evaluation", {"nms_thr": 0.5}), ("crop", "64x32-pad1.1"), ("input", "input"),
+    ):  # fmt: skip
+        assert stale <= plan(**{key: value}), key
+        assert "audit_dataset" not in plan(**{key: value}), key
+    assert plan() == set()
+    (project.folder / "given.onnx").touch()
+    write_graph(project.folder / "given.onnx", scale=2)
+    assert stale <= plan()
 
 
 def test_a_checkpoint_that_an_older_one_replaces(

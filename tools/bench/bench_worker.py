@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", type=Path, help="the checkpoint; without it, seeded weights")
     command.add_argument("--annotations", type=Path, help="COCO keypoint annotations")
     command.add_argument("--images", type=Path, help="their images")
+    command.add_argument("--flip", type=int, choices=[0, 1], default=1, help="flip test (mmpose)")
     command.add_argument("--crops", type=Path, help="uint8 crops (.npy)")
     command.add_argument("--seconds", type=float, default=4.0, help="of a timing")
     command.add_argument("--threads", type=int, default=host.cores(), help="CPU threads")
@@ -194,9 +195,9 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
 
 
 def evaluate_mmpose(
-    *, config: str, weights: Path | None, annotations: Path, images: Path, threads: int
+    *, config: str, weights: Path | None, annotations: Path, images: Path, flip: int, threads: int
 ) -> Found:
-    """Evaluate with mmpose's own dataset, pipeline, model, decoder and CocoMetric, and flip test.
+    """Evaluate with mmpose's own dataset, pipeline, model, decoder and CocoMetric.
 
     Batch, workers and pipeline are the config's own.
     """
@@ -211,7 +212,7 @@ def evaluate_mmpose(
     from mmpose.registry import DATASETS, METRICS
 
     torch.set_num_threads(threads)
-    read.model.test_cfg.flip_test = True
+    read.model.test_cfg.flip_test = bool(flip)
     model = models.build_model(read, weights)
     loader = read.val_dataloader
     with warnings.catch_warnings(), torch.inference_mode():
@@ -245,6 +246,7 @@ def evaluate_mmpose(
         "seconds": seconds,
         "persons_per_s": len(dataset) / seconds,
         "AP": metrics["coco/AP"],
+        "metrics": metrics,
     }
 
 

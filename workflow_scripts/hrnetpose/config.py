@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -24,17 +26,16 @@ from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.benchmark import Benchmark
 from hrnetpose.detector import DetectorCard
 from hrnetpose.limits import Limits
-from hrnetpose.recipes import CALIBRATED, Precision
-from hrnetpose.section import Section
+from hrnetpose.onnx_card import OnnxCard
+from hrnetpose.recipes import Precision
+from hrnetpose.section import Flag, Section, Text
 from hrnetpose.stage import shown
 
 # Names are parts of names of files.
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, strict=True)
 ]
-Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$", strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
 KeysT = TypeVar("KeysT", bound=BaseModel)
 
 
@@ -110,8 +111,8 @@ class Published(Section):
         return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
-class Model(Section):
-    """A top-down heatmap model of mmpose."""
+class MmposeModel(Section):
+    """A top-down model of mmpose, with heatmaps or SimCC."""
 
     config: Text
     """A config of the mmpose package by name, or the path of a config file.  It is a program that
@@ -129,6 +130,37 @@ class Model(Section):
     """The licence of the weights as SPDX writes it, for example `Apache-2.0`: bundles say it."""
     attribution: Text | None = None
     """Who made the weights, in a sentence for bundles."""
+
+
+class OnnxModel(Section):
+    """A top-down model of which only the ONNX file is there."""
+
+    onnx: Annotated[Texts, Field(min_length=1)]
+    """The file: a path, a URL, or a list of them that is tried in order; or an mmdeploy export, as
+    a folder or its zip."""
+    sha256: Digest | None = None
+    """The file's SHA-256 or the first digits of it (at least 8, in quotes)."""
+    size: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Its length in bytes."""
+    card: OnnxCard = OnnxCard()
+    """What the file does not say of itself."""
+    published: Published | None = None
+    """As for a model of mmpose."""
+
+
+MODELS: dict[str, type[Section]] = {"[mmpose]": MmposeModel, "[onnx]": OnnxModel}
+"""The kinds of models; the tags are none of the user's words, and left out of messages."""
+
+
+def _kind_of_model(given: Any) -> str:
+    is_onnx = "onnx" in given if isinstance(given, Mapping) else isinstance(given, OnnxModel)
+    return "[onnx]" if is_onnx else "[mmpose]"
+
+
+Model = Annotated[
+    Annotated[MmposeModel, Tag("[mmpose]")] | Annotated[OnnxModel, Tag("[onnx]")],
+    Discriminator(_kind_of_model),
+]
 
 
 class Calibration(Section):
@@ -275,12 +307,7 @@ def load(raw: Mapping[str, Any], backends: Mapping[str, BackendRules]) -> Config
             "`detections`; give their file or a `detector`, or evaluate with `boxes: [gt]`"
         )
     for name, model in config.models.items():
-        if model.crop is not None:
-            try:
-                Crop.parse(model.crop)
-            except ValueError as error:
-                raise ConfigError(f"models.{name}.crop: {error}") from error
-        _check_sources(f"models.{name}.weights", model.weights or [])
+        _check_model(f"models.{name}", model)
     for name, dataset in config.datasets.items():
         _check_dataset(f"datasets.{name}", dataset)
     for name, variant in config.variants.items():
@@ -309,6 +336,20 @@ def _with_all_models(config: Config) -> Config:
             "variant MODEL_VARIANT"
         )
     return config.model_copy(update={"variants": dict(rows)})
+
+
+def _check_model(key: str, model: MmposeModel | OnnxModel) -> None:
+    if isinstance(model, OnnxModel):
+        crop, place = model.card.crop, f"{key}.card.crop"
+        _check_sources(f"{key}.onnx", model.onnx)
+    else:
+        crop, place = model.crop, f"{key}.crop"
+        _check_sources(f"{key}.weights", model.weights or [])
+    if crop is not None:
+        try:
+            Crop.parse(crop)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from error
 
 
 def _check_dataset(key: str, dataset: Dataset) -> None:
@@ -370,12 +411,6 @@ def check_variant(
         options = _validated(rules.options, variant.options, f"{key}.options")
     elif variant.options:
         raise ConfigError(f"{key}.options: `backend: auto` takes none; name the backend for them")
-    if variant.precision in CALIBRATED and config.datasets[config.dataset].calibration is None:
-        raise ConfigError(
-            f"{key}.precision: {variant.precision} needs calibration images, but "
-            f"datasets.{config.dataset} has no `calibration`; give its images and annotations, "
-            f"or set {key} to null"
-        )
     return options
 
 
@@ -387,7 +422,7 @@ def _validated(kind: type[KeysT], raw: Mapping[str, Any], key: str) -> KeysT:
         where = ".".join(
             stage.name(part)
             for part in (*filter(None, [key]), *map(str, first["loc"]))
-            if part != "[key]"
+            if not part.startswith("[")
         )
         raise ConfigError(f"{where or 'config'}: {_explain(first, kind)}") from error
 
@@ -413,7 +448,9 @@ def _section_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[
     """Follow an error's location down to the section that holds the key."""
     section: Any = kind
     for part in location:
-        if get_origin(section) is dict:
+        if part in MODELS:
+            section = MODELS[str(part)]
+        elif get_origin(section) is dict:
             section = get_args(section)[1]
         else:
             section = section.model_fields[part].annotation

@@ -20,7 +20,7 @@ from hrnetpose.layout import WRITTEN, Layout
 QUESTION = "?"
 """A value that `python -m hrnetpose.init` could not tell."""
 LOCATED = {
-    "models": ("config", "weights"),
+    "models": ("config", "weights", "onnx"),
     "datasets": ("images", "annotations", "detections", "detector", "calibration"),
 }
 """The keys of a section under which there are paths."""

@@ -26,7 +26,7 @@ class DetectorCard(Section):
     """Subtracted from pixels of 0 to 255, in the channel order."""
     std: Divisors | None = None
     """What pixels are divided by then."""
-    channel_order: Literal["BGR", "RGB"] | None = None
+    channel_order: Literal["RGB", "BGR"] | None = None
     """The order of the channels."""
     pad: Annotated[int, Field(ge=0, le=255, strict=True)] | None = None
     """The grey that fills the right and the bottom; 114 unless `pipeline` says another."""

@@ -47,9 +47,13 @@ class ModelPaths:
     def weights(self) -> str:
         return resource(f"weights/{self.name}.pth")
 
+    def given_onnx(self, suffix: str) -> str:
+        """Return where an ONNX file from elsewhere lies, or the zip with it."""
+        return resource(f"weights/{self.name}{suffix}")
+
     @property
     def onnx(self) -> str:
-        """The exported graph."""
+        """The exported graph, or the imported one."""
         return self.graph("model")
 
     @property
@@ -69,7 +73,7 @@ class ModelPaths:
         return f"build/models/{self.name}/{_in_model(graph, dataset)}.json"
 
     def reference_outputs(self, dataset: str) -> str:
-        """Return the outputs of the original model."""
+        """Return the outputs of the original: of the model, or of the ONNX file."""
         return f"build/models/{self.name}/{dataset}/reference_outputs.npz"
 
 

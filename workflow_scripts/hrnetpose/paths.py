@@ -33,12 +33,13 @@ def is_same(one: str, other: str) -> bool:
         return False
 
 
-def fault(path: str, *, images: bool = False) -> str | None:
+def fault(path: str, *, images: bool = False, is_folder: bool = False) -> str | None:
     """Say why a file cannot be read.
 
     Args:
         path: as it was written.
-        images: a folder or a zip is expected, in place of a file.
+        images: a folder or a zip of images is expected, in place of a file.
+        is_folder: a folder is as good as a file.
 
     Returns:
         One line that starts with the path; None if all is well.
@@ -51,7 +52,9 @@ def fault(path: str, *, images: bool = False) -> str | None:
     except (OSError, ValueError) as error:
         return f"{name}: {_absent(path, error)}"
     if stat.S_ISDIR(found.st_mode):
-        reason = _folder_fault(path) if images else "it is a folder; a file is expected"
+        reason = (
+            _folder_fault(path) if images or is_folder else "it is a folder; a file is expected"
+        )
     elif not stat.S_ISREG(found.st_mode):
         reason = "it is neither a file nor a folder"
     elif not os.access(path, os.R_OK):
@@ -69,7 +72,7 @@ def _folder_fault(path: str) -> str | None:
     if not os.access(path, os.R_OK | os.X_OK):
         return "the folder may not be read; give yourself the permission (chmod u+rx)"
     with os.scandir(path) as entries:
-        return None if any(entries) else "the folder is empty; images are expected in it"
+        return None if any(entries) else "the folder is empty"
 
 
 def _absent(path: str, error: OSError | ValueError) -> str:

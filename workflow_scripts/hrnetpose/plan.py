@@ -43,7 +43,7 @@ def check_given(run: Run, is_made: IsMade) -> None:
     Raises:
         ConfigError: a file is not there, or cannot be read.
     """
-    used = {f"models.{name}.weights" for name in run.used_models}
+    used = {given.key for name in run.used_models for given in run.models[name].given}
     used |= {f"datasets.{run.config.dataset}.{key}" for key in ("images", "annotations")}
     if "det" in run.config.protocols.boxes:
         used.add(f"datasets.{run.config.dataset}.detections")
@@ -71,7 +71,7 @@ def _fault(path: str, given: Given, is_made: IsMade) -> str | None:
         return None if is_kept else f"{path}: the workflow writes this file itself; give another"
     has_copy = given.place != path and Path(given.place).is_file()
     copied = f"; the copy at {given.place} is used if its `sha256` is given" if has_copy else ""
-    fault = paths.fault(file, images=given.images)
+    fault = paths.fault(file, images=given.images, is_folder=given.is_folder)
     return fault and f"{fault}{copied}"
 
 

@@ -62,9 +62,13 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _section(kind: type[BaseModel], key: str, shown: dict[type, str]) -> Iterator[str]:
-    """Yield a section's table, then the sections within it; that of a file only once."""
-    title = f"`{key}`" if key else "Top level"
+def _section(
+    kind: type[BaseModel], key: str, shown: dict[type, str], which: str = ""
+) -> Iterator[str]:
+    """Yield a section's table, then the sections within it; that of each kind only once."""
+    title = f"`{key}`{which}" if key else "Top level"
+    if shown.get(kind) == key:
+        return
     if kind is Source and kind in shown:
         yield f"## {title}\n\nAs `{shown[kind]}`.\n"
         return
@@ -72,22 +76,22 @@ def _section(kind: type[BaseModel], key: str, shown: dict[type, str]) -> Iterato
     yield f"## {title}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n"
     yield _table(kind, key)
     for name, field in kind.model_fields.items():
-        inner, mapping = _inner_section(field.annotation)
-        if inner:
-            path = f"{key}.{name}" if key else name
-            yield from _section(inner, f"{path}.NAME" if mapping else path, shown)
+        found, mapping = _inner_sections(field.annotation)
+        path = f"{key}.{name}" if key else name
+        for inner in found:
+            # Of several kinds each is known by its first key.
+            which = f" with `{next(iter(inner.model_fields))}`" if len(found) > 1 else ""
+            yield from _section(inner, f"{path}.NAME" if mapping else path, shown, which)
 
 
-def _inner_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+def _inner_sections(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
+    """Return the sections that a value can be, and whether they are named by the user."""
     if get_origin(annotation) is dict:
-        return _inner_section(get_args(annotation)[1])[0], True
+        return _inner_sections(get_args(annotation)[1])[0], True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, False
-    for part in get_args(annotation):
-        inner, _ = _inner_section(part)
-        if inner:
-            return inner, False
-    return None, False
+        return [annotation], False
+    parts = () if get_origin(annotation) is Literal else get_args(annotation)
+    return [inner for part in parts for inner in _inner_sections(part)[0]], False
 
 
 def _table(kind: type[BaseModel], key: str) -> str:
@@ -104,7 +108,7 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return " \\| ".join(f"`{value}`" for value in args)
     if origin is dict:
-        return "section" if _inner_section(annotation)[0] is None else "named sections"
+        return "named sections" if _inner_sections(annotation)[0] else "section"
     if origin is list:
         return f"list of {_type(args[0])}"
     if origin is types.UnionType or (len(args) > 1 and type(None) in args):
@@ -171,6 +175,8 @@ def _tidy(part: Any) -> Any:
             tidy[key] = {name: _tidy(entry) for name, entry in value.items()}
         elif key == "description":
             tidy[key] = " ".join(value.split())
+        elif key == "oneOf":  # without required keys a section may be of several kinds
+            tidy["anyOf"] = _tidy(value)
         elif key not in ("title", "required"):
             tidy[key] = _tidy(value)
     return tidy

@@ -9,8 +9,9 @@ from hrnetpose import config, engines, environment
 from hrnetpose.backend_rules import BackendRules, Options
 from hrnetpose.config import Config, ConfigError
 from hrnetpose.layout import DatasetPaths, Layout
+from hrnetpose.recipes import CALIBRATED, Graph, Precision
 from hrnetpose.resources import WITHOUT_BOXES, describe_dataset
-from hrnetpose.run import Model, Run, Variant
+from hrnetpose.run import Model, Run, Variant, describe_model
 from hrnetpose.stage import StageError
 
 
@@ -28,6 +29,7 @@ def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = F
     """
     backends = engines.rules()
     checked, notes = _without_missing_boxes(config.load(raw, backends))
+    checked, dropped = _without_lost_originals(checked, backends)
     auto = auto or environment.decide_auto(engines.resolve)
     # A backend that `auto` stands for must have the precision, too.
     sections = {
@@ -47,18 +49,20 @@ def resolve(raw: Mapping[str, Any], auto: str | None = None, is_module: bool = F
     run = Run(
         checked,
         layout,
-        {name: Model(section, layout.model(name)) for name, section in checked.models.items()},
+        {
+            name: describe_model(section, layout.model(name))
+            for name, section in checked.models.items()
+        },
         {
             name: describe_dataset(section, layout.dataset(name))
             for name, section in checked.datasets.items()
         },
         {},
-        notes,
+        notes + dropped,
     )
-    run = replace(run, variants=_describe_variants(run, sections, options, backends))
-    for name in run.used_models:
+    for name in dict.fromkeys(section.model or checked.model[0] for section in sections.values()):
         _ = run.models[name].known  # or else an error would only come with the first job
-    return run
+    return replace(run, variants=_describe_variants(run, sections, options, backends))
 
 
 def _describe_variants(
@@ -72,6 +76,13 @@ def _describe_variants(
     for name, section in sections.items():
         rules, paths = backends[section.backend], run.layout.variant(name)
         model = run.models[section.model or run.config.model[0]]
+        kind = _find_graph(f"variants.{name}", section.precision, rules, model)
+        if section.precision in CALIBRATED and kind and run.dataset.calibration is None:
+            raise ConfigError(
+                f"variants.{name}.precision: {section.precision} needs calibration images, but "
+                f"datasets.{run.config.dataset} has no `calibration`; give its images and "
+                f"annotations, or set variants.{name} to null"
+            )
         variant = found[name] = Variant(
             section,
             rules,
@@ -80,7 +91,8 @@ def _describe_variants(
             model,
             run.dataset,
             run.evaluated_crops,
-            graph=model.paths.graph(run.layout.name(rules.graphs[section.precision])),
+            graph=model.paths.graph(run.layout.name(kind)) if kind else model.paths.simplified,
+            graph_kind=kind,
             predictions=[
                 paths.predictions(boxes, shard)
                 for boxes in run.config.protocols.boxes
@@ -91,7 +103,7 @@ def _describe_variants(
             variant.options.check(variant.batch, section.precision)
         except StageError as error:
             raise ConfigError(f"variants.{name}: {error}") from error
-        if variant.is_original and section.precision == "fp32" and variant.options.is_exact:
+        if model.is_reference(rules) and section.precision == "fp32" and variant.options.is_exact:
             originals.setdefault(model.name, variant)
     return {
         name: replace(variant, reference=original)
@@ -99,6 +111,57 @@ def _describe_variants(
         else variant
         for name, variant in found.items()
     }
+
+
+def _find_graph(key: str, precision: Precision, rules: BackendRules, model: Model) -> Graph | None:
+    """Return the graph that an engine is built from; None for the model's own, simplified.
+
+    Raises:
+        ConfigError: the model's own is in another precision than the one that is asked for.
+    """
+    held = model.known.precision or "fp32"
+    if held == "fp32":
+        return rules.graphs[precision]
+    if held == precision:
+        return None
+    raise ConfigError(
+        f"{key}.precision: {precision}, but the graph of models.{model.name} holds {held} already, "
+        f"and nothing else can be made of it; ask for `precision: {held}`, or set {key} to null"
+    )
+
+
+def _without_lost_originals(
+    checked: Config, backends: Mapping[str, BackendRules]
+) -> tuple[Config, tuple[str, ...]]:
+    """Leave out rows that would run the original of a model of which only the ONNX file is there.
+
+    Returns:
+        The configuration, and what the user should know.
+
+    Raises:
+        ConfigError: nothing would be left.
+    """
+    lost = {
+        name: variant.model or checked.model[0]
+        for name, variant in checked.variants.items()
+        if variant.backend in backends
+        and backends[variant.backend].original
+        and isinstance(checked.models[variant.model or checked.model[0]], config.OnnxModel)
+    }
+    kept = {name: one for name, one in checked.variants.items() if name not in lost}
+    if not kept:
+        name, model = next(iter(lost.items()))
+        raise ConfigError(
+            f"variants.{name}.backend: models.{model} is an ONNX file, and "
+            f"{checked.variants[name].backend} runs the original model, which is not there; take "
+            "another backend"
+        )
+    notes = tuple(
+        f"variants.{name}: dropped, since models.{model} is an ONNX file and its original is not "
+        "there to run in PyTorch; the fp32 engine of that file is the reference"
+        for name, model in lost.items()
+    )
+    return checked.model_copy(update={"variants": kept}), notes
 
 
 def _without_missing_boxes(checked: Config) -> tuple[Config, tuple[str, ...]]:

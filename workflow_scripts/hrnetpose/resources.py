@@ -78,7 +78,8 @@ class Given:
         source: what is said of it.
         copy: where it lies if it is not used in place.
         archive: where the zip lies that it is taken out of, likewise.
-        images: it may be a folder.
+        images: it is a folder of images, or a zip.
+        is_folder: it may be a folder.
         always_copied: also a plain path alone is not used in place.
         otherwise: what the user can do without it.
     """
@@ -88,6 +89,7 @@ class Given:
     copy: str
     archive: str = ""
     images: bool = False
+    is_folder: bool = False
     always_copied: bool = False
     otherwise: str = ""
 
@@ -283,17 +285,17 @@ class Resources:
     """All files that a configuration names.
 
     Attributes:
-        weights: checkpoints.
+        models: checkpoints and ONNX files.
         datasets: the datasets.
     """
 
-    weights: tuple[Given, ...]
+    models: tuple[Given, ...]
     datasets: Mapping[str, Dataset]
 
     @property
     def given(self) -> Iterator[Given]:
         """The files."""
-        yield from self.weights
+        yield from self.models
         for dataset in self.datasets.values():
             yield from dataset.given
 

@@ -5,14 +5,17 @@ to do.
 """
 
 import json
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
-from hrnetpose import config
+from hrnetpose import config, paths
 from hrnetpose.backend_rules import BackendRules, Options
-from hrnetpose.config import Config
+from hrnetpose.config import Config, ConfigError
 from hrnetpose.layout import CropPaths, Layout, ModelPaths, VariantPaths
 from hrnetpose.models import known
 from hrnetpose.models.known import KnownModel
@@ -26,25 +29,90 @@ CPU_BATCH, GPU_BATCH = 8, 32
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model of the configuration.
+class Model(ABC):
+    """A model of the configuration: what rules ask, wherever it comes from.
 
     Attributes:
         section: its section there.
         paths: its files.
     """
 
-    section: config.Model
     paths: ModelPaths
+
+    stage: ClassVar[str]
+    """The rule that makes its graph and its card."""
 
     @property
     def name(self) -> str:
         return self.paths.name
 
     @property
+    @abstractmethod
+    def published(self) -> config.Published | None:
+        """What to expect."""
+
+    @property
+    @abstractmethod
     def is_trained(self) -> bool:
         """Whether it has weights, and so an accuracy."""
+
+    @property
+    @abstractmethod
+    def given(self) -> list[Given]:
+        """The files that the configuration names and that are brought here."""
+
+    @property
+    def needed(self) -> list[str]:
+        """Where these lie once they are there."""
+        return [given.place for given in self.given]
+
+    @cached_property
+    @abstractmethod
+    def known(self) -> KnownModel:
+        """What is known of it when a run is planned.
+
+        Raises:
+            ConfigError: it cannot be found or read, or is not supported.
+        """
+
+    @property
+    def crop(self) -> str:
+        """The crops that it takes, for example `256x192`."""
+        return self.known.crop
+
+    @property
+    def files(self) -> list[str]:
+        """The user's own files that it is made of, as far as they are known."""
+        return self.known.files
+
+    @abstractmethod
+    def is_reference(self, rules: BackendRules) -> bool:
+        """Return True if a backend at fp32 gives what the others are compared with."""
+
+
+@dataclass(frozen=True)
+class MmposeModel(Model):
+    """A config of mmpose and a checkpoint."""
+
+    section: config.MmposeModel
+
+    stage = "export_onnx"
+
+    @property
+    def published(self) -> config.Published | None:
+        return self.section.published
+
+    @property
+    def is_trained(self) -> bool:
         return self.section.weights is not None
+
+    @property
+    def given(self) -> list[Given]:
+        if self.section.weights is None:
+            return []
+        source = config.Source(source=self.section.weights, sha256=self.section.sha256)
+        key = f"models.{self.name}.weights"
+        return [Given(key, source, self.paths.weights, always_copied=True)]
 
     @property
     def weights(self) -> str | None:
@@ -53,22 +121,77 @@ class Model:
 
     @cached_property
     def known(self) -> KnownModel:
-        """What is known of it without running its config.
-
-        Raises:
-            ConfigError: its config cannot be found or read.
-        """
         return known.look_up(self.name, self.section)
-
-    @property
-    def crop(self) -> str:
-        """The crops that it takes, for example `256x192`."""
-        return self.known.crop
 
     @cached_property
     def changes(self) -> str | None:
         """After which changes of files that its config reads it is exported."""
         return known.find_changes(Path(self.paths.card))
+
+    def is_reference(self, rules: BackendRules) -> bool:
+        return rules.original
+
+
+@dataclass(frozen=True)
+class OnnxModel(Model):
+    """A model of which only the ONNX file is there."""
+
+    section: config.OnnxModel
+
+    stage = "import_onnx"
+
+    @property
+    def published(self) -> config.Published | None:
+        return self.section.published
+
+    @property
+    def is_trained(self) -> bool:
+        return True
+
+    @property
+    def given(self) -> list[Given]:
+        section = self.section
+        source = config.Source(source=section.onnx, sha256=section.sha256, size=section.size)
+        suffix = ".zip" if section.onnx[0].endswith(".zip") else ".onnx"
+        copy = self.paths.given_onnx(suffix)
+        return [Given(f"models.{self.name}.onnx", source, copy, is_folder=True)]
+
+    @property
+    def file(self) -> str:
+        """Where its file, folder or zip lies once it is there."""
+        return self.given[0].place
+
+    @cached_property
+    def known(self) -> KnownModel:
+        given = self.given[0]
+        if not given.is_in_place and any(map(os.path.isdir, given.source.source)):
+            raise ConfigError(
+                f"{given.key}: a folder is used where it is, so it stands alone and has no sha256 "
+                "and no size; give its zip for that"
+            )
+        local = [path for one in self.section.onnx if (path := paths.local(one))]
+        return known.look_up_onnx(self.name, self.section, [*local, self.file])
+
+    @property
+    def files(self) -> list[str]:
+        return (self.given[0].is_in_place and self.known.files) or [self.file]
+
+    @property
+    def card_json(self) -> str:
+        """What the configuration says of it, as JSON in a fixed order."""
+        return json.dumps(
+            self.section.card.model_dump(mode="json", exclude_none=True), sort_keys=True
+        )
+
+    def is_reference(self, rules: BackendRules) -> bool:
+        return not rules.original
+
+
+def describe_model(section: config.MmposeModel | config.OnnxModel, paths: ModelPaths) -> Model:
+    """Return a model with its files."""
+    if isinstance(section, config.OnnxModel):
+        return OnnxModel(paths, section)
+    return MmposeModel(paths, section)
 
 
 @dataclass(frozen=True)
@@ -84,9 +207,11 @@ class Variant:
         dataset: the dataset that it is evaluated on.
         evaluated: the crops that it is evaluated on.
         graph: the file of the ONNX graph that its engine is built from.
+        graph_kind: what that is; None for the simplified graph, where the model's own is in the
+            precision already.
         predictions: all its predictions: every box set, all shards in order.
         reference: what its accuracy is compared with: the first variant of the same model that runs
-            the original at fp32; None for that one.
+            the original at fp32, in PyTorch or, of an ONNX file, in any engine; None for that one.
     """
 
     section: config.Variant
@@ -97,6 +222,7 @@ class Variant:
     dataset: Dataset
     evaluated: CropPaths
     graph: str
+    graph_kind: Graph | None
     predictions: list[str]
     reference: "Variant | None" = None
 
@@ -113,10 +239,6 @@ class Variant:
         return self.section.precision
 
     @property
-    def graph_kind(self) -> Graph:
-        return self.rules.graphs[self.section.precision]
-
-    @property
     def is_original(self) -> bool:
         """Whether it runs the original model, and no graph."""
         return self.rules.original
@@ -124,7 +246,8 @@ class Variant:
     @property
     def weights(self) -> str | None:
         """The checkpoint, where its engine is made from that."""
-        return self.model.weights if self.is_original else None
+        model = self.model
+        return model.weights if self.is_original and isinstance(model, MmposeModel) else None
 
     @property
     def module(self) -> str:
@@ -234,17 +357,8 @@ class Run:
     @cached_property
     def resources(self) -> Resources:
         """What comes from elsewhere."""
-        weights = [
-            Given(
-                f"models.{name}.weights",
-                config.Source(source=model.section.weights, sha256=model.section.sha256),
-                model.paths.weights,
-                always_copied=True,
-            )
-            for name, model in self.models.items()
-            if model.section.weights
-        ]
-        return Resources(tuple(weights), self.datasets)
+        models = [given for model in self.models.values() for given in model.given]
+        return Resources(tuple(models), self.datasets)
 
     @property
     def scored(self) -> list[str]:
@@ -256,6 +370,10 @@ class Run:
         """The models that variants use."""
         used = {variant.model.name for variant in self.variants.values()}
         return [name for name in self.models if name in used]
+
+    def models_of(self, kind: type[Model]) -> list[str]:
+        """Return the models that come from one kind of source."""
+        return [name for name, model in self.models.items() if isinstance(model, kind)]
 
     @property
     def converted_models(self) -> list[str]:
@@ -277,7 +395,10 @@ class Run:
     @property
     def is_calibrated(self) -> bool:
         """Whether a variant needs calibration images."""
-        return any(variant.precision in CALIBRATED for variant in self.variants.values())
+        return any(
+            variant.precision in CALIBRATED and variant.graph_kind
+            for variant in self.variants.values()
+        )
 
     @property
     def audits(self) -> list[str]:
@@ -297,6 +418,7 @@ class Run:
             {
                 variant.model.paths.summary(self.layout.name(graph))
                 for variant in self.variants.values()
+                if variant.graph_kind
                 for graph in lineage(variant.graph_kind)
                 if RECIPES[graph].stage == "quantize_int8"
             }
@@ -330,7 +452,7 @@ class Run:
     @property
     def needed(self) -> list[str]:
         """The files that this run takes from elsewhere."""
-        found = [weights for name in self.used_models if (weights := self.models[name].weights)]
+        found = [file for name in self.used_models for file in self.models[name].needed]
         found += [self.dataset.evaluated.images, self.dataset.evaluated.annotations]
         if "det" in self.config.protocols.boxes:
             boxes = self.dataset.detector or filter(None, [self.dataset.detections])
@@ -364,7 +486,7 @@ class Run:
         dataset = self.dataset.section
         boxes = dataset.detections if dataset.detection_score == 0 else None
         figures = {}
-        for name, model in self.config.models.items():
+        for name, model in self.models.items():
             figure = model.published
             if not figure or figure.dataset != self.config.dataset:
                 continue

@@ -1,6 +1,11 @@
 """What every section of the configuration has in common."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Section(BaseModel):

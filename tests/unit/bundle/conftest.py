@@ -28,7 +28,9 @@ CODECS: dict[str, Any] = {
     "combined": HeatmapCodec(type="UDPHeatmap", sigma=1, heatmap_type="combined"),
     "megvii": HeatmapCodec(type="MegviiHeatmap", sigma=1, blur_kernel_size=5),
     "simcc": SimCCCodec(type="SimCCLabel", simcc_split_ratio=0.25, sigma=1.0),
-    "simcc dark": SimCCCodec(type="SimCCLabel", simcc_split_ratio=0.25, sigma=1.0, use_dark=True),
+    "simcc dark": SimCCCodec(
+        type="SimCCLabel", simcc_split_ratio=0.25, sigma=(1.0, 2.0), use_dark=True
+    ),
 }
 _numbers = itertools.count()
 

@@ -11,9 +11,9 @@ import torch
 
 from hrnetpose import files
 from hrnetpose.artifacts.model import Crop, MmposeOrigin, ModelCard
-from hrnetpose.graphs import onnx_graph
+from hrnetpose.graphs import metadata, onnx_graph
 from hrnetpose.models import export, mmpose
-from support import refusal
+from support import TINY_SIMCC_CONFIG, refusal, replace_texts
 
 UNTRAINED = MmposeOrigin(config="config.py", weights_sha256=None)
 
@@ -58,8 +58,10 @@ def test_a_second_export_gives_the_same_file_and_leaves_the_network_in_evaluatio
 ) -> None:
     """In training mode, each image would change what the next one gives."""
     export.write_graph(read(), network, tmp_path / "again.onnx")
+    card = ModelCard.read(tiny / "model.json")
+    metadata.write(onnx_graph.read(tmp_path / "again.onnx"), card, tmp_path / "again.onnx")
 
-    assert files.sha256(tmp_path / "again.onnx") == files.sha256(tiny / "model.onnx")
+    assert card.onnx_sha256 == files.sha256(tiny / "model.onnx")
     assert not any(module.training for module in network.modules())
 
 
@@ -193,3 +195,55 @@ def test_other_heatmaps_than_the_config_says_are_refused(
     assert (
         "heatmaps [17, 16, 8], but its keypoints and model.head.decoder give [17, 32, 16]" in text
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "in_featuremap_size=(8, 16)",
+            "in_featuremap_size=(4, 8)",
+            "model.head.in_featuremap_size is (4, 8); expected the width and height of what the",
+        ),
+        (
+            "simcc_split_ratio=2.0, final",
+            "simcc_split_ratio=1.0, final",
+            "the model gives simcc_x [17, 32], but its keypoints and model.head.decoder give [17,",
+        ),
+        (
+            "normalize=False",
+            "use_dark=True, sigma=0.5",
+            "use_dark is True: Value error, it needs a",
+        ),
+        ("normalize=False", "sigma=(1, 2, 3)", "model.head.decoder: sigma"),
+        ("normalize=False", "unbiased=True", "unexpected keyword argument 'unbiased'"),
+        ('type="RTMCCHead"', 'type="HeatmapHead"', "but its decoder is SimCCLabel; expected MSRA"),
+    ],
+)
+def test_a_simcc_config_that_contradicts_itself_is_refused(
+    tmp_path: Path, run_stage: Callable[..., None], old: str, new: str, says: str
+) -> None:
+    path = tmp_path / "config.py"
+    change = {old: new} if "sigma" not in new else {"sigma=(2.0, 2.8), ": "", old: new}
+    path.write_text(replace_texts(TINY_SIMCC_CONFIG, change))
+
+    text = refusal(
+        run_stage, "export_onnx", "--name", "mine", "--config", path, "--crop", "64x32",
+        "--output", tmp_path / "model.onnx", "--card", tmp_path / "model.json",
+    )  # fmt: skip
+
+    assert text.startswith(f"{path}: ")
+    assert says in text
+
+
+def test_the_card_of_a_simcc_model(tiny_simcc: Path) -> None:
+    card = ModelCard.read(tiny_simcc / "model.json")
+
+    assert card.architecture == "HRNet + RTMCCHead"
+    assert [(one.name, one.shape) for one in card.outputs] == [
+        ("simcc_x", ["batch", 17, 64]),
+        ("simcc_y", ["batch", 17, 128]),
+    ]
+    assert card.codec.label == "simcc"
+    assert card.codec.sigma == (2.0, 2.8)
+    assert not card.flip_shift

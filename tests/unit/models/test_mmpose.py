@@ -154,3 +154,58 @@ def test_a_placeholder_says_what_is_missing_when_it_is_used() -> None:
         RoIAlign(7)
     with pytest.raises(ImportError, match=r"^mmcv\.ops\.RoIAlign\.apply is not installed"):
         RoIAlign.apply()
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "outputs"),
+    [
+        ("rtmpose-t_8xb256-420e_coco-256x192", "256x192", [(1, 17, 384), (1, 17, 512)]),
+        (
+            "simcc_mobilenetv2_wo-deconv-8xb64-210e_coco-256x192",
+            "256x192",
+            [(1, 17, 384), (1, 17, 512)],
+        ),
+        (
+            "simcc_vipnas-mbv3_8xb64-210e_coco-256x192",
+            "256x192",
+            [(1, 17, 384), (1, 17, 512)],
+        ),
+        ("rtmpose-m_8xb256-420e_coco-256x192", "256x192", None),
+        ("simcc_res50_8xb32-140e_coco-384x288", "384x288", None),
+    ],
+)
+def test_simcc_models_of_the_zoo_are_taken_by_name(
+    name: str, crop: str, outputs: list[tuple[int, ...]] | None
+) -> None:
+    config = mmpose.read_config(name)
+    codec = settings.read_codec(config)
+
+    assert codec.label == "simcc"
+    assert str(settings.read_crop(config)) == crop
+    config_file.check(config_file.find(name))
+    if outputs:
+        height, width = map(int, crop.split("x"))
+        with torch.inference_mode():
+            found = mmpose.outputs(
+                mmpose.build_model(config, None), torch.rand(1, 3, height, width)
+            )
+        assert [tuple(values.shape) for values in found] == outputs
+        shapes = codec.shapes(17, settings.read_crop(config))
+        assert [list(values.shape[1:]) for values in found] == shapes
+
+
+@pytest.mark.parametrize(
+    "backbone", [{"_scope_": "mmdet", "type": "CSPNeXt"}, {"type": "mmdet.CSPNeXt"}]
+)
+def test_cspnext_of_mmdet_is_mmposes_own(
+    backbone: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    description = mmpose.describe(mmpose.read_config("rtmpose-t_8xb256-420e_coco-256x192"))
+    for key in ("_scope_", "type"):
+        description["backbone"].pop(key)
+    description["backbone"] |= backbone
+
+    model = mmpose.build(description, "config.py")
+
+    assert type(model.backbone).__module__ == "mmpose.models.backbones.cspnext"
+    assert "Failed to search registry" not in "".join(capfd.readouterr())

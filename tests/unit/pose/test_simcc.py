@@ -185,5 +185,5 @@ def test_flip_back_is_mmpose_s() -> None:
 
 
 def test_a_blur_that_mmpose_cannot_do_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"use_dark needs a sigma of 0\.8 or more"):
+    with pytest.raises(ValidationError, match=r"use_dark\n.*needs a sigma of 0\.8 or more"):
         SimCCCodec(type="SimCCLabel", sigma=0.7, use_dark=True)

@@ -14,7 +14,7 @@ class Preprocessing(Part):
     width: int
     mean: list[float]
     std: list[float]
-    channel_order: Literal["BGR", "RGB"]
+    channel_order: Literal["RGB", "BGR"]
     pad: int
 
 

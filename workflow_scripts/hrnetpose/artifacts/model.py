@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hrnetpose.artifacts.base import Artifact, Part, Sha256
 from hrnetpose.recipes import Precision
@@ -137,6 +137,14 @@ class HeatmapCodec(Part):
         return [[keypoints * self.channels, None, None]]
 
 
+def _blur_kernel_sizes(sigma: float | tuple[float, float]) -> tuple[int, int]:
+    x, y = (
+        int((one * 20 - 7) // 3)
+        for one in ([sigma] * 2 if isinstance(sigma, float | int) else sigma)
+    )
+    return x - (x % 2 == 0), y - (y % 2 == 0)
+
+
 class SimCCCodec(Part):
     """How SimCC's two vectors for each keypoint become coordinates; names as in mmpose.
 
@@ -153,11 +161,12 @@ class SimCCCodec(Part):
     smoothing_type: Literal["gaussian", "standard"] = "gaussian"
     use_dark: bool = False
 
-    @model_validator(mode="after")
-    def _can_be_blurred(self) -> Self:
-        if self.use_dark and min(self.blur_kernel_sizes) < 3:
-            raise ValueError("use_dark needs a sigma of 0.8 or more: mmpose blurs by it")
-        return self
+    @field_validator("use_dark")
+    @classmethod
+    def _can_be_blurred(cls, use_dark: bool, info: ValidationInfo) -> bool:
+        if use_dark and min(_blur_kernel_sizes(info.data.get("sigma", 6.0))) < 3:
+            raise ValueError("it needs a sigma of 0.8 or more, by which mmpose blurs")
+        return use_dark
 
     @property
     def label(self) -> str:
@@ -172,9 +181,7 @@ class SimCCCodec(Part):
     @property
     def blur_kernel_sizes(self) -> tuple[int, int]:
         """The blur before DARK along x and y, in vector elements: odd, as mmpose takes it."""
-        sigmas = (self.sigma,) * 2 if isinstance(self.sigma, float | int) else self.sigma
-        x, y = (int((sigma * 20 - 7) // 3) for sigma in sigmas)
-        return x - (x % 2 == 0), y - (y % 2 == 0)
+        return _blur_kernel_sizes(self.sigma)
 
     def shapes(self, keypoints: int, crop: Crop) -> list[list[int | None]]:
         """Return the shapes of the outputs for one crop."""

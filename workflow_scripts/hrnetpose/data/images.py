@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose import stage
-from hrnetpose.data import archives
+from hrnetpose import archives, stage
 from hrnetpose.stage import StageError
 
 LARGEST_IMAGE = 1 << 28

@@ -12,8 +12,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
-from hrnetpose import files
-from hrnetpose.data import archives
+from hrnetpose import archives, files
 from hrnetpose.fetching import transfer
 from hrnetpose.fetching.transfer import RetryPolicy, TransferError
 from hrnetpose.stage import StageError

@@ -22,8 +22,7 @@ from requests import exceptions
 from urllib3.exceptions import InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
-from hrnetpose import files
-from hrnetpose.data import archives
+from hrnetpose import archives, files
 from hrnetpose.fetching.progress import Progress
 from hrnetpose.stage import StageError
 

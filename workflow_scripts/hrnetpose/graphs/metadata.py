@@ -5,13 +5,18 @@ not know it, by the names that they have in the exports of other tools.
 """
 
 import json
+from pathlib import Path, PurePath
+from typing import Any
 
 import onnx
 
-from hrnetpose.artifacts.model import ModelCard
+from hrnetpose import files
+from hrnetpose.artifacts.model import ModelCard, OnnxOrigin
+from hrnetpose.graphs import onnx_graph
+from hrnetpose.stage import StageError
 
 CARD = "model_card"
-_OF_THIS_MACHINE = {"onnx_sha256", "files", "changes"}
+_OF_THIS_MACHINE: Any = {"onnx_sha256": True, "origin": {"files", "changes"}}
 """What a file cannot say of itself, or is the user's own."""
 
 
@@ -21,7 +26,11 @@ def describe(card: ModelCard) -> dict[str, str]:
     Args:
         card: of the model.
     """
-    crop, points = card.crop, card.keypoints
+    crop, points, origin = card.crop, card.keypoints, card.origin
+    # A name says enough; the rest of a path is the user's own.
+    place = "file" if isinstance(origin, OnnxOrigin) else "config"
+    known = origin.model_copy(update={place: PurePath(getattr(origin, place)).name})
+    card = card.model_copy(update={"origin": known})
     values = {
         "imgsz": [crop.height, crop.width],
         "kpt_shape": [len(points.names), 3],
@@ -36,6 +45,23 @@ def describe(card: ModelCard) -> dict[str, str]:
     }
     words = {"task": "pose", "name": card.name, "channel_order": card.channel_order}
     return words | {key: json.dumps(value) for key, value in values.items()}
+
+
+def write(model: onnx.ModelProto, card: ModelCard, output: Path) -> None:
+    """Write a graph with the metadata of its model; the card learns the file's hash.
+
+    Raises:
+        StageError: the graph is not valid, or larger than an ONNX file can be.
+    """
+    with files.atomic_path(output) as temporary:
+        try:
+            onnx.save(with_metadata(model, card), temporary)
+        except ValueError as error:  # protobuf's limit
+            raise StageError(
+                f"{output}: has more than the 2 GiB that an ONNX file holds; take a smaller model"
+            ) from error
+        onnx_graph.check(temporary)
+    card.onnx_sha256 = files.sha256(output)
 
 
 def with_metadata(model: onnx.ModelProto, card: ModelCard, **more: str) -> onnx.ModelProto:

@@ -1,6 +1,7 @@
 """ONNX graphs: checks, counts, comparison, precision and the pixel input that engines take."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,33 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hrnetpose import batches
 from hrnetpose.artifacts.model import ModelCard
+from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
 
 Floats = npt.NDArray[np.float32]
 
+INPUT, OPSET = "input", 17
+"""Of all graphs that this project makes, but where an opset is too old for what is in them."""
 CROPS = "crops"
 """The input that `with_pixel_input` gives a graph."""
+_QUANTISED = {
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+    "ConvInteger", "MatMulInteger", "QGemm",
+}  # fmt: skip
+FP8 = {
+    TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2,
+    TensorProto.FLOAT8E5M2FNUZ,
+}  # fmt: skip
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """Read a graph.
+def read(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """Read a graph, and what it keeps in files beside it unless `weights` is false.
 
     Raises:
         StageError: the file is missing or is no ONNX model.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=weights)
     except FileNotFoundError as error:
         raise StageError(f"{path}: there is no such ONNX file") from error
     except Exception as error:
@@ -52,6 +64,29 @@ def check(path: Path) -> None:
         raise
     except Exception as error:  # ValidationError, InferenceError, ValueError: no common base
         raise StageError(f"{path}: not a valid ONNX graph: {error}") from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators."""
+    return next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+
+
+def held_precision(model: onnx.ModelProto) -> Precision:
+    """Return what a graph holds: int8 or fp8 if it is quantised, else what its weights are in."""
+    sizes: Counter[int] = Counter()
+    tensors = [
+        *model.graph.initializer,
+        *(one.t for node in model.graph.node if node.op_type == "Constant"
+          for one in node.attribute if one.HasField("t")),
+    ]  # fmt: skip
+    for tensor in tensors:
+        sizes[tensor.data_type] += math.prod(tensor.dims)
+    if any(node.op_type in _QUANTISED for node in model.graph.node):
+        return "fp8" if sizes.keys() & FP8 else "int8"
+    floats: dict[int, Precision] = {
+        TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16",
+    }  # fmt: skip
+    return floats[max(floats, key=lambda kind: sizes[kind])]
 
 
 def output_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
@@ -144,7 +179,7 @@ def largest_error(outputs: Sequence[Floats], reference: Sequence[Floats]) -> flo
 
 def with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Return a copy of the graph, brought to an opset if its own is older."""
-    if next((entry.version for entry in model.opset_import if not entry.domain), 0) < opset:
+    if opset_of(model) < opset:
         return onnx.version_converter.convert_version(model, opset)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

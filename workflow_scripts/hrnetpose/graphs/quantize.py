@@ -46,8 +46,7 @@ def layers(model: onnx.ModelProto) -> dict[str, NodeProto]:
     Raises:
         StageError: there are none, or the graph's opset is too old.
     """
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    if opset < OPSET:
+    if (opset := onnx_graph.opset_of(model)) < OPSET:
         raise StageError(f"the graph's opset is {opset}; int8 needs {OPSET} or later")
     constants = {tensor.name for tensor in model.graph.initializer}
     found = {
@@ -71,6 +70,11 @@ def calibrate(model: onnx.ModelProto, crops: Crops, card: ModelCard) -> Ranges:
     Raises:
         StageError: there are no crops, the graph has no layers, or a value is not finite.
     """
+    if (held := onnx_graph.held_precision(model)) != "fp32":
+        raise StageError(
+            f"the graph holds {held} already, and nothing else can be made of it; ask for "
+            f"`precision: {held}` and run again: it is then taken as it is"
+        )
     if not len(crops):
         raise StageError("int8 calibration needs at least one person, but the crops are empty")
     tensors = list(dict.fromkeys(node.input[0] for node in layers(model).values()))
@@ -243,15 +247,22 @@ def run(
 class Session:
     """A graph in ONNX Runtime: called with inputs by name, it returns the outputs, or some by name.
 
+    Args:
+        model: the graph.
+        optimised: whether ONNX Runtime may change it first.
+
     Raises:
         StageError: ONNX Runtime cannot load it or cannot run it.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, optimised: bool = True) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 3 if optimised else 4
+        if not optimised:
+            level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.graph_optimization_level = level
         try:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -20,11 +20,10 @@ from hrnetpose.artifacts.model import (
     Tensor,
 )
 from hrnetpose.graphs import onnx_graph
+from hrnetpose.graphs.onnx_graph import INPUT, OPSET
 from hrnetpose.models import keypoints, keys, mmpose, settings
 from hrnetpose.stage import StageError
 
-OPSET = 17
-INPUT = "input"
 LARGEST = (1 << 31) - (1 << 24)
 """Bytes of weights: an ONNX file holds 2 GiB, and the graph needs a little of it."""
 
@@ -77,11 +76,24 @@ def write_graph(config: Any, network: Network, output: Path) -> None:
         except OSError:
             raise
         except Exception as error:
-            raise StageError(f"{config.filename}: cannot be exported to ONNX: {error}") from error
+            raise StageError(
+                f"{config.filename}: cannot be exported to ONNX: {error}{_hint(config, error)}"
+            ) from error
         # Some heads resize to a size computed in the graph, which shape inference cannot follow.
         graph = onnx_graph.with_output_shapes(onnx_graph.read(temporary), shapes)
         onnx.save(graph, temporary)
         onnx_graph.check(temporary)
+
+
+def _hint(config: Any, error: Exception) -> str:
+    """Return the likely cause of an error: SimCC's head has to be told the size of its input."""
+    size = config.model.head.get("in_featuremap_size")
+    if size is None or "shapes cannot be multiplied" not in str(error):
+        return ""
+    return (
+        f"; model.head.in_featuremap_size is {size}; expected the width and height of what the "
+        "backbone gives, which is the input's divided by its stride"
+    )
 
 
 def make_card(

@@ -1,14 +1,17 @@
 """The keypoints that a model gives out: the set of its dataset, or some of it."""
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from hrnetpose import stage
 from hrnetpose.artifacts.model import Keypoints
 from hrnetpose.models import keys, sections, settings
+from hrnetpose.models.static import Reader, find_package
 from hrnetpose.stage import StageError, shown
 
 _REQUIRED = ("dataset_name", "keypoint_info", "skeleton_info", "joint_weights", "sigmas")
@@ -18,7 +21,7 @@ _REQUIRED = ("dataset_name", "keypoint_info", "skeleton_info", "joint_weights", 
 def read_keypoints(config: Any) -> Keypoints:
     """Return the keypoints that a model gives out.
 
-    They are those of the dataset that the config tests on.  `model.metainfo` is of the heatmaps: it
+    They are those of the dataset that the config tests on.  `model.metainfo` is of the channels: it
     says how they mirror, and `test_cfg.output_keypoint_indices` picks from them.  mmpose picks
     after the flip test and decoding, which is the same as before if mirror partners stay together.
 
@@ -38,11 +41,11 @@ def read_keypoints(config: Any) -> Keypoints:
     if picked is not None:
         _check_indices(config, picked, channels // width)
         if not given and len(picked) == len(tested.names):
-            # The set of all heatmaps is nowhere: mirror partners are those of what comes out.
+            # The set of all channels is nowhere: mirror partners are those of what comes out.
             return tested
     if channels != len(mirrored.names) * width:
         raise StageError(
-            f"{config.filename}: the head has {shown(channels)} heatmaps, but its dataset has "
+            f"{config.filename}: the head has {shown(channels)} channels, but its dataset has "
             f"{len(mirrored.names)} keypoints with {width} each"
         )
     everything = range(len(mirrored.names))
@@ -102,11 +105,52 @@ def parse(metainfo: Any, place: str) -> Keypoints:
     )
 
 
+def read_set(value: Any, place: str) -> Keypoints:
+    """Return a keypoint set of mmpose by its name, or one that is given in full.
+
+    Args:
+        value: a name; mmpose's `dataset_info`; or the names, flip_indices, sigmas and skeleton of a
+            model card.
+        place: for messages.
+
+    Raises:
+        StageError: it is no such set.
+    """
+    if isinstance(value, str):
+        return _read_named(value, place)
+    if isinstance(value, dict) and "keypoint_info" in value:
+        return parse(value, place)
+    try:
+        return Keypoints.model_validate(value)
+    except ValidationError as error:
+        raise StageError(f"{place}: {sections.describe_invalid(error)}") from error
+
+
+def _read_named(name: str, place: str) -> Keypoints:
+    """Return a keypoint set of mmpose by its name, that of a file in configs/_base_/datasets/.
+
+    Raises:
+        StageError: mmpose has none of that name, or is not installed; the message begins with
+            `place`.
+    """
+    folder = find_package("mmpose") / ".mim" / "configs" / "_base_" / "datasets"
+    names = [path.stem for path in sorted(folder.glob("*.py"))]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f" (did you mean {close[0]}?)" if close else ""
+        raise StageError(
+            f"{place} is {shown(name)}; mmpose has no keypoint set of that name{guess}; expected "
+            f"one of {', '.join(names)}, or the set in full"
+        )
+    path = folder / f"{name}.py"
+    return parse(Reader().read(path).get("dataset_info"), f"{path}: dataset_info")
+
+
 def select_rows(picked: Sequence[int], count: int) -> Sequence[int]:
     """Return which keypoints of the dataset's set the model gives out.
 
     Args:
-        picked: which keypoints of the heatmaps it gives out.
+        picked: which keypoints of the channels it gives out.
         count: of the dataset's set, which is that of the heatmaps, or already that of the output.
     """
     return range(count) if len(picked) == count else picked
@@ -163,7 +207,7 @@ def _check_indices(config: Any, picked: Any, count: int) -> None:
     if not numbers or not picked or len(set(picked)) != len(picked):
         raise StageError(
             f"{config.filename}: model.test_cfg.output_keypoint_indices is {shown(picked)}; "
-            f"expected different numbers from 0 to {count - 1}, the last keypoint of the heatmaps"
+            f"expected different numbers from 0 to {count - 1}, the last keypoint of the model"
         )
 
 
@@ -172,9 +216,9 @@ def _pick(config: Any, picked: Sequence[int], tested: Keypoints, mirrored: Keypo
 
     Args:
         config: for messages.
-        picked: which keypoints of the heatmaps come out.
+        picked: which keypoints of the channels come out.
         tested: the set of the dataset: of those that come out, or of all.
-        mirrored: the set of the heatmaps.
+        mirrored: the set of the channels.
     """
     for index in picked:
         partner = mirrored.flip_indices[index]

@@ -18,6 +18,7 @@ from hrnetpose.models import (
     checkpoint,
     config_file,
     keypoints,
+    keys,
     modules,
     placeholders,
     settings,
@@ -155,6 +156,7 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
     import torch
 
     mmpose = import_mmpose()
+    description = _without_mmdet(description)
     if str(description["backbone"].get("type")).startswith("mmpretrain."):
         try:
             with _without_warnings():
@@ -175,6 +177,19 @@ def build(description: dict[str, Any], source: str, seed: int = 0) -> Any:
         if isinstance(error, MemoryError) or _TOO_LARGE.search(reason):
             reason = f"it does not fit into the memory; {bounds.blame(description)}"
         raise StageError(f"{source}: mmpose cannot build the model: {reason}") from error
+
+
+def _without_mmdet(description: dict[str, Any]) -> dict[str, Any]:
+    """Return a description whose CSPNeXt is mmpose's: mmdet's is equal (docs/models.md)."""
+    backbone = dict(description["backbone"])
+    kind = str(backbone.get("type"))
+    if keys.short(kind) == "CSPNeXt" and "mmdet" in (
+        backbone.pop("_scope_", None),
+        kind.partition(".")[0],
+    ):
+        backbone["type"] = "CSPNeXt"
+        return {**description, "backbone": backbone}
+    return description
 
 
 def modules_of(config: Any, estimator: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Placeholders for packages that mmpose imports but top-down heatmap models never call.
+"""Placeholders for packages that mmpose imports but top-down models never call.
 
 `import mmpose.models` wants mmdet, torchvision, mmcv's compiled operators, xtcocotools and chumpy;
 mmpretrain, which has the backbones of ViTPose, wants some more.  A placeholder can be imported, and

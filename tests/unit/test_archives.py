@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hrnetpose.data import archives
+from hrnetpose import archives
 from hrnetpose.data.images import ImageStore
 from hrnetpose.stage import StageError
 
