@@ -5,6 +5,7 @@
 # make doctor   what runs on this machine, and what to install or fix
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
+# make test-browser  the report's page in Debian's chromium
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
 # make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
@@ -16,7 +17,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report init doctor gpu test test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor gpu test test-browser test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -48,6 +49,9 @@ gpu: $(VENV)/gpu.stamp
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-browser: $(VENV)/develop.stamp
+	$(BIN)/python -m pytest -m browser tests/unit/report
 
 test-slurm: $(VENV)/develop.stamp $(VENV)/cluster.stamp
 	$(BIN)/python -m pytest -s tests/slurm

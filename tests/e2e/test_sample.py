@@ -1,6 +1,7 @@
 """The main job on the embedded sample, from nothing to the report."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,47 @@ def test_the_report_is_one_page_with_a_row_per_variant(finished: Project) -> Non
     page = (finished.folder / "results/report.html").read_text()
     summary = (finished.folder / "results/summary.txt").read_text()
     for variant in VARIANTS:
-        assert f'<th scope="row">{variant}</th>' in page
+        assert f'<tr data-variant="{variant}"' in page
         assert re.search(rf"^{variant} ", summary, re.MULTILINE)
-    assert page.count("<img ") >= 12
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    shown = page.partition('<script type="application/json"')[0]
+    assert shown.count("<img ") >= 12
+    assert not re.search(r'(src|href)="(?!data:|#)', shown)
+    assert "write_report" not in shown.partition('id="made"')[2]
+    assert "score_accuracy \u00d7 5" in shown
+    assert "snakemake --cores" in shown
+    assert len(page) < 8_000_000
+
+
+def test_the_recommendation_is_the_same_everywhere(finished: Project) -> None:
+    (answer,) = finished.json("results/verdicts.json")["recommendations"]
+    # The measurements of this test are too short to be believed.
+    assert answer["variant"] is None
+    assert {one["variant"] for one in answer["outside"]} == set(VARIANTS)
+    for name in ("summary.txt", "summary.md"):
+        assert "No variant is within the limits" in (finished.folder / "results" / name).read_text()
+    rows = (finished.folder / "results/results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["variant", *VARIANTS]
+
+
+def test_the_worst_persons_are_those_whose_oks_falls_most(accuracy: dict[str, Any]) -> None:
+    for name, figure in accuracy.items():
+        worst = figure["keypoints"]["worst"]
+        falls = [one["oks"] - (one["reference"] or 0.0) for one in worst]
+        assert falls == sorted(falls)
+        assert (worst[0]["reference"] is None) == (name == "pytorch")
+        assert sum(figure["keypoints"]["oks_counts"]) == figure["instances"]
+
+
+def test_an_older_run_is_compared_and_the_gate_knows_it(finished: Project) -> None:
+    shutil.copytree(finished.folder / "results", finished.folder / "old")
+    overlay = finished.overlay({"baseline": "old", "limits": {"ap_drop": None}})
+    finished.succeed("gate", "--configfile", overlay)
+    found = finished.json("results/verdicts.json")["baseline"]
+    verdicts = {(one["figure"], one["verdict"]) for one in found["changes"]}
+    # Speed is INVALID here, and so not compared.
+    assert verdicts == {("AP", "within noise"), ("images/s", "refused"), ("p50 ms", "refused")}
+    assert "AP is " in (finished.folder / "results/gate.txt").read_text()
+    finished.succeed("report")
 
 
 def test_a_second_run_finds_nothing_to_do(finished: Project) -> None:

@@ -265,7 +265,10 @@ class Config(Section):
     protocols: Protocols = Protocols()
     """What accuracy is measured under."""
     limits: Limits = Limits()
-    """What `snakemake gate` demands."""
+    """What `snakemake gate` demands, and a recommended variant keeps."""
+    baseline: Text | None = None
+    """An older run to compare with: its `results/` folder, or a zip of it.  `snakemake gate` fails
+    where a figure is worse."""
     quantization: Quantization = Quantization()
     """How int8 graphs are made."""
     benchmark: Benchmark = Benchmark()
