@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 import yaml
@@ -137,6 +138,26 @@ def test_a_detector_asks_for_what_its_pipeline_does_not_say(given: Path) -> None
     (dataset,) = overlay["datasets"].values()
     assert dataset["detector"] == {"onnx": "d.onnx", "card": {"pipeline": "pipeline.json"}}
     assert overlay["protocols"]["boxes"] == ["gt", "det"]
+
+
+def test_an_onnx_file_asks_for_what_it_does_not_say(
+    given: Path, tiny: Path, repository: Path
+) -> None:
+    model = onnx.load(tiny / "model.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, "m.onnx")
+
+    overlay = run(model="m.onnx")
+
+    card = {
+        "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375],
+        "channel_order": "RGB", "codec": {"type": "MSRAHeatmap"}, "keypoints": "coco",
+    }  # fmt: skip
+    assert overlay["models"]["m"]["card"] == dict.fromkeys(card, "?")
+    assert "# takes input float32 [?, 3, 64, 32]" in Path("mine.yaml").read_text()
+    overlay["models"]["m"]["card"] = card
+    Path("mine.yaml").write_text(yaml.safe_dump(overlay))
+    assert planned(overlay, repository).models["m"].crop == "64x32"
 
 
 def test_a_file_that_is_there_is_not_written_over(given: Path) -> None:

@@ -745,7 +745,10 @@ def test_a_deleted_intermediate_comes_back_when_it_is_needed(
     [
         ("openvino", Stale(after("build_engine"), {"fp32", "int8"})),
         ("torch", Stale(after("export_onnx", "build_engine"))),
-        ("onnxruntime", Stale(after("quantize_int8", "quantize_fp8"), CALIBRATED)),
+        (
+            "onnxruntime",
+            Stale({"detect_persons"} | after("quantize_int8", "quantize_fp8"), CALIBRATED),
+        ),
         ("onnxsim", Stale(after("simplify_onnx"), GRAPH_ENGINES)),
     ],
 )

@@ -20,6 +20,7 @@ from hrnetpose.artifacts.audit import Audit
 from hrnetpose.config_text import QUESTION
 from hrnetpose.data import audit as audits
 from hrnetpose.models import config_file
+from hrnetpose.onnx_card import OnnxCard
 from hrnetpose.stage import StageError
 
 TAKEN = ("bundles", "sample", "pytorch", "fp32", "fp16", "bf16", "int8")
@@ -39,15 +40,18 @@ class Entry:
     def lines(self, indent: int) -> list[str]:
         """Return it as YAML: JSON is what both read alike."""
         margin = " " * indent
-        text = json.dumps(self.value, ensure_ascii=False)
-        return [*(f"{margin}# {line}" for line in self.comments), f"{margin}{self.key}: {text}"]
+        comments = [f"{margin}# {line}" for line in self.comments]
+        if isinstance(self.value, dict):
+            inner = [line for item in self.value.items() for line in Entry(*item).lines(indent + 2)]
+            return [*comments, f"{margin}{self.key}:", *inner]
+        return [*comments, f"{margin}{self.key}: {json.dumps(self.value, ensure_ascii=False)}"]
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     command = stage.command(__doc__)
     command.prog = "init"
-    command.add_argument("--model", required=True, help="a checkpoint: a path or a URL")
+    command.add_argument("--model", required=True, help="a checkpoint or an ONNX file")
     command.add_argument("--config", help="its mmpose config: a path, or a name of the package")
     command.add_argument("--images", type=Path, required=True, help="a folder or a zip")
     command.add_argument("--annotations", type=Path, required=True, help="COCO keypoints (JSON)")
@@ -73,10 +77,12 @@ def main(
     for path, kind in ((images, True), (annotations, False), (detector, False)):
         if path and (fault := paths.fault(str(path), images=kind)):
             raise StageError(fault)
-    entries = look_at_model(model, config, output)
-    known = entries[0].value
-    names = [] if known == QUESTION else config_file.read_keypoint_names(config_file.find(known))
-    _, audit = audits.run(annotations, images, names or [], category, os.cpu_count() or 1)
+    if is_onnx(model):
+        entries, names = look_at_onnx(Path(paths.local(model) or model))
+    else:
+        entries = look_at_model(model, config, output)
+        names = find_keypoints(entries[0].value)
+    _, audit = audits.run(annotations, images, names, category, os.cpu_count() or 1)
     described = describe(audit)
     print("\n".join(described))
     data = look_at_data(images, annotations, category, described)
@@ -129,6 +135,51 @@ def look_at_model(model: str, config: str | None, output: Path) -> list[Entry]:
     if digest:
         entries.append(Entry("sha256", digest))
     return entries
+
+
+def is_onnx(model: str) -> bool:
+    """Return True for an ONNX file, and for a folder or zip, as mmdeploy exports one."""
+    path = Path(paths.local(model) or model)
+    return path.suffix in (".onnx", ".zip") or path.is_dir()
+
+
+def look_at_onnx(path: Path) -> tuple[list[Entry], list[str]]:
+    """Return the keys of a model of which only the ONNX is there, and its keypoints if known.
+
+    Raises:
+        StageError: it is not here, or no pose model.
+    """
+    from hrnetpose.models import onnx_card, onnx_file, onnx_source
+
+    if not path.exists():
+        raise StageError(f"{path}: there is no such file or folder; what is in it must be seen")
+    with onnx_source.opened(path) as source:
+        facts = onnx_file.read_facts(source.graph)
+        missing = onnx_card.list_missing(facts, source.exported, str(path))
+        known = None if missing else onnx_card.look_ahead(
+            OnnxCard(), facts, source.exported, str(path)
+        )  # fmt: skip
+    ends = [
+        f"takes {', '.join(map(str, facts.inputs))}",
+        f"gives {', '.join(map(str, facts.outputs))}",
+    ]
+    entries = [Entry("onnx", str(path), ends)]
+    if path.is_file():
+        entries.append(Entry("sha256", files.sha256(path)))
+    if missing:
+        asked = [
+            "QUESTION: what nothing in the file says: how it was trained.  For example",
+            *(f"  {key}: {onnx_card.EXAMPLES[key]}" for key in missing),
+        ]
+        entries.append(Entry("card", dict.fromkeys(missing, QUESTION), asked))
+    return entries, known[1].names if known else []
+
+
+def find_keypoints(config: str) -> list[str]:
+    """Return the names of a model's keypoints; none if they are not known."""
+    if config == QUESTION:
+        return []
+    return config_file.read_keypoint_names(config_file.find(config)) or []
 
 
 def find_config(

@@ -93,12 +93,7 @@ def describe(
     """
     said = _gather(given, facts, exported, path)
     source, height, width = _find_input(said, facts, path)
-    missing = [key for key in EXAMPLES if key not in said.values and key != "crop"]
-    if "codec" in missing and _simcc_fits(facts, height, width):
-        missing.remove("codec")
-    if height is None and "crop" not in said.values:
-        missing.append("crop")
-    if missing:
+    if missing := _list_missing(said, facts, height, width):
         _refuse_missing(missing, exported, path)
     points = _read_keypoints(said)
     crop = _read_crop(said, height, width)
@@ -196,6 +191,28 @@ def look_ahead(
             [key for key in ("keypoints", "crop") if key not in said.values], exported, path
         )
     return _read_crop(said, height, width), _read_keypoints(said)
+
+
+def list_missing(facts: OnnxFacts, exported: Mapping[str, Any], path: str) -> list[str]:
+    """Return the keys of the card of a file that only its user can tell.
+
+    Raises:
+        StageError: as `describe`.
+    """
+    said = _gather(OnnxCard(), facts, exported, path)
+    _, height, width = _find_input(said, facts, path)
+    return _list_missing(said, facts, height, width)
+
+
+def _list_missing(
+    said: _Said, facts: OnnxFacts, height: int | None, width: int | None
+) -> list[str]:
+    missing = [key for key in EXAMPLES if key not in said.values and key != "crop"]
+    if "codec" in missing and _simcc_fits(facts, height, width):
+        missing.remove("codec")
+    if height is None and "crop" not in said.values:
+        missing.append("crop")
+    return missing
 
 
 def _refuse_missing(missing: Sequence[str], exported: Mapping[str, Any], path: str) -> NoReturn:
