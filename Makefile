@@ -3,6 +3,7 @@
 # make init     looks at your own MODEL=... IMAGES=... ANNOTATIONS=..., writes OUTPUT=mine.yaml;
 #               also CONFIG=... (its mmpose config), CATEGORY=..., DETECTOR=...
 # make doctor   what runs on this machine, and what to install or fix
+# make bundle   what the report recommends, for a machine without this project; also CONFIG=...
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
 # make test-browser  the report's page in Debian's chromium
@@ -17,7 +18,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report init doctor gpu test test-browser test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor gpu bundle test test-browser test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -41,6 +42,12 @@ init: $(VENV)/run.stamp
 
 doctor: $(VENV)/run.stamp
 	@$(BIN)/python -m hrnetpose.doctor
+
+bundle: $(VENV)/run.stamp
+	@$(BIN)/snakemake --cores $(CORES) report $(if $(CONFIG),--configfile $(CONFIG))
+	@results=$$($(BIN)/python -m hrnetpose.config_text config.yaml $(CONFIG)) \
+		&& targets=$$($(BIN)/python -m hrnetpose.bundle.recommended "$$results") \
+		&& $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG)) -- $$targets
 
 # What cannot run is a row that says why; the table is printed all the same.
 gpu: $(VENV)/gpu.stamp

@@ -126,6 +126,10 @@ class MmposeModel(Section):
     """The model's input, HEIGHTxWIDTH; by default read from its config."""
     published: Published | None = None
     """What to expect, shown beside what is measured under its protocol and on its dataset."""
+    license: Text | None = None
+    """The licence of the weights as SPDX writes it, for example `Apache-2.0`: bundles say it."""
+    attribution: Text | None = None
+    """Who made the weights, in a sentence for bundles."""
 
 
 class OnnxModel(Section):

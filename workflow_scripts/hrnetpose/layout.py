@@ -224,6 +224,11 @@ class VariantPaths:
     def parity(self) -> str:
         return self.figures("parity")
 
+    @property
+    def bundle(self) -> str:
+        """What a person takes home."""
+        return f"{self.layout.results}/bundles/{self.name}.zip"
+
     def figures(self, kind: str) -> str:
         """Return one of these by name."""
         return f"{self.layout.results}/{self.name}_{kind}.json"
