@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from hrnetpose import engines
 from hrnetpose.environment import decide_auto
+from hrnetpose.version import VERSION
 
 Pins = dict[str, str]
 
@@ -161,7 +162,8 @@ def imported(files: Iterable[Path], everywhere: bool) -> dict[str, Path]:
                 names = [node.module]
             for name in names:
                 found[name.split(".")[0]] = file
-    scripts = Path(__file__).parents[2].joinpath("workflow_scripts").glob("*.py")
+    root = Path(__file__).parents[2]
+    scripts = [p for room in ("workflow_scripts", "tools") for p in (root / room).glob("*.py")]
     own = {"hrnetpose", *(n for path in (*files, *scripts) for n in (path.stem, path.parent.name))}
     return {k: v for k, v in found.items() if k not in sys.stdlib_module_names and k not in own}
 
@@ -205,7 +207,7 @@ def test_the_project_refers_to_the_pins_and_has_one_version(repository: Path) ->
     for named in (dynamic["dependencies"], *dynamic["optional-dependencies"].values()):
         assert pins_in((repository / named["file"]).read_text(encoding="utf-8").splitlines())
     assert set(content["project"]["dynamic"]) == set(dynamic)
-    assert citation["version"] == content["project"]["version"]
+    assert citation["version"] == VERSION
 
 
 def test_hooks_before_a_commit_are_programs_of_the_environment(
