@@ -3,8 +3,10 @@
 # make init     looks at your own MODEL=... IMAGES=... ANNOTATIONS=..., writes OUTPUT=mine.yaml;
 #               also CONFIG=... (its mmpose config), CATEGORY=..., DETECTOR=...
 # make doctor   what runs on this machine, and what to install or fix
+# make bundle   what the report recommends, for a machine without this project; also CONFIG=...
 # make test     the tests
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
+# make test-browser  the report's page in Debian's chromium
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
 # make cluster  the environment with Snakemake's plugins for clusters
 # make format   what the formatters would change
@@ -16,7 +18,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report init doctor gpu test test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor gpu bundle test test-browser test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -41,6 +43,12 @@ init: $(VENV)/run.stamp
 doctor: $(VENV)/run.stamp
 	@$(BIN)/python -m hrnetpose.doctor
 
+bundle: $(VENV)/run.stamp
+	@$(BIN)/snakemake --cores $(CORES) report $(if $(CONFIG),--configfile $(CONFIG))
+	@results=$$($(BIN)/python -m hrnetpose.config_text config.yaml $(CONFIG)) \
+		&& targets=$$($(BIN)/python -m hrnetpose.bundle.recommended "$$results") \
+		&& $(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG)) -- $$targets
+
 # What cannot run is a row that says why; the table is printed all the same.
 gpu: $(VENV)/gpu.stamp
 	@$(BIN)/snakemake --cores $(CORES) --keep-going report --configfile configs/gpu.yaml || failed=$$?; \
@@ -48,6 +56,9 @@ gpu: $(VENV)/gpu.stamp
 
 test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-browser: $(VENV)/develop.stamp
+	$(BIN)/python -m pytest -m browser tests/unit/report
 
 test-slurm: $(VENV)/develop.stamp $(VENV)/cluster.stamp
 	$(BIN)/python -m pytest -s tests/slurm

@@ -16,6 +16,7 @@ include: "rules/model.smk"
 include: "rules/engine.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/bundle.smk"
 include: "rules/failures.smk"
 
 

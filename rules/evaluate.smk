@@ -55,7 +55,12 @@ rule score_accuracy:
             RUN[w.variant].reference.predictions if RUN[w.variant].reference else []
         ),
     output:
-        VARIANT.accuracy,
+        report(
+            VARIANT.accuracy,
+            caption="captions/accuracy.rst",
+            category="Accuracy",
+            labels={"variant": "{variant}"},
+        ),
     log:
         LAYOUT.log("score_accuracy", "{variant}"),
     conda:
@@ -126,8 +131,18 @@ rule benchmark_engine:
         images=images_in(RUN.dataset.evaluated.images),
         machine=lambda w: RUN[w.variant].machine,
     output:
-        perf=VARIANT.perf,
-        samples=VARIANT.perf_samples,
+        perf=report(
+            VARIANT.perf,
+            caption="captions/perf.rst",
+            category="Speed",
+            labels={"variant": "{variant}", "file": "figures"},
+        ),
+        samples=report(
+            VARIANT.perf_samples,
+            caption="captions/perf_samples.rst",
+            category="Speed",
+            labels={"variant": "{variant}", "file": "raw samples"},
+        ),
     log:
         LAYOUT.log("benchmark_engine", "{variant}"),
     conda:
@@ -240,7 +255,12 @@ rule measure_parity:
         engine=VARIANT.engine,
         engine_card=VARIANT.card,
     output:
-        VARIANT.parity,
+        report(
+            VARIANT.parity,
+            caption="captions/parity.rst",
+            category="Drift",
+            labels={"variant": "{variant}"},
+        ),
     log:
         LAYOUT.log("measure_parity", "{variant}"),
     conda:
@@ -270,8 +290,14 @@ rule check_gate:
         accuracy=collect(VARIANT.accuracy, variant=RUN.scored),
         perf=collect(VARIANT.perf, variant=RUN.variants),
         parity=collect(VARIANT.parity, variant=RUN.variants),
+        verdicts=LAYOUT.verdicts if RUN.config.baseline else [],
     output:
-        LAYOUT.gate,
+        report(
+            LAYOUT.gate,
+            caption="captions/gate.rst",
+            category="Report",
+            labels={"file": "the limits that are kept"},
+        ),
     log:
         LAYOUT.log("check_gate", "gate"),
     conda:
@@ -282,9 +308,11 @@ rule check_gate:
         runtime=scale_with_attempt(10),
     params:
         limits=json.dumps(RUN.limits, sort_keys=True),
+        verdicts=lambda w, input: option("--verdicts", input.verdicts),
     shell:
         "python {input.code[0]:q} --limits {params.limits:q} --accuracy {input.accuracy:q}"
-        " --perf {input.perf:q} --parity {input.parity:q} --output {output:q} --log {log:q}"
+        " --perf {input.perf:q} --parity {input.parity:q} {params.verdicts:q} --output {output:q}"
+        " --log {log:q}"
 
 
 rule no_such_variant:

@@ -5,6 +5,8 @@ Makes: what the report's rule makes, which the next run makes again.
 """
 
 import json
+import re
+import shlex
 import subprocess
 
 PARTS = {
@@ -14,8 +16,21 @@ PARTS = {
     "parity": "parity",
 }
 """What a row is made of: the report's input, and its name for the user."""
-FLAGS = [*PARTS, *"models annotations audits persons images predictions".split()]
+FLAGS = [
+    *PARTS,
+    *"samples models annotations audits persons images predictions baseline".split(),
+]
 """Inputs of the report that its script has a flag for, of the same name."""
+
+
+REPORT_FILES = {
+    "output": "page",
+    "summary": "summary",
+    "markdown": "markdown",
+    "table": "table",
+    "verdicts": "verdicts",
+}
+"""Flag of the report's script -> its output."""
 
 
 def is_there(file, made_by):
@@ -87,9 +102,9 @@ def report_what_is_there(job, failed):
         command += option(f"--{name}", there)
     command += ["--dataset", job.params.dataset, "--published", job.params.published]
     command += ["--limits", job.params.limits, "--own-limits", job.params.own_limits]
-    command += ["--verdicts", job.output.verdicts]
-    command += ["--log", job.log[0]]
-    command += ["--output", job.output.page, "--summary", job.output.summary]
+    command += [*job.params.run, "--made", job.params.made, "--log", job.log[0]]
+    for flag, file in REPORT_FILES.items():
+        command += [f"--{flag}", getattr(job.output, file)]
     # The next run makes these files again, also if what failed is no longer asked for.
     workflow.persistence.started(job)
     if subprocess.run(command).returncode:
@@ -99,8 +114,21 @@ def report_what_is_there(job, failed):
     )
 
 
+def write_made():
+    """Leave what Snakemake was started with, for the report; passwords of addresses are left out."""
+    made = Path(LAYOUT.made)
+    made.parent.mkdir(parents=True, exist_ok=True)
+    told = {
+        "command": shlex.join(["snakemake", *sys.argv[1:]]),
+        "configuration": RUN.config.model_dump(mode="json"),
+    }
+    text = re.sub(r"//[^/@\s\"]*@", "//***@", json.dumps(told, ensure_ascii=False))
+    made.write_text(text, encoding="utf-8")
+
+
 # In a module of another workflow that one decides: Snakemake leaves its own hooks in place.
 onstart:
+    write_made()
     # Snakemake limits how many jobs start in a second, and looks once more a second later, for each
     # job that ended, as long as others wait: a tenth of a core or more, beside the benchmarks.  On
     # one machine there is nothing to limit.

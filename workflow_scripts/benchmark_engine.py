@@ -18,14 +18,14 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from hrnetpose import engines, files, stage
 from hrnetpose.artifacts.engine import Device, EngineReference, ExecutedPrecision
 from hrnetpose.artifacts.machine import Machine, Peaks
-from hrnetpose.artifacts.measured import Host, Roofline
+from hrnetpose.artifacts.measured import Check, Host, Roofline, failures
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.perf import EndToEnd, Layer, Perf, PrecisionPair, SweepPoint, Validity
 from hrnetpose.batches import Crops, count_images, fill
@@ -285,7 +285,7 @@ def measure(
         warm_up=latency.warm_up,
         precision=PrecisionPair(requested=card.requested, executed=executed.precision),
         roofline=roofline(subject, executed, throughput, here),
-        validity=Validity(verdict="VALID", reasons=[]),
+        validity=Validity(verdict="VALID", reasons=[], checks=[]),
         attempts=patience.attempts,
         energy=throughput.energy,
         device=subject.device,
@@ -297,10 +297,16 @@ def measure(
     reasons = [
         *(f"latency: {reason}" for reason in alone.latency.reasons),
         *(f"throughput: {reason}" for reason in best.throughput.reasons),
-        *best.content,
+        *failures(best.content),
         *perf.contradictions(),
     ]
-    perf.validity = Validity(verdict="INVALID" if reasons else "VALID", reasons=reasons)
+    checks = [
+        *(check.model_copy(update={"of": "latency"}) for check in alone.latency.checks),
+        *(check.model_copy(update={"of": "throughput"}) for check in best.throughput.checks),
+        *best.content,
+    ]
+    verdict: Literal["VALID", "INVALID"] = "INVALID" if reasons else "VALID"
+    perf.validity = Validity(verdict=verdict, reasons=reasons, checks=checks)
     return perf, {
         "latency_s": latency.samples,
         "device_s": alone.device_samples,
@@ -413,13 +419,13 @@ class Best:
     Attributes:
         throughput: the scenario.
         executed: what the engine runs.
-        content: why its outputs cannot be those of whole batches.
+        content: whether its outputs are those of whole batches.
         persons_per_s: of the whole way; None if not measured.
     """
 
     throughput: Measured[ThroughputResult]
     executed: ExecutedPrecision
-    content: list[str]
+    content: list[Check]
     persons_per_s: Measured[float] | None
 
 
@@ -430,7 +436,7 @@ def measure_best(subject: Subject, points: list[SweepPoint]) -> Best:
     with subject.open(best.batch, best.streams) as engine:
         executed = engine.executed()
         last = engine.infer(np.repeat(inputs[0][-1:], best.batch, axis=0))
-        content = validity.batch_content(last, engine.infer(inputs[0]))
+        content = validity.audit_batch(last, engine.infer(inputs[0]))
         throughput = subject.patience.settle(
             "throughput",
             lambda: scenarios.measure_throughput(

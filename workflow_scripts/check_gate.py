@@ -12,6 +12,7 @@ from hrnetpose import files, stage
 from hrnetpose.artifacts.accuracy import Accuracy
 from hrnetpose.artifacts.parity import Parity
 from hrnetpose.artifacts.perf import Perf
+from hrnetpose.artifacts.verdicts import Verdicts
 from hrnetpose.limits import Limits
 from hrnetpose.stage import StageError
 
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--accuracy", type=Path, nargs="*", default=[], help="accuracies (JSON)")
     command.add_argument("--perf", type=Path, nargs="*", default=[], help="speeds (JSON)")
     command.add_argument("--parity", type=Path, nargs="*", default=[], help="drifts (JSON)")
+    command.add_argument("--verdicts", type=Path, help="with a comparison with an older run (JSON)")
     command.add_argument("--output", type=Path, required=True, help="what was checked (text)")
     return command
 
@@ -35,6 +37,7 @@ def main(
     accuracy: list[Path],
     perf: list[Path],
     parity: list[Path],
+    verdicts: Path | None,
     output: Path,
 ) -> None:
     """Run the stage."""
@@ -46,9 +49,27 @@ def main(
     for name, limit in limits.items():
         for text, holds in checks(limit, accuracies.get(name), perfs[name], parities[name]):
             (held if holds else violated).append(f"{name}: {text}")
+    for text, holds in compare(verdicts) if verdicts else []:
+        (held if holds else violated).append(text)
     if violated:
         raise StageError(f"{len(violated)} outside the limits", violated)
     files.write_text(output, "".join(f"{line}\n" for line in held))
+
+
+def compare(path: Path) -> list[tuple[str, bool]]:
+    """Return each figure that was compared with an older run, and whether it is no worse."""
+    baseline = Verdicts.read(path).baseline
+    if baseline is None:
+        return []
+    return [
+        (
+            f"{change.variant}: {change.figure} is {change.now:.4g}, and was {change.before:.4g} "
+            f"in {baseline.source}: {change.verdict}",
+            change.verdict != "worse",
+        )
+        for change in baseline.changes
+        if change.now is not None and change.before is not None and change.verdict != "refused"
+    ]
 
 
 def checks(

@@ -15,6 +15,7 @@ from hrnetpose.artifacts.audit import Audit
 from hrnetpose.data import crops as crop_files
 from hrnetpose.data.keypoint_names import match_names
 from hrnetpose.pose import finite, predict
+from hrnetpose.progress import Progress
 from hrnetpose.stage import StageError
 
 
@@ -64,7 +65,10 @@ def main(
     joints = len(names)
     positions = np.zeros((len(flip), shape[0], joints, 2), np.float32)
     scores = np.zeros((len(flip), shape[0], joints), np.float32)
-    with built.open(threads) as opened:
+    with (
+        built.open(threads) as opened,
+        Progress(f"{card.variant}: persons", shape[0], in_bytes=False) as progress,
+    ):
         batches = crop_files.read_batches(crops, opened.batch)
         start = 0
         for plain, mirrored in predict.infer(opened.stream, batches, mirror=1 in flip):
@@ -80,6 +84,7 @@ def main(
                 plain, mirrored, flip, card.model, table["center"][rows], table["scale"][rows]
             )
             start = rows.stop
+            progress.advance(count)
     predictions: dict[str, Any] = {
         "flip": np.array(flip),
         "keypoints": positions,

@@ -22,6 +22,7 @@ from hrnetpose.artifacts.accuracy import (
     Delta,
     JointError,
     KeypointView,
+    PersonOks,
     Protocol,
     ProtocolResult,
 )
@@ -36,6 +37,10 @@ from hrnetpose.pose.score import Evaluator, Predictions, Scored
 from hrnetpose.stage import StageError
 
 RESAMPLES = 1000
+OKS_STEPS = 50
+"""Of the distribution of OKS."""
+WORST, TYPICAL = 24, 4
+"""Persons that are named, so that they can be looked at; as many of 100,000 as of 30."""
 Nms = Literal["hard", "soft"]
 NMS: dict[Nms, Literal["oks_nms", "soft_oks_nms"]] = {"hard": "oks_nms", "soft": "soft_oks_nms"}
 """What the configuration calls it -> CocoMetric's name."""
@@ -107,7 +112,10 @@ def main(
                 delta=delta(made, scored, others.get(made.label), name),
                 instances=len(scored.predictions.ids),
                 images=len(np.unique(scored.predictions.image_ids)),
-                keypoints=view_keypoints(scored, evaluator, model) if made.boxes == "gt" else None,
+                keypoints=view_keypoints(scored, others.get(made.label), evaluator, model)
+                if made.boxes == "gt"
+                else None,
+                precision=describe_precision(scored),
             )
         )
     Accuracy(
@@ -233,8 +241,27 @@ def delta(
     )
 
 
-def view_keypoints(scored: Scored, evaluator: Evaluator, model: ModelCard) -> KeypointView:
-    """Look at the keypoints themselves, on ground-truth boxes, which say whose they are."""
+def describe_precision(scored: Scored) -> dict[str, list[float]]:
+    """Return the precision over recall."""
+    lines = {
+        "0.5": scored.precision[0],
+        "0.75": scored.precision[5],
+        "mean": scored.precision.mean(0),
+    }
+    return {name: np.round(line, 4).tolist() for name, line in lines.items()}
+
+
+def view_keypoints(
+    scored: Scored, other: Scored | None, evaluator: Evaluator, model: ModelCard
+) -> KeypointView:
+    """Look at the keypoints themselves, on ground-truth boxes, which say whose they are.
+
+    Args:
+        scored: the variant.
+        other: its reference; None for that one.
+        evaluator: knows the annotated persons.
+        model: knows the keypoints' names.
+    """
     truths, sigmas = evaluator.truths, evaluator.sigmas
     persons, rows = joints.pairs(truths.ids, scored.predictions.ids)
     predicted = scored.predictions.keypoints[rows].astype(np.float64)
@@ -243,10 +270,13 @@ def view_keypoints(scored: Scored, evaluator: Evaluator, model: ModelCard) -> Ke
     mean, median = joints.mean_and_median(distance)
     mean_share, _ = joints.mean_and_median(share)
     labelled = (truths.keypoints[persons, :, 2] > 0).sum(axis=0)
+    similarities = joints.person_oks(predicted, truths, persons, sigmas)
+    counts, _ = np.histogram(similarities[~np.isnan(similarities)], OKS_STEPS, (0, 1))
+    worst, typical = choose_persons(similarities, truths, persons, other, sigmas)
     bins = joints.visibility_bins(len(sigmas))
     by_visible = joints.ap_by_visible_keypoints(truths, scored.detections, sigmas, bins)
     return KeypointView(
-        mean_oks=joints.mean_oks(predicted, truths, persons, sigmas),
+        mean_oks=joints.mean_oks(similarities),
         pck={
             f"{limit:g}": float(correct[-1])
             for limit, correct in zip(joints.PCK_FRACTIONS, joints.pck(share), strict=True)
@@ -263,6 +293,51 @@ def view_keypoints(scored: Scored, evaluator: Evaluator, model: ModelCard) -> Ke
         ap_by_visible_keypoints={
             f"{fewest}-{most}": ap for (fewest, most), ap in zip(bins, by_visible, strict=True)
         },
+        oks_counts=counts.tolist(),
+        worst=worst,
+        typical=typical,
+    )
+
+
+def choose_persons(
+    similarities: npt.NDArray[np.float64],
+    truths: Annotations,
+    persons: npt.NDArray[np.intp],
+    other: Scored | None,
+    sigmas: npt.NDArray[np.float64],
+) -> tuple[list[PersonOks], list[PersonOks]]:
+    """Return the persons on whom the variant is worst, and some in the middle.
+
+    Worst is where OKS falls most against the reference's, or for that one itself, is the lowest.
+
+    Args:
+        similarities: float64 [P], the OKS of each person.
+        truths: the annotated persons.
+        persons: intp [P], which of them those are.
+        other: the reference.
+        sigmas: the OKS constants [K].
+    """
+    references = np.full(len(truths.ids), np.nan)
+    if other is not None:
+        theirs, rows = joints.pairs(truths.ids, other.predictions.ids)
+        predicted = other.predictions.keypoints[rows].astype(np.float64)
+        references[theirs] = joints.person_oks(predicted, truths, theirs, sigmas)
+    change = similarities - references[persons] if other is not None else similarities
+    order = np.argsort(change, kind="stable")[: np.count_nonzero(~np.isnan(change))]
+    middle = max(0, len(order) // 2 - TYPICAL // 2)
+
+    def describe(row: int) -> PersonOks:
+        person = persons[row]
+        return PersonOks(
+            id=int(truths.ids[person]),
+            image_id=int(truths.image_ids[truths.images[person]]),
+            oks=float(similarities[row]),
+            reference=None if other is None else float(references[person]),
+        )
+
+    return (
+        [describe(row) for row in order[:WORST]],
+        [describe(row) for row in order[middle : middle + TYPICAL]],
     )
 
 

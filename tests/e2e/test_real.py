@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fresh import home, unpack
 from support import Project
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
@@ -131,3 +132,32 @@ def test_a_zip_read_in_place_gives_what_the_folder_gives(
     zipped = project.overlay(overlay(real, name, archive))
     project.succeed("--force", crops, "--configfile", zipped)
     assert (project.folder / crops).read_bytes() == before
+
+
+@pytest.mark.fresh
+@pytest.mark.parametrize("variant", ["fp32", "ort"])
+def test_a_bundle_gives_these_keypoints_where_nothing_else_is_installed(
+    project: Project, real: Path, tmp_path: Path, variant: str
+) -> None:
+    name = "person_keypoints_val2017_official"
+    content = overlay(real, name) | {"benchmark": {"min_seconds": 0.3, "min_samples": 5}}
+    target = f"results/bundles/{variant}.zip"
+    project.succeed(target, "--configfile", project.overlay(content))
+    folder = unpack(project.folder / target, tmp_path)
+    python = home(tmp_path / "home", (folder / "requirements.txt").read_text())
+
+    found = python.compare(
+        folder,
+        real / "images/val2017",
+        real / f"annotations/{name}.json",
+        project.folder / f"build/predictions/{variant}/gt_1-of-1.npz",
+    )
+
+    assert found["persons"] == PERSONS[name]
+    assert found["others"] == []
+    assert max(found["px"].values()) < 1e-3
+    # Nobody has said whose weights these are, and no image of COCO goes along.
+    assert "nobody has stated their licence" in (folder / "README.md").read_text()
+    assert {path.suffix for path in (folder / "check").iterdir()} == {".png", ".json"}
+    done = python.run(folder / "pose.py", "--check", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr

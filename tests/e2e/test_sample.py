@@ -1,15 +1,26 @@
 """The main job on the embedded sample, from nothing to the report."""
 
+import hashlib
+import importlib.util
+import json
 import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import yaml
+from google.protobuf import text_format
 
+from fresh import Home, home, unpack
 from support import Project
 
 VARIANTS = ("pytorch", "fp32", "fp16", "bf16", "int8")
+ORT = {"variants": {"ort": {"backend": "onnxruntime", "precision": "fp32", "batch": 8}}}
 QUICK = {"benchmark": {"min_seconds": 0.3, "min_samples": 5, "batches": [1]}}
 
 
@@ -161,10 +172,47 @@ def test_the_report_is_one_page_with_a_row_per_variant(finished: Project) -> Non
     page = (finished.folder / "results/report.html").read_text()
     summary = (finished.folder / "results/summary.txt").read_text()
     for variant in VARIANTS:
-        assert f'<th scope="row">{variant}</th>' in page
+        assert f'<tr data-variant="{variant}"' in page
         assert re.search(rf"^{variant} ", summary, re.MULTILINE)
-    assert page.count("<img ") >= 12
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    shown = page.partition('<script type="application/json"')[0]
+    assert shown.count("<img ") >= 12
+    assert not re.search(r'(src|href)="(?!data:|#)', shown)
+    assert "write_report" not in shown.partition('id="made"')[2]
+    assert "score_accuracy \u00d7 5" in shown
+    assert "snakemake --cores" in shown
+    assert len(page) < 8_000_000
+
+
+def test_the_recommendation_is_the_same_everywhere(finished: Project) -> None:
+    (answer,) = finished.json("results/verdicts.json")["recommendations"]
+    # The measurements of this test are too short to be believed.
+    assert answer["variant"] is None
+    assert {one["variant"] for one in answer["outside"]} == set(VARIANTS)
+    for name in ("summary.txt", "summary.md"):
+        assert "No variant is within the limits" in (finished.folder / "results" / name).read_text()
+    rows = (finished.folder / "results/results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["variant", *VARIANTS]
+
+
+def test_the_worst_persons_are_those_whose_oks_falls_most(accuracy: dict[str, Any]) -> None:
+    for name, figure in accuracy.items():
+        worst = figure["keypoints"]["worst"]
+        falls = [one["oks"] - (one["reference"] or 0.0) for one in worst]
+        assert falls == sorted(falls)
+        assert (worst[0]["reference"] is None) == (name == "pytorch")
+        assert sum(figure["keypoints"]["oks_counts"]) == figure["instances"]
+
+
+def test_an_older_run_is_compared_and_the_gate_knows_it(finished: Project) -> None:
+    shutil.copytree(finished.folder / "results", finished.folder / "old")
+    overlay = finished.overlay({"baseline": "old", "limits": {"ap_drop": None}})
+    finished.succeed("gate", "--configfile", overlay)
+    found = finished.json("results/verdicts.json")["baseline"]
+    verdicts = {(one["figure"], one["verdict"]) for one in found["changes"]}
+    # Speed is INVALID here, and so not compared.
+    assert verdicts == {("AP", "within noise"), ("images/s", "refused"), ("p50 ms", "refused")}
+    assert "AP is " in (finished.folder / "results/gate.txt").read_text()
+    finished.succeed("report")
 
 
 def test_a_second_run_finds_nothing_to_do(finished: Project) -> None:
@@ -204,9 +252,7 @@ def test_results_do_not_depend_on_the_number_of_shards(finished: Project) -> Non
 
 
 def test_a_new_variant_reuses_the_stages_that_are_there(finished: Project) -> None:
-    overlay = finished.overlay(
-        {"variants": {"ort": {"backend": "onnxruntime", "precision": "fp32", "batch": 8}}}
-    )
+    overlay = finished.overlay(ORT)
     target = "results/ort_accuracy.json"
     assert set(finished.jobs(target, "--configfile", overlay)) == {
         "build_engine",
@@ -215,3 +261,154 @@ def test_a_new_variant_reuses_the_stages_that_are_there(finished: Project) -> No
     }
     finished.succeed(target, "--configfile", overlay)
     assert abs(finished.json(target)["delta"]["AP"]) <= 0.001
+
+
+# Bundles
+
+BUNDLED = ("fp32", "fp16", "bf16", "int8", "ort")
+
+
+@pytest.fixture(scope="module")
+def bundles(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The bundles of all variants on the CPU, unpacked."""
+    overlay = finished.overlay(ORT, "ort.yaml")
+    names = [f"results/bundles/{variant}.zip" for variant in BUNDLED]
+    finished.succeed("--configfile", overlay, "--", *names)
+    folder = tmp_path_factory.mktemp("bundles")
+    return {Path(name).stem: unpack(finished.folder / name, folder) for name in names}
+
+
+@pytest.fixture(scope="module")
+def at_home(
+    bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Home]:
+    """Return the environment of a bundle, with nothing else installed."""
+    folder = tmp_path_factory.mktemp("home")
+
+    def of(variant: str) -> Home:
+        text = (bundles[variant] / "requirements.txt").read_text()
+        return home(folder / hashlib.sha256(text.encode()).hexdigest()[:8], text)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def images(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    with zipfile.ZipFile(finished.folder / "resources/datasets/sample/val.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.mark.fresh
+@pytest.mark.parametrize("variant", BUNDLED)
+def test_a_bundle_gives_the_keypoints_of_the_pipeline_where_nothing_else_is_installed(
+    finished: Project, bundles: dict[str, Path], at_home: Callable[[str], Home], images: Path,
+    variant: str,
+) -> None:  # fmt: skip
+    annotations = finished.folder / "resources/datasets/sample/val.json"
+    predictions = finished.folder / f"build/predictions/{variant}/gt_1-of-1.npz"
+
+    found = at_home(variant).compare(bundles[variant], images, annotations, predictions)
+
+    assert found["persons"] > 100
+    assert found["others"] == []
+    assert set(found["px"]) == {"0", "1"}
+    assert max(found["px"].values()) < 1e-3
+    assert max(found["score"].values()) < 1e-5
+
+
+@pytest.mark.fresh
+@pytest.mark.parametrize("variant", ["int8", "ort"])
+def test_a_bundle_says_whether_this_machine_gives_what_was_measured(
+    bundles: dict[str, Path], at_home: Callable[[str], Home], variant: str, tmp_path: Path
+) -> None:
+    folder, python = bundles[variant], at_home(variant)
+    for flags in ([], ["--portable"]):
+        done = python.run(folder / "pose.py", "--check", *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count(": the measured result") == 2
+        assert ("ms here, " in done.stdout) == (not flags)
+        assert ("persons/s here, " in done.stdout) == (not flags)
+
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(folder, spoilt)
+    expected = json.loads((spoilt / "check/check.json").read_text())
+    expected["cases"][0]["keypoints"][0][0][0] += 3
+    (spoilt / "check/check.json").write_text(json.dumps(expected))
+    done = python.run(spoilt / "pose.py", "--check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "check/check.json: damaged" in done.stderr
+    sums = (spoilt / "SHA256SUMS").read_text().splitlines(keepends=True)
+    digest = hashlib.sha256((spoilt / "check/check.json").read_bytes()).hexdigest()
+    sums = [f"{digest}  check/check.json\n" if "check.json" in line else line for line in sums]
+    (spoilt / "SHA256SUMS").write_text("".join(sums))
+    done = python.run(spoilt / "pose.py", "--check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "NOT the measured result" in done.stdout
+
+
+def test_a_bundle_is_read_by_others(finished: Project, bundles: dict[str, Path]) -> None:
+    import huggingface_hub
+
+    done = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "SHA256SUMS"],
+        cwd=bundles["fp16"], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    card = huggingface_hub.ModelCard.load(bundles["fp16"] / "README.md")
+    assert card.data.pipeline_tag == "keypoint-detection"
+    assert card.data.license == "apache-2.0"
+    ap = {one.dataset_name: one.metric_value for one in card.data.eval_results}
+    protocols = finished.json("results/fp16_accuracy.json")["protocols"]
+    assert ap == {
+        one["protocol"]["label"]: pytest.approx(one["metrics"]["AP"], abs=1e-5) for one in protocols
+    }
+    assert len(card.text.splitlines()) < 90  # a page
+    graph = onnx.load(bundles["fp16"] / "models/keypoints/1/keypoints.onnx")
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(metadata["kpt_shape"]) == [17, 3]
+    compared = json.loads((bundles["fp16"] / "models/keypoints/keypoints.json").read_text())
+    assert 0 < compared["shift_px"]["mean"] < 3  # of the plain decoder from DARK
+
+
+def test_triton_finds_its_models(bundles: dict[str, Path]) -> None:
+    """Parsed with Triton's own definition, and compared with the graphs."""
+    spec = importlib.util.find_spec("tritonclient")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("tritonclient is not installed")
+    file = Path(spec.submodule_search_locations[0]) / "grpc/model_config_pb2.py"
+    definition = importlib.util.spec_from_file_location("model_config_pb2", file)
+    assert definition
+    assert definition.loader
+    protobuf = importlib.util.module_from_spec(definition)
+    definition.loader.exec_module(protobuf)
+    for folder in (bundles["fp32"] / "models").iterdir():
+        config = text_format.Parse((folder / "config.pbtxt").read_text(), protobuf.ModelConfig())
+        assert config.name == folder.name
+        graph = onnx.load(folder / "1" / config.default_model_filename).graph
+        for listed, declared in ((config.input, graph.input), (config.output, graph.output)):
+            shapes = {
+                value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
+                for value in declared
+            }
+            assert {one.name: list(one.dims) for one in listed} == shapes
+        assert config.input[0].data_type == protobuf.TYPE_UINT8
+
+
+def test_the_same_inputs_give_the_same_bundle(finished: Project) -> None:
+    path = finished.folder / "results/bundles/fp32.zip"
+    before = path.read_bytes()
+    finished.succeed("--forcerun", "make_bundle", "--", "results/bundles/fp32.zip")
+    assert path.read_bytes() == before
+
+
+def test_bundles_of_pytorch_and_of_nobody_are_refused(finished: Project) -> None:
+    for name, said in {
+        "pytorch": "would need PyTorch and mmpose wherever it goes; bundle fp32",
+        "fp23": "there is no variant 'fp23' (did you mean fp32?)",
+    }.items():
+        done = finished.snakemake("--dry-run", f"results/bundles/{name}.zip")
+        assert done.returncode != 0
+        assert f"configuration: results/bundles/{name}.zip: " in done.stdout + done.stderr
+        assert said in done.stdout + done.stderr

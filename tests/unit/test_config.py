@@ -80,7 +80,7 @@ def test_loading_leaves_the_raw_configuration_alone(
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("shard", "shard: unknown key (did you mean shards?); allowed: benchmark, crops, dataset"),
+        ("shard", "shard: unknown key (did you mean shards?); allowed: baseline, benchmark, crops"),
         ("variants.fp16.bach", "variants.fp16.bach: unknown key (did you mean batch?); allowed:"),
         ("benchmark.seconds", "benchmark.seconds: unknown key"),
         ("limits.ap_drops", "limits.ap_drops: unknown key (did you mean ap_drop?); allowed: ap,"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hrnetpose import stage
-from hrnetpose.stage import StageError
+from hrnetpose.stage import FINISHED, StageError
 
 UNEXPECTED = "unexpected error: list index out of range; its traceback is in the log (--log)"
 
@@ -47,10 +47,9 @@ def test_a_stage_that_succeeds_is_silent_and_exits_with_0(
     done = run_python(PROGRAM, "--log", "logs/new/stage.log")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert set((tmp_path / "logs/new/stage.log").read_text().splitlines()) == {
-        "printed",
-        "printed by C",
-    }
+    *printed, last = (tmp_path / "logs/new/stage.log").read_text().splitlines()
+    assert set(printed) == {"printed", "printed by C"}
+    assert FINISHED.fullmatch(last)
 
 
 @pytest.mark.parametrize(

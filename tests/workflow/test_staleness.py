@@ -312,6 +312,7 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("protocols.boxes", ["det", "gt"], Stale(after("score_accuracy"))),
     ("protocols.flip", [True], Stale(after("predict_keypoints"))),
     ("protocols.nms", "soft", Stale(after("score_accuracy"))),
+    ("baseline", "given/images", GATE),
     ("limits.ap", 0.5, GATE),
     ("limits.ap_drop", 0.03, GATE),
     ("limits.keypoint_shift_px", 1.0, GATE),
@@ -562,6 +563,9 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/speed/timing.py": (SPEED, VARIANTS, set()),
     "hrnetpose/speed/machine.py": (SPEED, VARIANTS, set()),
     "hrnetpose/report/templates/report.html": ({"write_report"}, set(), set()),
+    "hrnetpose/report/templates/recommend.js": ({"write_report"}, set(), set()),
+    "hrnetpose/report/templates/style.css": ({"write_report"}, set(), set()),
+    "hrnetpose/report/charts.py": ({"write_report"}, set(), set()),
 }
 
 

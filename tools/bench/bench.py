@@ -33,7 +33,15 @@ from typing import Any
 import goals
 import numpy as np
 import psutil
-from goals import AGAIN_SECONDS, MOST_BYTES, PRECISIONS, REPORT_SECONDS, Figures, has_amx
+from goals import (
+    AGAIN_SECONDS,
+    GPU_BATCHES,
+    MOST_BYTES,
+    PRECISIONS,
+    REPORT_SECONDS,
+    Figures,
+    has_amx,
+)
 
 from hrnetpose import files, stage
 from hrnetpose.artifacts.engine import ENGINE_FILE
@@ -51,6 +59,12 @@ SAMPLE = {
     "weights": str(ROOT / "resources/sample/hrnet_sample_128x96.pth"),
 }
 BATCHES = (1, 4, 16)
+GPU_OPTIONS: dict[str, dict[str, bool]] = {
+    "eager": {},
+    "compiled": {"compile": True},
+    "ours": {"optimize": True, "compile": True, "cuda_graphs": True},
+}
+"""What PyTorch does on a GPU."""
 MANY = 100_000
 WORKER = Path(__file__).with_name("bench_worker.py")
 STAGES = ROOT / "workflow_scripts"
@@ -117,7 +131,8 @@ def main(
     parts: list[Callable[[], None]] = [
         *(partial(bench.throughput, precision) for precision in PRECISIONS),
         bench.latency,
-        *([] if without_evaluation else [bench.evaluations]),
+        *([bench.on_gpu] if bench.machine.gpu else []),
+        *([] if without_evaluation else [bench.cutting, bench.evaluations]),
         *([bench.memory] if memory else []),
         *([bench.report] if report else []),
     ]
@@ -207,6 +222,14 @@ class Bench:
                 }
         del variants["small_int8"]
         variants["sample_bf16"] = {**variants["small_bf16"], "model": "sample"}
+        if self.machine.gpu:
+            for name, options in GPU_OPTIONS.items():
+                variants[f"gpu_{name}"] = {
+                    "model": "w32",
+                    "backend": "pytorch",
+                    "precision": "fp16",
+                    "options": {"device": "cuda", **options},
+                }
         overlay = {
             "model": "w32",
             "dataset": "bench",
@@ -339,14 +362,42 @@ class Bench:
                 found = self.worker("latency", "--engine", engine, *common)
                 self.figures.add(f"w32 {precision} batch-1 requests/s", found["fps"], found)
 
-    def evaluations(self) -> None:
-        """From JPEG files to AP with the flip test: ours, and mmpose's own."""
+    def on_gpu(self) -> None:
+        """PyTorch on the GPU in fp16: as it is, compiled by torch.compile, and optimised."""
+        print("HRNet-W32 fp16 on the GPU:", flush=True)
+        crops = self.crops_file("256x192")
+        for batch in GPU_BATCHES:
+            for _ in range(self.rounds):
+                for name in GPU_OPTIONS:
+                    found = self.worker(
+                        *("throughput", "--engine", self.engine(f"gpu_{name}"), "--crops", crops),
+                        *("--batches", batch, "--seconds", self.seconds),
+                    )
+                    self.figures.add(f"w32 fp16 {name} batch {batch} images/s", found["fps"], found)
+
+    def dataset(self) -> tuple[object, ...]:
+        """Return the arguments that name the images, in a folder: mmpose reads no zip."""
         images = self.work / self.data.images
-        if images.suffix == ".zip":  # mmpose reads folders only
+        if images.suffix == ".zip":
             with zipfile.ZipFile(images) as archive:
                 archive.extractall(self.work / "images")
             images = self.work / "images"
-        dataset = ("--annotations", self.work / self.data.annotations, "--images", images)
+        return "--annotations", self.work / self.data.annotations, "--images", images
+
+    def cutting(self) -> None:
+        """From JPEG files to crops: ours, and mmpose's own data loader."""
+        print("JPEG to crops of 256x192:", flush=True)
+        dataset = self.dataset()
+        for _ in range(self.rounds):
+            card = self.work / "build/models/w32/model.json"
+            found = self.worker("cut", "--card", card, *dataset)
+            self.figures.add("crops ours persons/s", found["persons_per_s"], found)
+            found = self.worker("mmpose_loader", "--config", W32, *dataset)
+            self.figures.add("crops mmpose persons/s", found["persons_per_s"], found)
+
+    def evaluations(self) -> None:
+        """From JPEG files to AP with the flip test: ours, and mmpose's own."""
+        dataset = self.dataset()
         weights = ("--weights", self.data.weights)
         plan: list[tuple[str, tuple[object, ...]]] = []
         for name, config, given, precisions in (

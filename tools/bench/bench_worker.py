@@ -194,6 +194,64 @@ def evaluate(*, engine: Path, crops: Path, annotations: Path, images: Path, thre
     }
 
 
+def cut(*, card: Path, annotations: Path, images: Path, threads: int) -> Found:
+    """Cut every annotated person out of the images, as the workflow's stages do."""
+    crop = ModelCard.read(card).crop
+    with Monitor() as watched:
+        start = time.perf_counter()
+        annotated = ground_truth(coco.read(annotations))
+        persons = sum(1 for _ in cutting.cut_all(annotated, ImageStore(images), crop, threads))
+        seconds = time.perf_counter() - start
+    return {
+        "persons": persons,
+        "persons_per_s": persons / seconds,
+        "disturbances": validity.disturbances(watched.report),
+    }
+
+
+def load_mmpose(*, config: str, annotations: Path, images: Path, threads: int) -> Found:
+    """Go through mmpose's own data loader, whose pipeline reads images and cuts persons out.
+
+    It has as many workers as there are threads.
+    """
+    _pycocotools_for_xtcocotools()
+    from hrnetpose.models import mmpose as models
+
+    read = models.read_config(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start = time.perf_counter()
+        persons = 0
+        for batch in _mmpose_loader(read, annotations, images, threads):
+            persons += len(batch["inputs"])
+        seconds = time.perf_counter() - start
+    return {"persons": persons, "persons_per_s": persons / seconds}
+
+
+def _mmpose_loader(config: Any, annotations: Path, images: Path, workers: int) -> Any:
+    """Return mmpose's data loader of the images, with its own batches and pipeline."""
+    import torch
+    from mmengine.dataset import DefaultSampler, pseudo_collate
+    from mmpose.registry import DATASETS
+
+    description = {
+        **config.val_dataloader.dataset,
+        "data_root": "",
+        "ann_file": str(annotations),
+        "data_prefix": {"img": f"{images}/"},
+        "bbox_file": None,
+        "test_mode": True,
+    }
+    dataset = DATASETS.build(description)
+    return torch.utils.data.DataLoader(
+        dataset,
+        batch_size=config.val_dataloader.batch_size,
+        num_workers=workers,
+        sampler=DefaultSampler(dataset, shuffle=False),
+        collate_fn=pseudo_collate,
+    )
+
+
 def evaluate_mmpose(
     *, config: str, weights: Path | None, annotations: Path, images: Path, flip: int, threads: int
 ) -> Found:
@@ -205,37 +263,20 @@ def evaluate_mmpose(
     from hrnetpose.models import mmpose as models
 
     read = models.read_config(config)
-    import mmpose.datasets  # registers them
-    import mmpose.evaluation  # noqa: F401
+    import mmpose.evaluation  # noqa: F401  (registers CocoMetric)
     import torch
-    from mmengine.dataset import DefaultSampler, pseudo_collate
-    from mmpose.registry import DATASETS, METRICS
+    from mmpose.registry import METRICS
 
     torch.set_num_threads(threads)
     read.model.test_cfg.flip_test = bool(flip)
     model = models.build_model(read, weights)
-    loader = read.val_dataloader
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         start = time.perf_counter()
-        description = {
-            **loader.dataset,
-            "data_root": "",
-            "ann_file": str(annotations),
-            "data_prefix": {"img": f"{images}/"},
-            "bbox_file": None,
-            "test_mode": True,
-        }
-        dataset = DATASETS.build(description)
+        loaded = _mmpose_loader(read, annotations, images, read.val_dataloader.num_workers)
+        dataset = loaded.dataset
         metric = METRICS.build({"type": "CocoMetric", "ann_file": str(annotations)})
         metric.dataset_meta = dataset.metainfo
-        loaded = torch.utils.data.DataLoader(
-            dataset,
-            batch_size=loader.batch_size,
-            num_workers=loader.num_workers,
-            sampler=DefaultSampler(dataset, shuffle=False),
-            collate_fn=pseudo_collate,
-        )
         for batch in loaded:
             found = model.test_step(batch)
             metric.process(batch, [sample.to_dict() for sample in found])
@@ -304,6 +345,8 @@ MEASUREMENTS: dict[str, Callable[..., Found]] = {
     "onnxruntime": onnxruntime_latency,
     "evaluation": evaluate,
     "mmpose": evaluate_mmpose,
+    "cut": cut,
+    "mmpose_loader": load_mmpose,
 }
 
 

@@ -10,6 +10,7 @@ from hrnetpose.artifacts.measured import Host
 from hrnetpose.report import numbers
 
 PRECISIONS = ("fp32", "bf16", "int8")
+GPU_BATCHES = (1, 8, 32, 128)
 MOST_BYTES = 2_000_000_000
 REPORT_SECONDS, AGAIN_SECONDS = 180, 4
 
@@ -110,6 +111,14 @@ def judge(figures: Figures, machine: Host, real: bool) -> list[Row]:
         )
     ratio = figures.ratio("w32 bf16 batch-1 requests/s", ort)
     rows.append(Row("ONNX Runtime fp32 latency / W32 bf16 latency, batch 1", ratio, 5.0, amx))
+    for batch in GPU_BATCHES:
+        ours = f"w32 fp16 ours batch {batch} images/s"
+        for peer in ("eager", "compiled"):
+            ratio = figures.ratio(ours, f"w32 fp16 {peer} batch {batch} images/s")
+            name = f"W32 fp16 on the GPU, batch {batch} / PyTorch {peer}"
+            rows += [Row(name, ratio, 1.0, True)] if ratio else []
+    ratio = figures.ratio("crops ours persons/s", "crops mmpose persons/s")
+    rows.append(Row("JPEG to crops / mmpose's data loader", ratio, 1.0, True))
     peer = "w32 mmpose evaluation persons/s"
     for precision, goal in (("fp32", 2.0), ("bf16", 11.0), ("int8", 16.0)):
         ratio = figures.ratio(f"w32 {precision} evaluation persons/s", peer)

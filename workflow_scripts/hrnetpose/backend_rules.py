@@ -51,3 +51,7 @@ class BackendRules(Protocol):
     @property
     def original(self) -> bool:
         """It runs the original model, from its checkpoint, instead of an ONNX graph."""
+
+    @property
+    def bundled_with(self) -> str | None:
+        """The module that the pose.py of a bundle has beside, if it needs one."""

@@ -126,6 +126,10 @@ class MmposeModel(Section):
     """The model's input, HEIGHTxWIDTH; by default read from its config."""
     published: Published | None = None
     """What to expect, shown beside what is measured under its protocol and on its dataset."""
+    license: Text | None = None
+    """The licence of the weights as SPDX writes it, for example `Apache-2.0`: bundles say it."""
+    attribution: Text | None = None
+    """Who made the weights, in a sentence for bundles."""
 
 
 class OnnxModel(Section):
@@ -265,7 +269,10 @@ class Config(Section):
     protocols: Protocols = Protocols()
     """What accuracy is measured under."""
     limits: Limits = Limits()
-    """What `snakemake gate` demands."""
+    """What `snakemake gate` demands, and a recommended variant keeps."""
+    baseline: Text | None = None
+    """An older run to compare with: its `results/` folder, or a zip of it.  `snakemake gate` fails
+    where a figure is worse."""
     quantization: Quantization = Quantization()
     """How int8 graphs are made."""
     benchmark: Benchmark = Benchmark()

@@ -63,6 +63,8 @@ def locate(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
         return value if is_here else str(root / value)
 
     found = dict(raw)
+    if "baseline" in found:
+        found["baseline"] = find(found["baseline"])
     for section, keys in LOCATED.items():
         entries = raw.get(section)
         if isinstance(entries, Mapping):

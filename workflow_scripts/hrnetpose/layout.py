@@ -224,6 +224,11 @@ class VariantPaths:
     def parity(self) -> str:
         return self.figures("parity")
 
+    @property
+    def bundle(self) -> str:
+        """What a person takes home."""
+        return f"{self.layout.results}/bundles/{self.name}.zip"
+
     def figures(self, kind: str) -> str:
         """Return one of these by name."""
         return f"{self.layout.results}/{self.name}_{kind}.json"
@@ -276,8 +281,18 @@ class Layout:
         return f"{self.results}/summary.txt"
 
     @property
+    def markdown(self) -> str:
+        """The report for a pull request."""
+        return f"{self.results}/summary.md"
+
+    @property
+    def table(self) -> str:
+        """The report's rows for a spreadsheet."""
+        return f"{self.results}/results.csv"
+
+    @property
     def verdicts(self) -> str:
-        """Which precisions pay."""
+        """Which variant to ship, and which precisions pay."""
         return f"{self.results}/verdicts.json"
 
     @property
@@ -287,6 +302,11 @@ class Layout:
     def machine(self, device: str, crop: str) -> str:
         """Return what variants on a machine share, on `cpu` or `gpu` and with these crops."""
         return f"{self.own('build/machine')}/{device}_{crop}.json"
+
+    @property
+    def made(self) -> str:
+        """What Snakemake was started with, for the report."""
+        return f"{self.own('logs/run')}/run.json"
 
     def log(self, rule: str, name: str) -> str:
         """Return the log of a job whose outputs are the run's own."""

@@ -8,7 +8,7 @@ from hrnetpose.section import Section
 
 
 class Limits(Section):
-    """What `snakemake gate` demands of every variant; null demands nothing."""
+    """What `snakemake gate` demands of every variant, and a recommended one has; null: nothing."""
 
     ap: Annotated[float, Field(ge=0, le=1)] | None = None
     """The lowest AP under the headline protocol."""

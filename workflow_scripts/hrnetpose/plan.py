@@ -26,6 +26,7 @@ def check(run: Run, is_made: IsMade) -> None:
         ConfigError: with one line for the first problem.
     """
     check_given(run, is_made)
+    check_baseline(run)
     check_annotations(run, is_made)
 
 
@@ -59,6 +60,27 @@ def check_given(run: Run, is_made: IsMade) -> None:
         if faults and all(faults):
             none = "none of its sources can be read: " if len(faults) > 1 else ""
             raise ConfigError(f"{given.key}: {none}{'; '.join(map(str, faults))}")
+
+
+def check_baseline(run: Run) -> None:
+    """Look whether the older run is there, and is not this one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if run.config.baseline is None:
+        return
+    path = Path(run.config.baseline)
+    if not path.exists():
+        raise ConfigError(
+            f"baseline: {run.config.baseline}: there is no such folder or zip of results"
+        )
+    own = Path(run.layout.results)
+    if own.exists() and path.samefile(own):
+        raise ConfigError(
+            f"baseline: {run.config.baseline}: this run writes its own results there; copy the "
+            "older ones elsewhere, or name this run with `run:`"
+        )
 
 
 def _fault(path: str, given: Given, is_made: IsMade) -> str | None:

@@ -255,6 +255,11 @@ class Variant:
         return f"hrnetpose.engines.{self.backend}"
 
     @property
+    def bundled(self) -> list[str]:
+        """The modules that a bundle's pose.py has beside."""
+        return [self.rules.bundled_with] if self.rules.bundled_with else []
+
+    @property
     def environment(self) -> str:
         """The conda environment of its backend, in envs/."""
         return "mmpose" if self.is_original else "engines"
@@ -417,6 +422,31 @@ class Run:
                 for graph in lineage(variant.graph_kind)
                 if RECIPES[graph].stage == "quantize_int8"
             }
+        )
+
+    @property
+    def bundled(self) -> list[str]:
+        """The variants that can be bundled: those that run a graph."""
+        return [name for name, variant in self.variants.items() if not variant.is_original]
+
+    def refuse_bundle(self, name: str) -> str:
+        """Return why there is no bundle of a variant, and the remedy."""
+        path = self.layout.variant(name).bundle
+        if name not in self.variants:
+            return f"{path}: {config.no_such('variant', name, self.variants)}"
+        own = self.variants[name]
+        same = next(
+            (
+                other
+                for other in self.bundled
+                if self.variants[other].model == own.model
+                and self.variants[other].precision == own.precision
+            ),
+            "one with `precision: fp32` and `backend: auto`",
+        )
+        return (
+            f"{path}: variant {name!r} runs the original model and would need PyTorch and mmpose "
+            f"wherever it goes; bundle {same}, which runs it as a graph"
         )
 
     @property

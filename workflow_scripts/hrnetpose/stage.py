@@ -6,10 +6,13 @@ or key, the value found, what was expected and the remedy.
 """
 
 import argparse
+import datetime
 import logging
 import os
+import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -80,8 +83,11 @@ def run(parser: argparse.ArgumentParser, main: Callable[..., None]) -> NoReturn:
     with _output_to(log) as terminal:
         _terminal = terminal
         logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        start = time.monotonic()
         try:
             main(**given)
+            if log:
+                print(finished(time.monotonic() - start), file=sys.stderr, flush=True)
         except Exception as error:
             lines = [
                 f"{error_prefix(Path(parser.prog).stem)}{describe(error)}",
@@ -95,6 +101,16 @@ def run(parser: argparse.ArgumentParser, main: Callable[..., None]) -> NoReturn:
                     print("\n".join(lines), file=sys.stderr, flush=True)
             sys.exit(1)
     sys.exit(0)
+
+
+def finished(seconds: float) -> str:
+    """Return what a stage that is done writes into its log: when that was, and how long it took."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return f"finished {now} after {seconds:.1f} s"
+
+
+FINISHED = re.compile(r"finished (\S+) after ([0-9.]+) s")
+"""What `finished` writes."""
 
 
 def error_prefix(name: str) -> str:

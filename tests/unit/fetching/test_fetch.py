@@ -571,11 +571,12 @@ def test_a_log_has_a_few_sober_lines(
 
     assert start(url, "--log", "fetch.log").communicate() == ("", "")
 
-    first, second = (tmp_path / "fetch.log").read_text().splitlines()
+    first, second, last = (tmp_path / "fetch.log").read_text().splitlines()
     assert re.fullmatch(
         r"weights\.pth: 3\.1/3\.1 MB, [0-9.]+ (GB|MB|kB)/s, 100%, 0:00:00", first
     )  # fmt: skip
     assert second == f"{output}: from {url}, sha256 {SHA256}"
+    assert last.startswith("finished ")
 
 
 def test_a_terminal_shows_a_bar_with_rate_and_time_left(

@@ -64,8 +64,8 @@ def test_mean_oks_is_one_for_perfect_predictions_and_that_of_the_pairs_for_other
     truths = truths_of(dataset)
     rows = np.flatnonzero(~truths.ignored)
     perfect = truths.keypoints[rows, :, :2]
-    assert joints.mean_oks(perfect, truths, rows, SIGMAS) == 1
-    assert np.isnan(joints.mean_oks(perfect[:0], truths, rows[:0], SIGMAS))
+    assert joints.mean_oks(joints.person_oks(perfect, truths, rows, SIGMAS)) == 1
+    assert np.isnan(joints.mean_oks(joints.person_oks(perfect[:0], truths, rows[:0], SIGMAS)))
 
     moved = perfect + 3
     # Every person on an image of its own, so that COCOeval compares it with its prediction alone.
@@ -79,7 +79,7 @@ def test_mean_oks_is_one_for_perfect_predictions_and_that_of_the_pairs_for_other
         for g, person in enumerate(moved)
     ]
     expected = np.mean([one.item() for one in judged(dataset, results).ious.values()])
-    found = joints.mean_oks(moved, truths, rows, SIGMAS)
+    found = joints.mean_oks(joints.person_oks(moved, truths, rows, SIGMAS))
     assert found == pytest.approx(expected, abs=1e-12)
 
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hrnetpose.artifacts.measured import failures
+from hrnetpose.batches import Outputs
 from hrnetpose.speed import nvml, validity
 from hrnetpose.speed.monitor import Report
 
@@ -22,9 +24,21 @@ QUIET = Report(
 )
 
 
+def shortcomings(samples: int, fewest: int, seconds: float) -> list[str]:
+    return failures(validity.audit_size(samples, fewest, seconds))
+
+
+def unsteadiness(spread: float) -> list[str]:
+    return failures(validity.audit_spread(spread))
+
+
+def batch_content(alone: Outputs, in_batch: Outputs) -> list[str]:
+    return failures(validity.audit_batch(alone, in_batch))
+
+
 def test_a_long_steady_measurement_on_a_quiet_machine_is_valid() -> None:
-    assert validity.shortcomings(50, 50, 3.0) == []
-    assert validity.unsteadiness(0.10) == []
+    assert shortcomings(50, 50, 3.0) == []
+    assert unsteadiness(0.10) == []
     assert validity.disturbances(QUIET) == []
 
 
@@ -32,17 +46,32 @@ def test_a_machine_that_tells_nothing_is_not_accused() -> None:
     silent = Report(4.0, 2, None, None, None, None, None, None, None, (None, ""))
 
     assert validity.disturbances(silent) == []
+    assert {check.passed for check in validity.audit_machine(silent)} == {None}
+
+
+def test_each_rule_has_its_evidence_and_a_remedy_only_if_it_is_broken() -> None:
+    kept = validity.audit_machine(QUIET)
+    broken = [*validity.audit_machine(replace(QUIET, swapped=7)), *validity.audit_size(1, 50, 1.0)]
+
+    assert [(check.rule, check.evidence) for check in kept][:1] == [
+        ("no other processes", "other processes took 0.05 of 2 CPUs")
+    ]
+    assert all(check.passed and check.evidence and check.remedy is None for check in kept)
+    assert [check.rule for check in broken if not check.passed] == [
+        *("no swapping", "enough samples", "long enough")
+    ]
+    assert all(bool(check.remedy) == (not check.passed) for check in broken)
 
 
 def test_a_measurement_that_is_too_small_is_not() -> None:
-    assert validity.shortcomings(49, 50, 1.0) == [
+    assert shortcomings(49, 50, 1.0) == [
         "too few samples: 49, at least 50 are needed",
         "too short: 1.0 s, at least 3 s are needed",
     ]
 
 
 def test_a_measurement_that_is_unsteady_is_not() -> None:
-    assert validity.unsteadiness(0.2) == ["unstable: windows differ by 20%, at most 10% is allowed"]
+    assert unsteadiness(0.2) == ["unstable: windows differ by 20%, at most 10% is allowed"]
 
 
 def test_a_tick_of_the_counters_is_no_process() -> None:
@@ -90,7 +119,7 @@ def test_the_last_image_of_a_batch_must_be_computed() -> None:
     alone = {"x": np.stack([image] * 4), "y": np.stack([image] * 4)}
 
     near = {name: np.concatenate([others, [image * np.float32(1.01)]]) for name in alone}
-    assert validity.batch_content(alone, near) == []
-    assert validity.batch_content(alone, {**near, "y": np.zeros((4, 3, 16, 8), np.float32)}) == [
+    assert batch_content(alone, near) == []
+    assert batch_content(alone, {**near, "y": np.zeros((4, 3, 16, 8), np.float32)}) == [
         "batch: the last image of a batch has other y than alone (off by 100%)"
     ]

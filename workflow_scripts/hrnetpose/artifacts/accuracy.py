@@ -44,6 +44,15 @@ class JointError(Part):
     labelled: int
 
 
+class PersonOks(Part):
+    """How well one annotated person was met, by the variant and by its reference."""
+
+    id: int = Field(description="of the annotation")
+    image_id: int
+    oks: float
+    reference: float | None = Field(description="the reference's OKS; None for the reference")
+
+
 class KeypointView(Part):
     """What AP does not show; with ground-truth boxes only, where each prediction has its truth."""
 
@@ -51,6 +60,11 @@ class KeypointView(Part):
     pck: dict[str, float] = Field(description="share of joints within 0.05, 0.1, 0.2 of the box")
     by_joint: dict[str, JointError]
     ap_by_visible_keypoints: dict[str, float | None]
+    oks_counts: list[int] = Field([], description="persons by OKS, in equal steps from 0 to 1")
+    worst: list[PersonOks] = Field(
+        [], description="whose OKS falls most against the reference's, or is the lowest"
+    )
+    typical: list[PersonOks] = Field([], description="those in the middle of that order")
 
 
 class ProtocolResult(Part):
@@ -62,6 +76,9 @@ class ProtocolResult(Part):
     instances: int
     images: int
     keypoints: KeypointView | None
+    precision: dict[str, list[float]] = Field(
+        {}, description="over recall 0, 0.01, ..., 1: at OKS 0.5, at 0.75, and the mean of AP's ten"
+    )
 
 
 class Accuracy(ProtocolResult, Artifact):

@@ -33,9 +33,19 @@ class Artifact(Part):
             StageError: the file is missing, is not JSON or lacks what it should hold.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.parse(path.read_bytes(), str(path))
         except OSError as error:
             raise StageError(f"{path}: {error.strerror}") from error
+
+    @classmethod
+    def parse(cls, content: bytes, path: str) -> Self:
+        """Check the content of an artifact; `path` is for messages.
+
+        Raises:
+            StageError: it is not JSON, or lacks what it should hold.
+        """
+        try:
+            return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "content"

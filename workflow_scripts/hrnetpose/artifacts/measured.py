@@ -1,6 +1,7 @@
 """What measurements of speed have in common: figures, the machine, and the attempts it took."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -39,6 +40,36 @@ class Host(Part):
     def is_native(self, precision: str) -> bool:
         """Return True if the CPU has units for a precision."""
         return precision == "fp32" or not {*NATIVE.get(precision, ())}.isdisjoint(self.features)
+
+
+class Check(Part):
+    """A rule that a measurement is held against, so that its figures can be believed."""
+
+    rule: str
+    passed: bool | None = Field(description="None: it cannot be measured here")
+    evidence: str
+    remedy: str | None = Field(description="if it did not pass")
+    of: str | None = Field(None, description="the scenario, for example latency")
+
+    @classmethod
+    def that(cls, rule: str, passed: bool, evidence: str, failure: str, remedy: str) -> Self:
+        """Return a check of something that was measured."""
+        return cls(
+            rule=rule,
+            passed=passed,
+            evidence=evidence if passed else failure,
+            remedy=None if passed else remedy,
+        )
+
+    @classmethod
+    def unknown(cls, rule: str, evidence: str) -> Self:
+        """Return a check of something that cannot be measured here."""
+        return cls(rule=rule, passed=None, evidence=evidence, remedy=None)
+
+
+def failures(checks: Iterable[Check]) -> list[str]:
+    """Return the reasons why a figure cannot be believed."""
+    return [check.evidence for check in checks if check.passed is False]
 
 
 class Attempt(Part):

@@ -139,7 +139,8 @@ class HeatmapCodec(Part):
 
 def _blur_kernel_sizes(sigma: float | tuple[float, float]) -> tuple[int, int]:
     x, y = (
-        int((one * 20 - 7) // 3) for one in (sigma if isinstance(sigma, tuple) else [sigma] * 2)
+        int((one * 20 - 7) // 3)
+        for one in ([sigma] * 2 if isinstance(sigma, float | int) else sigma)
     )
     return x - (x % 2 == 0), y - (y % 2 == 0)
 

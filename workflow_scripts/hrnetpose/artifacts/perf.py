@@ -7,7 +7,15 @@ from pydantic import Field
 
 from hrnetpose.artifacts.base import Artifact, Part
 from hrnetpose.artifacts.engine import Device, EngineReference
-from hrnetpose.artifacts.measured import Attempt, Host, Latency, Roofline, WarmUp
+from hrnetpose.artifacts.measured import (
+    Attempt,
+    Check,
+    Host,
+    Latency,
+    Roofline,
+    WarmUp,
+    failures,
+)
 from hrnetpose.recipes import Precision
 
 
@@ -81,6 +89,7 @@ class Validity(Part):
 
     verdict: Literal["VALID", "INVALID"]
     reasons: list[str]
+    checks: list[Check] = Field([], description="each rule, also those that were kept")
 
 
 class Energy(Part):
@@ -110,7 +119,8 @@ class Perf(Artifact):
     latency: LatencyScenario
     device_ms: Latency | None
     layers: list[Layer] | None = Field(
-        description="the ten slowest, at the batch of the latency; null where no profiler tells"
+        None,
+        description="the ten slowest, at the batch of the latency; null where no profiler tells",
     )
     end_to_end: EndToEnd | None
     samples: int
@@ -154,25 +164,48 @@ class Perf(Artifact):
         ]
         return f"{', '.join(parts)}: {'; '.join(reasons.values())}"
 
+    @property
+    def checks(self) -> list[Check]:
+        """Each rule that the figures were held against, when they were measured and as read."""
+        return [*self.validity.checks, *self.check_figures()]
+
     def contradictions(self) -> list[str]:
         """Return what does not add up within the figures themselves."""
-        found = []
-        declared = self.batch * self.samples
-        if self.throughput.images != declared:
-            found.append(
+        return failures(self.check_figures())
+
+    def check_figures(self) -> list[Check]:
+        """Check that the figures add up, and that no machine can do more."""
+        declared, images = self.batch * self.samples, self.throughput.images
+        rate, fps = images / self.duration_s, self.throughput.fps
+        again = "delete the file and measure again"
+        checks = [
+            Check.that(
+                "images add up",
+                images == declared,
+                f"{self.samples} batches of {self.batch} are {images} images",
                 f"batch arithmetic: {self.samples} batches of {self.batch} are {declared} images, "
-                f"but {self.throughput.images} came back"
-            )
-        rate = self.throughput.images / self.duration_s
-        if abs(rate / self.throughput.fps - 1) > 0.01:
-            found.append(
-                f"batch arithmetic: {self.throughput.images} images in {self.duration_s:.2f} s are "
-                f"{rate:.1f} images/s, not {self.throughput.fps:.1f}"
-            )
-        limit = self.roofline.limit_fps
-        if limit is not None and self.throughput.fps > limit:
-            found.append(
-                f"above the limit: {self.throughput.fps:.1f} images/s, but the machine can do "
-                f"{limit:.1f} at most"
-            )
-        return found
+                f"but {images} came back",
+                again,
+            ),
+            Check.that(
+                "rate adds up",
+                abs(rate / fps - 1) <= 0.01,
+                f"{images} images in {self.duration_s:.2f} s",
+                f"batch arithmetic: {images} images in {self.duration_s:.2f} s are "
+                f"{rate:.1f} images/s, not {fps:.1f}",
+                again,
+            ),
+        ]
+        limit, rule = self.roofline.limit_fps, "within the limit of the machine"
+        if limit is None:
+            return [*checks, Check.unknown(rule, "its peaks cannot be measured")]
+        return [
+            *checks,
+            Check.that(
+                rule,
+                fps <= limit,
+                f"{fps:.1f} of {limit:.1f} images/s",
+                f"above the limit: {fps:.1f} images/s, but the machine can do {limit:.1f} at most",
+                "measure again when nothing disturbs the peaks of the machine",
+            ),
+        ]

@@ -1,5 +1,7 @@
 """`verdicts.json`: which precisions pay and which variant to ship, by write_report."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from hrnetpose.artifacts.base import Artifact, Part
@@ -39,6 +41,26 @@ class Recommendation(Part):
     outside: list[Outside]
 
 
+class Change(Part):
+    """A figure beside the same of an older run."""
+
+    variant: str
+    figure: Literal["AP", "images/s", "p50 ms"]
+    before: float | None
+    now: float | None
+    verdict: Literal["improved", "worse", "within noise", "refused"]
+    reason: str | None = Field(description="why it is not compared")
+
+
+class Baseline(Part):
+    """An older run, and what has changed since; the rule is in report/baseline.py."""
+
+    source: str
+    changes: list[Change]
+    new: list[str] = Field(description="variants that only this run has")
+    gone: list[str] = Field(description="variants that only the older run has")
+
+
 class Verdicts(Artifact):
     """`results/verdicts.json`: a verdict on each variant that was measured."""
 
@@ -46,3 +68,4 @@ class Verdicts(Artifact):
     recommendations: list[Recommendation] = Field(
         description="one for each model; one alone if the limits decide between models"
     )
+    baseline: Baseline | None = None

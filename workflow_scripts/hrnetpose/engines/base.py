@@ -67,6 +67,7 @@ class OpenRequest(Generic[OptionsT]):
         batch: images per inference; that of the card, unless `Backend.any_batch`.
         options: of the backend.
         threads: CPU threads.
+        remedy: what to do about an engine that does not fit its card.
     """
 
     file: Path
@@ -74,6 +75,7 @@ class OpenRequest(Generic[OptionsT]):
     batch: int
     options: OptionsT
     threads: int
+    remedy: str = "build it again"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Engine(ABC, Generic[OptionsT]):
         self.batch = request.batch
         self._file, self._card = request.file, request.card
         self._options, self._threads = request.options, request.threads
+        self._remedy = request.remedy
         self._slots: list[Slot] = []
 
     @property
@@ -219,8 +222,7 @@ class Engine(ABC, Generic[OptionsT]):
         if found != sorted(self.output_shapes):
             raise StageError(
                 f"{self._file}: its outputs are {', '.join(found)}, but the card's are "
-                f"{', '.join(self.output_shapes)}; build it again: "
-                f"{rebuild_command(self._file.parent)}"
+                f"{', '.join(self.output_shapes)}; {self._remedy}"
             )
 
     @abstractmethod

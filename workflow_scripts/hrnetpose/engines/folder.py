@@ -62,6 +62,7 @@ class EngineFolder(Generic[OptionsT]):
                 batch=batch or self.card.batch,
                 options=options,
                 threads=options.threads or threads,
+                remedy=f"build it again: {rebuild_command(self.path)}",
             )
         )
 

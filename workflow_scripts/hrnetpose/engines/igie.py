@@ -137,4 +137,5 @@ BACKEND = Backend(
     device=lambda options: Device(kind="gpu", name=f"Iluvatar {options.target}"),
     gpus=lambda options: 1,
     install=iluvatar.SDK,
+    bundled_with=iluvatar.BUNDLED_WITH,
 )

@@ -16,6 +16,7 @@ from hrnetpose.engines.base import BuildRequest
 from hrnetpose.recipes import Graph, Precision
 
 GRAPHS: dict[Precision, Graph] = {"fp32": "fp32", "fp16": "fp32"}
+BUNDLED_WITH = "hrnetpose.bundle.with_iluvatar"
 SDK = "Iluvatar's IXUCA SDK, whose Python has its own tvm and tensorrt"
 
 

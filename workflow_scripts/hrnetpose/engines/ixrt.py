@@ -135,4 +135,5 @@ BACKEND = Backend(
     gpus=lambda options: 1,
     unavailable_reason=unavailable_reason,
     install=iluvatar.SDK,
+    bundled_with=iluvatar.BUNDLED_WITH,
 )

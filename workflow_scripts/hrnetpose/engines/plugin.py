@@ -43,6 +43,7 @@ class Backend(Generic[OptionsT]):
         gpus: returns the number of GPUs that a job with these options needs.
         install: how to install the packages.
         any_batch: an engine can be opened at any batch size.
+        bundled_with: the module that the pose.py of a bundle has beside, if it needs one.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Backend(Generic[OptionsT]):
     gpus: Callable[[OptionsT], int] = lambda options: 0
     install: str = "`pip install -r envs/requirements.txt`"
     any_batch: bool = False
+    bundled_with: str | None = None
 
     @property
     def has_streams(self) -> bool:

@@ -15,8 +15,8 @@ from hrnetpose.data import coco
 from hrnetpose.data.annotations import Image, ground_truth
 from hrnetpose.data.images import ImageStore
 from hrnetpose.fetching import fetch, transfer
-from hrnetpose.fetching.progress import Progress
 from hrnetpose.fetching.transfer import RetryPolicy
+from hrnetpose.progress import Progress
 from hrnetpose.stage import StageError
 
 CONNECTIONS = 8

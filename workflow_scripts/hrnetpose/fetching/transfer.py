@@ -23,7 +23,7 @@ from urllib3.exceptions import InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
 from hrnetpose import archives, files
-from hrnetpose.fetching.progress import Progress
+from hrnetpose.progress import Progress
 from hrnetpose.stage import StageError
 
 PIECE = 1 << 16

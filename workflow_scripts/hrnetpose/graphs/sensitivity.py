@@ -17,6 +17,7 @@ from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.quantization import SensitiveLayer, Sensitivity, Trial
 from hrnetpose.graphs import onnx_graph, quantize
 from hrnetpose.graphs.quantize import BATCH, Crops, Ranges
+from hrnetpose.progress import Progress
 from hrnetpose.stage import StageError
 
 CHOSEN = "int8_layer"
@@ -130,10 +131,12 @@ def rank(
 
     logging.info("ranking %d layers on %d crops", len(names), len(crops))
     reference = run(-1)
-    ranked = [
-        SensitiveLayer(name=name, error=onnx_graph.largest_error(run(number), reference))
-        for number, name in enumerate(names)
-    ]
+    ranked = []
+    with Progress(f"{card.name}: layers ranked", len(names), in_bytes=False) as progress:
+        for number, name in enumerate(names):
+            error = onnx_graph.largest_error(run(number), reference)
+            ranked.append(SensitiveLayer(name=name, error=error))
+            progress.advance(1)
     return sorted(ranked, key=lambda layer: -layer.error)
 
 

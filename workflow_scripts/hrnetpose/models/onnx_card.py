@@ -114,6 +114,8 @@ def describe(
     notes = [f"outputs that are not used: {', '.join(left_out)}"] if left_out else []
     sources = {**said.sources, **sources}
     sources.setdefault("flip_shift", "false by default")
+    if [end.name for end in outputs] != said.values.get("outputs"):
+        sources.pop("outputs", None)  # what was said is of another export
     told = said.sources.get("crop")
     sources["crop"] = ", ".join(filter(None, [GRAPH if height else None, told])) or CARD
     if "padding" not in (said.values.get("crop") or {}):

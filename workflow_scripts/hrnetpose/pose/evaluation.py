@@ -68,11 +68,13 @@ class Evaluated:
     Attributes:
         metrics: the ten figures.
         matches: what they were taken from, persons of all sizes.
+        precision: float64 [T, R], at T thresholds of OKS and R recalls; empty without persons.
         summary: the ten figures as pycocotools prints them.
     """
 
     metrics: Metrics
     matches: Matches
+    precision: Doubles
     summary: str
 
 
@@ -103,6 +105,8 @@ def evaluate(truths: Annotations, detections: Detections, sigmas: npt.ArrayLike)
     return Evaluated(
         metrics=Metrics(**dict(zip(Metrics.model_fields, figures, strict=True))),
         matches=_matches(coco, truths.image_ids),
+        # Of the one category, of persons of all sizes; -1 where there is nobody.
+        precision=np.maximum(coco.eval["precision"][:, :, 0, 0, -1], 0.0),
         summary=summary.getvalue(),
     )
 

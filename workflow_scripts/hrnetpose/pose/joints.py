@@ -37,10 +37,10 @@ def pairs(
     return truths, predictions
 
 
-def mean_oks(
+def person_oks(
     predicted: Doubles, truths: Annotations, rows: Indices, sigmas: npt.ArrayLike
-) -> float:
-    """Return the mean OKS of predictions with the persons that they belong to.
+) -> Doubles:
+    """Return the OKS of predictions with the persons that they belong to.
 
     Args:
         predicted: float64 [P, K, 2] in pixels.
@@ -49,11 +49,15 @@ def mean_oks(
         sigmas: the OKS constants [K].
 
     Returns:
-        Between 0 and 1; NaN if there is no person with labelled keypoints.
+        float64 [P], between 0 and 1; NaN for a person without labelled keypoints.
     """
-    similarities = oks.of_pairs(
+    return oks.of_pairs(
         predicted, truths.keypoints[rows], truths.areas[rows], np.asarray(sigmas, np.float64)
     )
+
+
+def mean_oks(similarities: Doubles) -> float:
+    """Return the mean of what `person_oks` returned; NaN if no person has labelled keypoints."""
     return float(_over_persons(np.nanmean, similarities))
 
 

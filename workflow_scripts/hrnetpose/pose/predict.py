@@ -38,10 +38,11 @@ def decoded(outputs: Outputs, card: ModelCard) -> list[Array]:
     Raises:
         StageError: their shapes are not those that the keypoints of the card have.
     """
-    found = [outputs[output.name] for output in card.decoded]
+    taken = card.outputs[: len(card.codec.OUTPUTS)]
+    found = [outputs[output.name] for output in taken]
     count = len(card.keypoints.names)
     for output, values, expected in zip(
-        card.decoded, found, card.codec.shapes(count, card.crop), strict=True
+        taken, found, card.codec.shapes(count, card.crop), strict=True
     ):
         shape = list(values.shape[1:])
         if len(shape) != len(expected) or not all(

@@ -59,9 +59,22 @@ def _color(first: str, second: str) -> tuple[int, int, int]:
     return round(blue * 255), round(green * 255), round(red * 255)
 
 
+def frame(image: Image, box: npt.NDArray[np.floating]) -> None:
+    """Draw the frame of a box, x, y, width, height in pixels, into an image."""
+    x, y, width, height = (round(float(value)) for value in box)
+    thick = max(1, round(min(image.shape[:2]) / 200))
+    cv2.rectangle(image, (x, y), (x + width, y + height), (255, 255, 255), thick, cv2.LINE_AA)
+
+
+def scale(image: Image, factor: float) -> Image:
+    """Return an enlarged image, at least one pixel large."""
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
 def data_url(image: Image, width: int = 420) -> str:
     """Return the image as a JPEG in a `data:` URL, scaled to a width."""
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", scaled, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    _, encoded = cv2.imencode(".jpg", scaled, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -20,7 +20,7 @@ from hrnetpose.report.numbers import number, plain
 from hrnetpose.report.rows import OwnLimits, Row
 
 MOST_NAMES = 3
-"""Names that a sentence lists before it counts."""
+"""Names that a sentence lists before it counts the others, if those are several."""
 
 
 class Candidate(BaseModel):
@@ -265,9 +265,9 @@ def _say(
 
 def list_names(names: Sequence[str]) -> str:
     """Return names as a list in words, of which a long one is counted."""
-    shown = list(names[:MOST_NAMES])
-    if len(names) > MOST_NAMES:
-        shown.append(f"{len(names) - MOST_NAMES} others")
+    shown = list(names)
+    if len(names) > MOST_NAMES + 1:
+        shown = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} others"]
     if len(shown) < 2:
         return "".join(shown)
     return f"{', '.join(shown[:-1])} and {shown[-1]}"

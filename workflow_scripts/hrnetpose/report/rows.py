@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from hrnetpose.artifacts.accuracy import Accuracy, Delta
+from hrnetpose.artifacts.accuracy import Accuracy, Delta, KeypointView, ProtocolResult
 from hrnetpose.artifacts.engine import ENGINE_CARD, EngineCard
 from hrnetpose.artifacts.measured import say_executed
 from hrnetpose.artifacts.parity import Parity
@@ -53,6 +53,17 @@ class Row:
         executed = self.engine.executed.precision if self.engine else requested
         note = say_executed(requested, executed)
         return f"{requested}, {note}" if note else requested
+
+    @property
+    def viewed(self) -> ProtocolResult | None:
+        """The first protocol on annotated boxes, where each prediction has its truth."""
+        results = self.accuracy.protocols if self.accuracy else []
+        return next((result for result in results if result.keypoints), None)
+
+    @property
+    def view(self) -> KeypointView | None:
+        """What the keypoints themselves say under that protocol."""
+        return self.viewed.keypoints if self.viewed else None
 
     @property
     def ap(self) -> float | None:

@@ -1,7 +1,12 @@
-"""The files of the pipeline and what made them."""
+"""The files of the pipeline and what made them; how long stages took, and the command."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from hrnetpose import files
 from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE, EngineCard
@@ -11,6 +16,87 @@ from hrnetpose.artifacts.simplification import Simplification
 from hrnetpose.layout import Layout
 from hrnetpose.recipes import RECIPES
 from hrnetpose.report.numbers import number
+from hrnetpose.stage import FINISHED
+
+COLUMNS = {
+    "data": (
+        "draw_sample", "fetch_file", "extract_annotations", "fetch_calibration", "audit_dataset",
+        "detect_persons", "list_persons", "make_crops", "check_calibration",
+    ),
+    "graphs": (
+        "export_onnx", "import_onnx", "simplify_onnx", "convert_precision", "quantize_int8",
+        "quantize_fp8",
+    ),
+    "engines": ("build_engine",),
+    "measurements": (
+        "predict_keypoints", "score_accuracy", "reference_outputs", "measure_parity",
+        "measure_machine", "benchmark_engine",
+    ),
+}  # fmt: skip
+"""Where a stage stands in the picture of them, which goes from left to right."""
+
+
+class Made(BaseModel):
+    """What Snakemake was started with; written into a file beside the logs.
+
+    Attributes:
+        command: the command line.
+        configuration: with all defaults.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str
+    configuration: dict[str, Any]
+
+    def text(self) -> str:
+        """Return the configuration as a person reads it."""
+        return json.dumps(self.configuration, indent=2, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The jobs of a stage: how many, their seconds together, and when the last one ended."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    last: str
+
+
+def read_timings(logs: Path, run: str | None, names: Iterable[str]) -> dict[str, list[Timing]]:
+    """Return how long stages took, as their logs say, by column.
+
+    Args:
+        logs: the folder with a folder for each stage.
+        run: the name of the run, whose own logs are in folders of that name.
+        names: of what it is made of: variants, models, datasets; logs of others are left out.
+    """
+    own = {*names, "cpu", "gpu"}
+
+    def is_own(log: Path) -> bool:
+        stem = log.stem
+        return stem in own or any(stem.startswith((f"{name}_", f"{name}-")) for name in own)
+
+    found: dict[str, list[tuple[str, float]]] = {}
+    for folder in sorted(logs.iterdir()) if logs.is_dir() else []:
+        places = [folder, *([folder / run] if run else [])]
+        for log in (log for place in places for log in sorted(place.glob("*.log")) if is_own(log)):
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if lines and (match := FINISHED.fullmatch(lines[-1])):
+                found.setdefault(folder.name, []).append((match[1], float(match[2])))
+    timings = {
+        rule: Timing(
+            rule, len(jobs), sum(seconds for _, seconds in jobs), max(date for date, _ in jobs)
+        )
+        for rule, jobs in found.items()
+    }
+    columns = {
+        column: [timings.pop(rule) for rule in rules if rule in timings]
+        for column, rules in COLUMNS.items()
+    }
+    columns["others"] = list(timings.values())
+    return {column: stages for column, stages in columns.items() if stages}
 
 
 @dataclass(frozen=True)

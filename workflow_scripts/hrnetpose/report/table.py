@@ -1,12 +1,16 @@
 """The report's rows as plain text, and how figures are written."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_lowercase
 
 from tabulate import tabulate
 
 from hrnetpose.artifacts.accuracy import Delta
-from hrnetpose.artifacts.verdicts import Recommendation
+from hrnetpose.artifacts.verdicts import Baseline, Recommendation
 from hrnetpose.report.numbers import MISSING, number, share
 from hrnetpose.report.rows import Row
 
@@ -68,6 +72,115 @@ def published(figures: dict[str, float] | None) -> str:
     )
 
 
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the rows for a spreadsheet: figures as the artifacts have them, missing ones empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in rows:
+        delta, perf, accuracy, engine = row.delta, row.perf, row.accuracy, row.engine
+        energy = perf.energy.joules_per_image if perf else None
+        writer.writerow(
+            [
+                _plain_cell(row.name),
+                _plain_cell(row.variant.model),
+                row.variant.backend,
+                row.variant.precision,
+                engine.executed.precision if engine else None,
+                _plain_cell(accuracy.protocol.label) if accuracy else None,
+                row.ap,
+                *((delta.AP, *delta.ci95) if delta else (None, None, None)),
+                *(
+                    (
+                        perf.throughput.fps,
+                        perf.throughput.interval,
+                        perf.batch,
+                        perf.throughput.streams,
+                        perf.latency_ms.p50,
+                        perf.latency_ms.p99,
+                        perf.roofline.fraction,
+                        "INVALID" if perf.invalid else "VALID",
+                    )
+                    if perf
+                    else (None,) * 8
+                ),
+                energy,
+                engine.bytes if engine else None,
+                "; ".join(row.variant.reasons()),
+            ]
+        )
+    return file.getvalue()
+
+
+def _plain_cell(text: str) -> str:
+    """Return a name that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def as_markdown(
+    rows: Sequence[Row],
+    recommendations: Sequence[Recommendation],
+    baseline: Baseline | None,
+    warnings: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the summary for a pull request."""
+    letters = labels(rows)
+    lines = [f"**{_escape(one.text)}**" for one in recommendations]
+    if count := len(failures(rows)):
+        lines += ["", f"{count} failures:", ""]
+        lines += [f"- `{_escape(name)}`: {_escape(reason)}" for name, reason in failures(rows)]
+    cells = [[_escape(cell) for cell in _cells(row, letters)] for row in rows]
+    lines += ["", *_markdown_table(list(COLUMNS), list(COLUMNS.values()), cells)]
+    if letters:
+        lines += ["", *(f"- {letter}: {_escape(label)}" for label, letter in letters.items())]
+    if baseline:
+        lines += [
+            "",
+            f"Compared with `{_escape(baseline.source)}`: **{say_baseline(baseline)}**",
+            "",
+        ]
+        changes = [
+            [
+                _escape(one.variant),
+                one.figure,
+                number(one.before, 4 if one.figure == "AP" else 2),
+                number(one.now, 4 if one.figure == "AP" else 2),
+                _escape(f"{one.verdict}: {one.reason}" if one.reason else one.verdict),
+            ]
+            for one in baseline.changes
+        ]
+        heads = ["variant", "figure", "before", "now", "verdict"]
+        lines += _markdown_table(heads, ["left", "left", "right", "right", "left"], changes)
+    texts = [text for group in warnings.values() for text in group]
+    if texts:
+        lines += ["", f"<details><summary>{len(texts)} warnings</summary>", ""]
+        lines += [*(f"- {_escape(text)}" for text in texts), "", "</details>"]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _markdown_table(heads: list[str], sides: list[str], cells: list[list[str]]) -> list[str]:
+    rules = ["---:" if side == "right" else "---" for side in sides]
+    return [f"| {' | '.join(line)} |" for line in (heads, rules, *cells)]
+
+
+def _escape(text: str) -> str:
+    """Return text of a name or message that Markdown and HTML leave as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+
+
+def say_baseline(baseline: Baseline) -> str:
+    """Return how many figures are improved, worse, within noise or refused."""
+    counts = Counter[str](change.verdict for change in baseline.changes)
+    names = ("worse", "improved", "within noise", "refused")
+    return ", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "nothing"
+
+
+CSV_COLUMNS = (
+    "variant", "model", "backend", "precision", "executed", "protocol", "AP", "change",
+    "change_low", "change_high", "images_per_s", "images_per_s_interval", "batch",
+    "streams", "p50_ms", "p99_ms", "of_limit", "speed", "joules_per_image", "bytes", "failures",
+)  # fmt: skip
+
 DISTURBED = "attempts that were disturbed; the first undisturbed one counts"
 
 
@@ -93,25 +206,27 @@ def as_text(
 ) -> str:
     """Return the summary for a terminal; `warnings` say what was found in the data."""
     letters = labels(rows)
-    lines = [
-        (
-            row.name,
-            row.variant.backend,
-            row.precision,
-            FAILED
-            if row.variant.lacks("accuracy")
-            else f"{number(row.ap)} {letter(row, letters)}".rstrip(),
-            interval(row.delta),
-            *_speed(row),
-            number(row.engine.bytes / 1e6 if row.engine else None, 1),
-        )
-        for row in rows
-    ]
+    lines = [_cells(row, letters) for row in rows]
     table = tabulate(
         lines, list(COLUMNS), "simple", disable_numparse=True, colalign=list(COLUMNS.values())
     )
     answers = [*(one.text for one in recommendations), ""] if recommendations else []
     return "\n".join([*_failures(rows), *answers, table, *_notes(rows, warnings)]) + "\n"
+
+
+def _cells(row: Row, letters: dict[str, str]) -> tuple[str, ...]:
+    """Return a row, in the order of `COLUMNS`."""
+    return (
+        row.name,
+        row.variant.backend,
+        row.precision,
+        FAILED
+        if row.variant.lacks("accuracy")
+        else f"{number(row.ap)} {letter(row, letters)}".rstrip(),
+        interval(row.delta),
+        *_speed(row),
+        number(row.engine.bytes / 1e6 if row.engine else None, 1),
+    )
 
 
 def _speed(row: Row) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
+from hrnetpose import stage
 from hrnetpose.artifacts.engine import Device
-from hrnetpose.artifacts.measured import Attempt
+from hrnetpose.artifacts.measured import Attempt, Check
 from hrnetpose.speed import validity
 from hrnetpose.speed.monitor import Monitor
 
@@ -37,6 +38,7 @@ class Measured(Generic[T]):
         flaws: what any attempt would have: why it is not repeated, though it cannot be believed.
         samples: raw seconds.
         overtime: seconds beyond the least that it takes.
+        checks: all that it was held against, for the record.
     """
 
     value: T
@@ -46,6 +48,7 @@ class Measured(Generic[T]):
     flaws: Sequence[str] = ()
     samples: Sequence[float] = ()
     overtime: float = 0.0
+    checks: Sequence[Check] = ()
 
     @property
     def reasons(self) -> list[str]:
@@ -101,6 +104,10 @@ class Patience:
                 Attempt(of=what, figure=found.figure, unit=found.unit, disturbed=disturbed)
             )
             logging.info("%s: %.4g %s %s", what, found.figure, found.unit, disturbed or "")
+            # A line between two measurements; a bar would be drawn while they run.
+            if terminal := stage.terminal():
+                told = f"  {what}: {found.figure:.4g} {found.unit}"
+                print(told, "(disturbed)" if disturbed else "", file=terminal, flush=True)
             if not disturbed or found.flaws or number == MAX_ATTEMPTS:
                 break
             if not self._wait(GLANCE * 2 ** (number - 1), seconds):

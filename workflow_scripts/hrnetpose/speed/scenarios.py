@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from hrnetpose.artifacts.engine import Device
-from hrnetpose.artifacts.measured import WarmUp
+from hrnetpose.artifacts.measured import WarmUp, failures
 from hrnetpose.artifacts.perf import Energy, LatencyScenario, SweepPoint, Throughput
 from hrnetpose.batches import Crops, Outputs
 from hrnetpose.speed import timing, validity
@@ -89,15 +89,15 @@ def measure_latency(
         spread=timing.latency_spread(samples),
         interval=timing.latency_interval(samples),
     )
+    size = validity.audit_size(scenario.samples, validity.MIN_REQUESTS, scenario.duration_s)
+    conditions = [*validity.audit_spread(scenario.spread), *validity.audit_machine(watched.report)]
     return Measured(
         LatencyResult(scenario, samples, warm_up),
         figure=float(np.median(samples)) * 1e3,
         unit="ms",
-        disturbed=[
-            *validity.unsteadiness(scenario.spread),
-            *validity.disturbances(watched.report),
-        ],
-        flaws=validity.shortcomings(scenario.samples, validity.MIN_REQUESTS, scenario.duration_s),
+        disturbed=failures(conditions),
+        flaws=failures(size),
+        checks=[*size, *conditions],
         samples=samples,
         overtime=max(0.0, scenario.duration_s - limits.min_seconds),
     )
@@ -171,15 +171,15 @@ def measure_throughput(
         sweep=sweep,
     )
     per_image = None if joules is None else joules / found.images
+    size = validity.audit_size(figures.samples, validity.MIN_BATCHES, figures.duration_s)
+    conditions = [*validity.audit_spread(figures.spread), *validity.audit_machine(watched.report)]
     return Measured(
         ThroughputResult(figures, found.done, Energy(joules_per_image=per_image, source=source)),
         figure=found.fps,
         unit="images/s",
-        disturbed=[
-            *validity.unsteadiness(figures.spread),
-            *validity.disturbances(watched.report),
-        ],
-        flaws=validity.shortcomings(figures.samples, validity.MIN_BATCHES, figures.duration_s),
+        disturbed=failures(conditions),
+        flaws=failures(size),
+        checks=[*size, *conditions],
         samples=found.done,
         overtime=max(0.0, figures.duration_s - limits.min_seconds),
     )

@@ -4,8 +4,11 @@ The rules are fixed, and not part of the configuration: a figure that is VALID m
 everywhere.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
+from hrnetpose.artifacts.measured import Check, failures
 from hrnetpose.batches import Array, Outputs
 from hrnetpose.speed.monitor import Report
 
@@ -31,60 +34,109 @@ MAX_DIFFERENCE = 0.3
 """Outputs for one image may differ by this share; low precision rounds by far less."""
 
 
-def shortcomings(samples: int, fewest: int, seconds: float) -> list[str]:
-    """Return why a measurement is too small to be believed; another one would be as small.
+def audit_size(samples: int, fewest: int, seconds: float) -> list[Check]:
+    """Check that a measurement is large enough to be believed; another one would be as large.
 
     Args:
         samples: how many it has.
         fewest: how many it needs.
         seconds: how long it took.
     """
-    reasons = []
-    if samples < fewest:
-        reasons.append(f"too few samples: {samples}, at least {fewest} are needed")
-    if seconds < MIN_SECONDS:
-        reasons.append(f"too short: {seconds:.1f} s, at least {MIN_SECONDS:g} s are needed")
-    return reasons
+    return [
+        Check.that(
+            "enough samples",
+            samples >= fewest,
+            f"{samples} samples, {fewest} are needed",
+            f"too few samples: {samples}, at least {fewest} are needed",
+            "raise `benchmark.min_samples` and `benchmark.min_seconds`",
+        ),
+        Check.that(
+            "long enough",
+            seconds >= MIN_SECONDS,
+            f"{seconds:.1f} s, {MIN_SECONDS:g} s are needed",
+            f"too short: {seconds:.1f} s, at least {MIN_SECONDS:g} s are needed",
+            f"set `benchmark.min_seconds` to {MIN_SECONDS:g} or more",
+        ),
+    ]
 
 
-def unsteadiness(spread: float) -> list[str]:
-    """Return a reason if the windows of a measurement differ by too much."""
-    if spread <= MAX_SPREAD:
-        return []
-    return [f"unstable: windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"]
+def audit_spread(spread: float) -> list[Check]:
+    """Check that the windows of a measurement differ by little."""
+    differ = f"windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"
+    remedy = "measure on a machine with a steady clock, or raise `benchmark.patience`"
+    return [Check.that("steady", spread <= MAX_SPREAD, differ, f"unstable: {differ}", remedy)]
+
+
+def audit_machine(machine: Report) -> list[Check]:
+    """Check that nothing disturbed a measurement; counters that are missing are not measurable."""
+    capacity = machine.seconds * machine.cpus
+    allowed = max(MAX_OTHERS * capacity, MIN_OTHERS_CORES * machine.seconds, RESOLUTION)
+    checks = [
+        _count(
+            "no other processes",
+            machine.others,
+            allowed,
+            lambda found: (
+                f"other processes took {found / machine.seconds:.2f} of {machine.cpus} CPUs"
+            ),
+            "end what runs beside it, or raise `benchmark.patience`",
+        ),
+        _count(
+            "no steal",
+            machine.steal,
+            max(MAX_STEAL * capacity, RESOLUTION),
+            lambda found: f"the hypervisor took {found / capacity:.0%} of the CPUs (steal)",
+            "measure on a machine of your own, or when its neighbours are quiet",
+        ),
+        _count(
+            "no swapping",
+            machine.swapped,
+            0,
+            lambda found: f"{found} pages were swapped",
+            "free memory",
+        ),
+        _count(
+            "no heat",
+            machine.thermal,
+            0,
+            lambda found: f"the clock was throttled for heat {found} times",
+            "cool the machine, or lower its clock for good",
+        ),
+        _count(
+            "no quota",
+            machine.quota,
+            0,
+            lambda found: f"a CPU quota held the process back for {found:.2f} s",
+            "raise the CPU quota of the container or control group",
+        ),
+        _clock("the CPU", machine.clocks_mhz),
+    ]
+    if machine.gpu:
+        remedy = "cool the GPU, or lock its clock below the throttling point"
+        throttled, others = "the GPU's clock was throttled", machine.gpu.others
+        checks += [
+            Check.that(
+                "GPU not throttled", not machine.gpu.throttled, "not throttled", throttled, remedy
+            ),
+            _count(
+                "GPU alone",
+                others,
+                0,
+                lambda found: f"{found} other processes compute on the GPU",
+                "end what computes beside it",
+            ),
+            _clock("the GPU", machine.gpu.clocks_mhz),
+        ]
+    return checks
 
 
 def disturbances(machine: Report) -> list[str]:
     """Return what disturbed a measurement."""
-    reasons = []
-    capacity = machine.seconds * machine.cpus
-    others, steal = machine.others, machine.steal
-    allowed = max(MAX_OTHERS * capacity, MIN_OTHERS_CORES * machine.seconds, RESOLUTION)
-    if others is not None and others > allowed:
-        reasons.append(
-            f"other processes took {others / machine.seconds:.2f} of {machine.cpus} CPUs"
-        )
-    if steal is not None and steal > max(MAX_STEAL * capacity, RESOLUTION):
-        reasons.append(f"the hypervisor took {steal / capacity:.0%} of the CPUs (steal)")
-    if machine.swapped:
-        reasons.append(f"{machine.swapped} pages were swapped")
-    if machine.thermal:
-        reasons.append(f"the clock was throttled for heat {machine.thermal} times")
-    if machine.quota:
-        reasons.append(f"a CPU quota held the process back for {machine.quota:.2f} s")
-    if machine.clocks_mhz:
-        reasons += _clock_loss("the CPU", machine.clocks_mhz)
-    if machine.gpu:
-        if machine.gpu.throttled:
-            reasons.append("the GPU's clock was throttled")
-        if machine.gpu.others:
-            reasons.append(f"{machine.gpu.others} other processes compute on the GPU")
-        reasons += _clock_loss("the GPU", machine.gpu.clocks_mhz)
-    return reasons
+    return failures(audit_machine(machine))
 
 
-def batch_content(alone: Outputs, in_batch: Outputs) -> list[str]:
-    """Return the reasons if the last image of a batch has other outputs than alone.
+def audit_batch(alone: Outputs, in_batch: Outputs) -> list[Check]:
+    """Check that the last image of a batch has the outputs that it has alone.
 
     An engine that computes fewer images than its batch declares is caught by it, even if it fills
     up what it returns.
@@ -95,9 +147,14 @@ def batch_content(alone: Outputs, in_batch: Outputs) -> list[str]:
     """
     errors = {name: _difference(in_batch[name][-1], alone[name][0]) for name in alone}
     return [
-        f"batch: the last image of a batch has other {name} than alone (off by {error:.0%})"
+        Check.that(
+            f"whole batch ({name})",
+            error <= MAX_DIFFERENCE,
+            f"the last image of a batch is off by {error:.1%}",
+            f"batch: the last image of a batch has other {name} than alone (off by {error:.0%})",
+            "the engine does not compute all of its batch: take another `batch`, or build it again",
+        )
         for name, error in errors.items()
-        if error > MAX_DIFFERENCE
     ]
 
 
@@ -105,8 +162,28 @@ def _difference(values: Array, reference: Array) -> float:
     return float(np.linalg.norm(values - reference)) / (float(np.linalg.norm(reference)) or 1.0)
 
 
-def _clock_loss(what: str, clocks: tuple[float, float]) -> list[str]:
+def _count(
+    rule: str,
+    found: float | None,
+    allowed: float,
+    describe: Callable[[float], str],
+    remedy: str,
+) -> Check:
+    """Hold a counter against what is allowed."""
+    if found is None:
+        return Check.unknown(rule, "this system does not count it")
+    return Check.that(rule, found <= allowed, describe(found), describe(found), remedy)
+
+
+def _clock(what: str, clocks: tuple[float, float] | None) -> Check:
+    rule = f"steady clock of {what}"
+    if clocks is None:
+        return Check.unknown(rule, "its clock cannot be read")
     before, after = clocks
-    if after >= before * (1 - MAX_CLOCK_LOSS):
-        return []
-    return [f"the clock of {what} fell from {before:.0f} to {after:.0f} MHz"]
+    return Check.that(
+        rule,
+        after >= before * (1 - MAX_CLOCK_LOSS),
+        f"{before:.0f} MHz before, {after:.0f} MHz after",
+        f"the clock of {what} fell from {before:.0f} to {after:.0f} MHz",
+        "cool it, or lock its clock",
+    )

@@ -18,7 +18,7 @@ from hrnetpose.engines.plugin import package_version
 from hrnetpose.engines.tensorrt.flavour import Flavour
 from hrnetpose.engines.tensorrt.layers import inspect
 from hrnetpose.engines.tensorrt.logger import create_monitor, make_error, reset_logger
-from hrnetpose.engines.tensorrt.options import TensorRtOptions
+from hrnetpose.engines.tensorrt.options import TensorRtOptions, profile
 from hrnetpose.engines.tensorrt.runtime import load
 from hrnetpose.stage import StageError
 
@@ -34,7 +34,7 @@ def build(flavour: Flavour, request: BuildRequest[TensorRtOptions], output: Path
     from hrnetpose.graphs import onnx_graph
 
     options, crop = request.options, request.card.crop
-    shapes = [(batch, crop.height, crop.width, 3) for batch in options.profile(request.batch)]
+    shapes = [(batch, crop.height, crop.width, 3) for batch in profile(options, request.batch)]
     plan = compile_plan(
         flavour,
         onnx_input.with_pixels(request),

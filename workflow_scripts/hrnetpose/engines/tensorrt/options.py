@@ -46,18 +46,24 @@ class TensorRtOptions(Options):
         return self
 
     def check(self, batch: int, precision: Precision) -> None:
-        self.profile(batch)
+        profile(self, batch)
 
-    def profile(self, batch: int) -> tuple[int, int, int]:
-        """Return the smallest, the optimal and the largest batch.
 
-        Raises:
-            StageError: they are out of order, or `batch` is not between the ends.
-        """
-        low, best, high = (n or batch for n in (self.min_batch, self.opt_batch, self.max_batch))
-        if not (low <= best <= high and low <= batch <= high):
-            raise StageError(
-                "options: the optimization profile needs min_batch <= opt_batch <= max_batch with "
-                f"batch {batch} between the ends, not {low} <= {best} <= {high}"
-            )
-        return low, best, high
+def profile(options: TensorRtOptions, batch: int) -> tuple[int, int, int]:
+    """Return the smallest, the optimal and the largest batch of the optimization profile.
+
+    Args:
+        options: of the engine.
+        batch: images per inference.
+
+    Raises:
+        StageError: they are out of order, or `batch` is not between the ends.
+    """
+    given = options.min_batch, options.opt_batch, options.max_batch
+    low, best, high = (n or batch for n in given)
+    if not (low <= best <= high and low <= batch <= high):
+        raise StageError(
+            "options: the optimization profile needs min_batch <= opt_batch <= max_batch with "
+            f"batch {batch} between the ends, not {low} <= {best} <= {high}"
+        )
+    return low, best, high

@@ -10,7 +10,7 @@ from hrnetpose.engines import cuda
 from hrnetpose.engines.plugin import Backend, package_version
 from hrnetpose.engines.tensorrt.build import build
 from hrnetpose.engines.tensorrt.flavour import Flavour
-from hrnetpose.engines.tensorrt.options import RUNTIME_OPTIONS, TensorRtOptions
+from hrnetpose.engines.tensorrt.options import RUNTIME_OPTIONS, TensorRtOptions, profile
 from hrnetpose.engines.tensorrt.runtime import TensorRtEngine
 
 
@@ -29,6 +29,7 @@ def create_backend(flavour: Flavour) -> Backend[TensorRtOptions]:
         builds_anywhere=flavour.portable,
         gpus=lambda options: 1,
         install=flavour.install,
+        bundled_with="hrnetpose.bundle.with_tensorrt",
     )
 
 
@@ -50,7 +51,17 @@ def unavailable_reason(flavour: Flavour, options: TensorRtOptions) -> str | None
 
 
 def build_environment(flavour: Flavour, batch: int, options: TensorRtOptions) -> dict[str, str]:
-    """Return what an engine built here is tied to; its GPU cannot be read from a plan."""
+    """Return what an engine built here is tied to."""
+    build_options = options.model_dump(exclude=RUNTIME_OPTIONS, exclude_defaults=True)
+    return {
+        **machine_environment(flavour, options),
+        "profile": "-".join(str(n) for n in profile(options, batch)),
+        "options": json.dumps(build_options, sort_keys=True),
+    }
+
+
+def machine_environment(flavour: Flavour, options: TensorRtOptions) -> dict[str, str]:
+    """Return what an engine is tied to on this machine; its GPU cannot be read from a plan."""
     version = package_version(flavour.package)
     if options.version_compatible:
         version = f"{_major_minor(version)[0]}.x"
@@ -65,9 +76,6 @@ def build_environment(flavour: Flavour, batch: int, options: TensorRtOptions) ->
             case "ampere_plus":
                 is_ampere = _major_minor(gpu.capability) >= (8, 0)
                 environment["compute capability"] = "8.0 or newer" if is_ampere else gpu.capability
-    environment["profile"] = "-".join(str(n) for n in options.profile(batch))
-    build_options = options.model_dump(exclude=RUNTIME_OPTIONS, exclude_defaults=True)
-    environment["options"] = json.dumps(build_options, sort_keys=True)
     return environment
 
 

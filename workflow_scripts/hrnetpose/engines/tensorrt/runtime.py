@@ -6,13 +6,13 @@ from typing import Any
 
 from hrnetpose.artifacts.engine import ExecutedPrecision
 from hrnetpose.batches import Crops
-from hrnetpose.engines.base import Engine, LayerTime, OpenRequest, rebuild_command, summarize_layers
+from hrnetpose.engines.base import Engine, LayerTime, OpenRequest, summarize_layers
 from hrnetpose.engines.cuda_slots import PycudaSlot, Streams
 from hrnetpose.engines.slots import Slot
 from hrnetpose.engines.tensorrt.flavour import Flavour
 from hrnetpose.engines.tensorrt.layers import count_heavy_layers, describe_layers, inspect
 from hrnetpose.engines.tensorrt.logger import make_error, reset_logger
-from hrnetpose.engines.tensorrt.options import TensorRtOptions
+from hrnetpose.engines.tensorrt.options import TensorRtOptions, profile
 from hrnetpose.stage import StageError
 
 
@@ -116,11 +116,11 @@ class TensorRtEngine(Engine[TensorRtOptions]):
     def _check_profile(self) -> None:
         """Check that the plan has the optimization profile of the card."""
         found = [tuple(shape) for shape in self._engine.get_tensor_profile_shape(self._input, 0)]
-        size, batches = self.crops_shape[1:], self._options.profile(self.batch)
+        size, batches = self.crops_shape[1:], profile(self._options, self.batch)
         if found != [(batch, *size) for batch in batches]:
             raise StageError(
                 f"{self._file}: its profile is {found}, but the card's is {batches} images of "
-                f"{size}; build it again: {rebuild_command(self._file.parent)}"
+                f"{size}; {self._remedy}"
             )
 
     def _create_context(self, capture: bool) -> Any:

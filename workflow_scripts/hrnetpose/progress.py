@@ -1,4 +1,4 @@
-"""Progress of a long transfer: a bar on a terminal, a line in the log now and then."""
+"""Progress of what takes long: a bar on a terminal, a line in the log now and then."""
 
 import logging
 import os
