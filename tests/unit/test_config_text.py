@@ -56,3 +56,23 @@ def test_a_right_file_is_taken(tmp_path: Path, content: str) -> None:
 def test_all_files_of_this_project_are_right(repository: Path) -> None:
     for path in [repository / "config.yaml", *(repository / "configs").glob("*.yaml")]:
         config_text.check(path)
+
+
+def test_the_results_are_where_the_last_file_with_a_run_says(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make report CONFIG=...` asks it."""
+    monkeypatch.chdir(repository)
+    other = tmp_path / "other.yaml"
+    other.write_text("shards: 2\n")
+
+    assert config_text.find_results("config.yaml") == "results"
+    assert config_text.find_results("config.yaml", "configs/gpu.yaml", other) == "results/gpu"
+
+
+def test_a_question_that_is_not_answered_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text('models:\n  m:\n    # asked\n    config: "?"\n')
+
+    with pytest.raises(ConfigError, match=r"mine\.yaml: line 4: models\.m\.config: a question"):
+        config_text.check(file)
