@@ -62,6 +62,8 @@ GRAPH_FILE = "graph.onnx"
 CHECK_FILE = "check/check.json"
 SUMS_FILE = "SHA256SUMS"
 PORTABLE = "run with --portable, which takes the fp32 graph on the CPU"
+ELSEWHERE = 0.1
+"""Pixels of the crop: other CPUs round differently."""
 DRAWN_ABOVE = 0.3
 """Keypoints are drawn, and followed in a video, if they are surer than this share of the surest."""
 GROWN = 1.25
@@ -411,7 +413,7 @@ def check(folder: Path, portable: bool) -> bool:
     check_files(folder, [folder / name for name in read_sums(folder)])
     print("files: as they came")
     expected = read_json(folder / CHECK_FILE)
-    allowed = expected["portable_allowed_px"] if portable else expected["allowed_px"]
+    allowed = ELSEWHERE if portable else expected["allowed_px"]
     holds = True
     for case, shifts in run_cases(folder, expected, portable):
         worst = float(shifts.max(initial=0))
@@ -433,7 +435,7 @@ def run_cases(folder: Path, expected: Any, portable: bool) -> Iterator[tuple[Any
     height, width = crops.shape[1:3]
     centers = np.full((len(crops), 2), [width / 2, height / 2], np.float32)
     scales = np.full((len(crops), 2), [width, height], np.float32)
-    for case in expected["cases"]:
+    for case in expected["portable" if portable else "cases"]:
         with Pose(folder, flip=case["flip"], portable=portable) as pose:
             keypoints, _ = pose.run(crops, centers, scales)
         sure = np.array(case["scores"], np.float32) > expected["minimum_score"]
