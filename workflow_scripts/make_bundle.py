@@ -42,6 +42,8 @@ from hrnetpose.stage import StageError
 NEAR = 1e-3
 """Pixels: so near are pose.py's keypoints to the pipeline's, or there is no bundle."""
 
+LARGEST_BATCH = 64
+"""That Triton makes of requests, where the graph takes any."""
 COMPARED = 24
 """People whose keypoints say how keypoints.onnx differs."""
 
@@ -175,7 +177,8 @@ def save(
     file.parent.mkdir(parents=True)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, file)
-    config = documents.triton(name, file.name, size, dict(outputs))
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or LARGEST_BATCH
+    config = documents.triton(name, file.name, size, dict(outputs), batch)
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     return file
 

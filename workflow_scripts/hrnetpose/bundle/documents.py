@@ -257,7 +257,9 @@ def _listed(subject: Subject) -> Iterator[tuple[str, str]]:
     yield "SHA256SUMS", "`sha256sum -c SHA256SUMS`; pose.py checks what it opens"
 
 
-def triton(name: str, file: str, size: Sequence[int], outputs: dict[str, Sequence[int]]) -> str:
+def triton(
+    name: str, file: str, size: Sequence[int], outputs: dict[str, Sequence[int]], batch: int
+) -> str:
     """Return a `config.pbtxt`.
 
     Args:
@@ -265,6 +267,7 @@ def triton(name: str, file: str, size: Sequence[int], outputs: dict[str, Sequenc
         file: the ONNX file in its version folder.
         size: of a crop, without the batch.
         outputs: shapes by name, without the batch.
+        batch: the largest one.
     """
 
     def tensor(name: str, kind: str, dims: Sequence[int]) -> str:
@@ -277,7 +280,7 @@ def triton(name: str, file: str, size: Sequence[int], outputs: dict[str, Sequenc
         f"name: {json.dumps(name)}\n"
         'backend: "onnxruntime"\n'
         f"default_model_filename: {json.dumps(file)}\n"
-        "max_batch_size: 64\n"
+        f"max_batch_size: {batch}\n"
         f"input [\n{tensor(CROPS, 'TYPE_UINT8', size)}\n]\n"
         f"output [\n{listed}\n]\n"
         "dynamic_batching { }\n"

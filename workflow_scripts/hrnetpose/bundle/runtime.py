@@ -135,7 +135,11 @@ class Pose:
             options = copy_with(options, **PORTABLE_OPTIONS)
         else:
             check_place(self.card)
-        if batch and batch != card.batch and self.backend not in ("openvino", "onnxruntime"):
+        is_fixed = isinstance(card.model.input.shape[0], int) or self.backend not in (
+            "openvino",
+            "onnxruntime",
+        )
+        if batch and batch != card.batch and is_fixed:
             raise StageError(f"--batch: {self.file} is built for {card.batch}; leave it out")
         check_opencv(self.folder)
         self.engine = RUNNERS[self.backend].open(

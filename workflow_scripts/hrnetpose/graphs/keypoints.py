@@ -44,12 +44,12 @@ def with_keypoint_outputs(model: onnx.ModelProto, card: ModelCard) -> onnx.Model
         _decode_vectors(nodes, names[0], names[1], card.codec, len(card.keypoints.names))
     else:
         _decode_heatmaps(nodes, names[0], card)
-    count = len(card.keypoints.names)
+    batch, count = card.input.shape[0], len(card.keypoints.names)
     del decoded.graph.output[:]
     decoded.graph.output.extend(
         [
-            helper.make_tensor_value_info(KEYPOINTS, TensorProto.FLOAT, ["batch", count, 2]),
-            helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["batch", count]),
+            helper.make_tensor_value_info(KEYPOINTS, TensorProto.FLOAT, [batch, count, 2]),
+            helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, [batch, count]),
         ]
     )
     return onnx_graph.with_opset(decoded, 13)
