@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from hrnetpose import files
 from hrnetpose.artifacts.model import Crop, MmposeOrigin, ModelCard
 from hrnetpose.graphs import metadata, onnx_graph
 from hrnetpose.models import export, mmpose
-from support import TINY_SIMCC_CONFIG, refusal, replace_texts
+from support import TINY_CONFIG, TINY_SIMCC_CONFIG, refusal, replace_texts
 
 UNTRAINED = MmposeOrigin(config="config.py", weights_sha256=None)
 
@@ -247,3 +249,35 @@ def test_the_card_of_a_simcc_model(tiny_simcc: Path) -> None:
     assert card.codec.label == "simcc"
     assert card.codec.sigma == (2.0, 2.8)
     assert not card.flip_shift
+
+
+LITE_HRNET = """\
+    backbone=dict(
+        type="LiteHRNet", in_channels=3, extra=dict(
+            stem=dict(stem_channels=8, out_channels=8, expand_ratio=1), num_stages=1,
+            stages_spec=dict(
+                num_modules=(1,), num_branches=(2,), num_blocks=(1,), module_type=("LITE",),
+                with_fuse=(True,), reduce_ratios=(2,), num_channels=((8, 16),)),
+            with_head=True)),
+"""
+BODY = slice(TINY_CONFIG.index("    backbone=dict("), TINY_CONFIG.index("    head=dict("))
+
+
+def test_lite_hrnets_pooling_to_a_size_read_off_a_tensor_is_exported(
+    tmp_path: Path, run_stage: Callable[..., None]
+) -> None:
+    """PyTorch's exporter wants the size as a constant."""
+    config, graph = tmp_path / "lite.py", tmp_path / "model.onnx"
+    config.write_text(TINY_CONFIG[: BODY.start] + LITE_HRNET + TINY_CONFIG[BODY.stop :])
+
+    run_stage(
+        "export_onnx", "--name", "lite", "--config", config, "--crop", "64x32",
+        "--output", graph, "--card", tmp_path / "model.json",
+    )  # fmt: skip
+
+    model = mmpose.build_model(mmpose.read_config(str(config)), None).eval()
+    images = np.random.default_rng(0).normal(size=(3, 3, 64, 32)).astype(np.float32)
+    with torch.inference_mode():
+        wanted = mmpose.outputs(model, torch.from_numpy(images))[0].numpy()
+    found = onnxruntime.InferenceSession(graph).run(None, {"input": images})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())

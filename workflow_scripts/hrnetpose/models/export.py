@@ -1,12 +1,15 @@
 """Export an mmpose model to an ONNX graph and its card."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrnetpose import files
@@ -60,7 +63,7 @@ def write_graph(config: Any, network: Network, output: Path) -> None:
     example = torch.zeros(2, 3, height, width)
     with files.atomic_path(output) as temporary:
         try:
-            with warnings.catch_warnings(), torch.no_grad():
+            with warnings.catch_warnings(), torch.no_grad(), _plain_pooling():
                 warnings.simplefilter("ignore")
                 torch.onnx.export(
                     network,
@@ -77,12 +80,40 @@ def write_graph(config: Any, network: Network, output: Path) -> None:
             raise
         except Exception as error:
             raise StageError(
-                f"{config.filename}: cannot be exported to ONNX: {error}{_hint(config, error)}"
+                f"{config.filename}: cannot be exported to ONNX: "
+                f"{settings.describe_error(error)}{_hint(config, error)}"
             ) from error
         # Some heads resize to a size computed in the graph, which shape inference cannot follow.
         graph = onnx_graph.with_output_shapes(onnx_graph.read(temporary), shapes)
         onnx.save(graph, temporary)
         onnx_graph.check(temporary)
+
+
+@contextmanager
+def _plain_pooling() -> Iterator[None]:
+    """Export adaptive pooling to a part of the size as the average pooling that it is.
+
+    The exporter takes it for constant sizes only, and Lite-HRNet reads them off its tensors, though
+    nothing but the batch varies.
+    """
+    adaptive = functional.adaptive_avg_pool2d
+
+    def pool(images: torch.Tensor, output_size: Any) -> torch.Tensor:
+        sizes = output_size if isinstance(output_size, tuple | list) else (output_size,) * 2
+        if None in sizes or all(int(size) == 1 for size in sizes):
+            return adaptive(images, output_size)
+        inner = [int(size) for size in images.shape[-2:]]
+        outer = [int(size) for size in sizes]
+        if any(one % other for one, other in zip(inner, outer, strict=True)):
+            return adaptive(images, output_size)
+        kernel = [one // other for one, other in zip(inner, outer, strict=True)]
+        return functional.avg_pool2d(images, kernel)
+
+    functional.adaptive_avg_pool2d = pool  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        functional.adaptive_avg_pool2d = adaptive
 
 
 def _hint(config: Any, error: Exception) -> str:
