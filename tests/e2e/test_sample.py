@@ -78,7 +78,7 @@ def test_the_keypoints_themselves_are_measured(accuracy: dict[str, Any]) -> None
 
 def test_parity_shows_at_which_stage_the_error_comes_in(finished: Project) -> None:
     exact = finished.json("results/fp32_parity.json")["stages"]
-    assert list(exact) == ["pytorch", "onnx", "simplified", "precision", "engine"]
+    assert list(exact) == ["original", "onnx", "simplified", "precision", "engine"]
     assert all(drift["max_abs"] < 1e-4 for drift in exact.values())
     assert list(finished.json("results/pytorch_parity.json")["stages"]) == ["original", "engine"]
     half = finished.json("results/bf16_parity.json")["stages"]
@@ -191,7 +191,8 @@ def test_the_recommendation_is_the_same_everywhere(finished: Project) -> None:
     for name in ("summary.txt", "summary.md"):
         assert "No variant is within the limits" in (finished.folder / "results" / name).read_text()
     rows = (finished.folder / "results/results.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["variant", *VARIANTS]
+    assert rows[0].startswith("variant,")
+    assert {row.split(",")[0] for row in rows[1:]} == set(VARIANTS)
 
 
 def test_the_worst_persons_are_those_whose_oks_falls_most(accuracy: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def test_a_package_that_is_missing_or_broken(
 ) -> None:
     if content:
         (tmp_path / f"{package}.py").write_text(content)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr("hrnetpose.engines.plugin.version", lambda name: "3")
 

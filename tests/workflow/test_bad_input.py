@@ -147,7 +147,7 @@ def test_a_model_of_another_kind_is_refused_when_planning(project: Project) -> N
     turn_into_regression(project)
     done = project.snakemake(EXPORT)
     assert done.returncode != 0
-    said = f"configuration: models.sample.config: {CONFIG}: model.head.type is 'RegressionHead', "
+    said = f"configuration: models.sample.config: {CONFIG}: model.head.type is 'RegressionHead' "
     assert said in done.stderr
 
 

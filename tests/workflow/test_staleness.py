@@ -248,6 +248,9 @@ CONFIG: list[tuple[str, Any, Stale]] = [
     ("models.sample.published.protocol", "gt+flip", Stale({"write_report"})),
     ("models.sample.published.dataset", "other", Stale({"write_report"})),
     ("models.sample.published.source", "another paper", NOTHING),
+    # Bundles carry them.
+    ("models.sample.license", "MIT", NOTHING),
+    ("models.sample.attribution", "somebody", NOTHING),
     ("datasets.people.images", "given/images2", IMAGES),
     (
         "datasets.people.images",
@@ -545,7 +548,7 @@ EDITED: dict[str, tuple[set[str], set[str], set[str]]] = {
     "hrnetpose/config.py": (set(), set(), set()),
     "hrnetpose/limits.py": ({"check_gate", "write_report"}, set(), set()),
     "hrnetpose/artifacts/perf.py": ({"benchmark_engine"}, VARIANTS, set()),
-    "hrnetpose/artifacts/verdicts.py": ({"write_report"}, set(), set()),
+    "hrnetpose/artifacts/verdicts.py": ({"check_gate", "write_report"}, set(), set()),
     "hrnetpose/artifacts/accuracy.py": ({"score_accuracy"}, set(), set()),
     "hrnetpose/artifacts/quantization.py": ({"quantize_int8"}, {"int8"}, {"int8"}),
     "hrnetpose/archives.py": (SEEN_IN_IMAGES, VARIANTS, CALIBRATED),

@@ -89,9 +89,10 @@ def test_it_is_python_to_read_and_needs_nothing_of_this_project(
 ) -> None:
     text = assemble.assemble(runtime.__name__, *([added] if added else []))
     (tmp_path / "pose.py").write_text(text)
+    ruff = Path(sys.executable).with_name("ruff")
     for command in (["check", "--ignore=D,PLR0912,ERA"], ["format", "--check"]):
         done = subprocess.run(
-            ["ruff", *command, "--config", ROOT / "pyproject.toml", tmp_path / "pose.py"],
+            [ruff, *command, "--config", ROOT / "pyproject.toml", tmp_path / "pose.py"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
