@@ -105,7 +105,7 @@ def test_what_failed_is_a_row_with_its_reason_and_the_rest_is_measured(
         assert re.search(rf"^{variant} .* FAILED ", text, re.MULTILINE)
     assert re.search(r"^fp32 +openvino +fp32 +0\.\d{4} .* (IN)?VALID ", text, re.MULTILINE)
     failures = page(project).partition('id="failures"')[2].partition("</section>")[0]
-    assert failures.count("<li><b>half</b>: ") == 1
+    assert "<li><b>half</b>: " in failures
     assert page(project).count("<img ") >= 12
     assert not project.leftovers()
 
