@@ -39,11 +39,11 @@ Sizes = Sequence[int | None]
 
 @dataclass
 class OnnxDescription:
-    """What the card of an ONNX file will say, as far as it is known.
+    """What the card of an ONNX file will say.
 
     Attributes:
-        input: the end that takes images; None until shapes are known.
-        outputs: the ends that are used, in the order of the codec; none until shapes are known.
+        input: the end that takes images.
+        outputs: the ends that are used, in the order of the codec.
         sources: key of the card -> what said it.
         notes: what the user should know.
     """
@@ -445,15 +445,22 @@ def _axis(text: str) -> str:
     return next((axis for axis in "xy" if low.endswith(axis) or low.startswith(f"{axis}_")), "")
 
 
+def _with_batch(output: OnnxTensor, dimensions: int) -> tuple[list[int | None], bool]:
+    """Return a shape of so many dimensions, and whether the batch among them is the output's own.
+
+    The shape is empty where an output does not have them, or is not of floats.
+    """
+    if not output.dtype.startswith("float") or output.shape is None:
+        return [], False
+    batched = len(output.shape) == dimensions
+    shape = list(output.shape) if batched else [1, *output.shape]
+    return (shape, batched) if len(shape) == dimensions else ([], False)
+
+
 def _vector_ends(output: OnnxTensor, keypoints: int) -> Iterator[tuple[OnnxEnd, int]]:
     """Yield how an output can be [batch, keypoints, bins], and its bins."""
-    if not output.dtype.startswith("float") or output.shape is None:
-        return
-    batched = len(output.shape) == 3
-    shape = output.shape if batched else [1, *output.shape]
-    if len(shape) != 3:
-        return
-    for axes in ([0, 1, 2], [0, 2, 1]):
+    shape, batched = _with_batch(output, 3)
+    for axes in ([0, 1, 2], [0, 2, 1]) if shape else ():
         bins = shape[axes[2]]
         if shape[axes[1]] == keypoints and bins is not None and bins > 1:
             yield _end(output, axes, batched), bins
@@ -462,14 +469,9 @@ def _vector_ends(output: OnnxTensor, keypoints: int) -> Iterator[tuple[OnnxEnd, 
 
 def _heatmap_ends(output: OnnxTensor, channels: int, crop: Crop) -> Iterator[OnnxEnd]:
     """Yield how an output can be [batch, channels, height, width]."""
-    if not output.dtype.startswith("float") or output.shape is None:
-        return
-    batched = len(output.shape) == 4
-    shape = output.shape if batched else [1, *output.shape]
-    if len(shape) != 4:
-        return
+    shape, batched = _with_batch(output, 4)
     fits = []
-    for axes in ([0, 1, 2, 3], [0, 3, 1, 2]):
+    for axes in ([0, 1, 2, 3], [0, 3, 1, 2]) if shape else ():
         height, width = shape[axes[2]], shape[axes[3]]
         if shape[axes[1]] != channels or not height or not width:
             continue
