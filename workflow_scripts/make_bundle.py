@@ -81,7 +81,7 @@ def main(
 ) -> None:
     """Run the stage."""
     built = engines.read(engine)
-    if built.card.backend == "pytorch":
+    if built.backend.original:
         raise StageError(
             f"{engine}: a bundle of `pytorch` would need PyTorch and mmpose; bundle `fp32`, which "
             "is the same network as a graph"

@@ -96,6 +96,8 @@ RUNNERS = {
     "openvino": Runner(OpenVinoEngine, ("openvino",)),
     "onnxruntime": Runner(OnnxRuntimeEngine, ("onnxruntime",)),
 }
+ON_CPU = tuple(RUNNERS)
+"""What runs an ONNX graph on a CPU, at any batch that it takes."""
 PORTABLE_OPTIONS = {"streams": None, "provider": "cpu", "tf32": False}
 
 
@@ -135,10 +137,7 @@ class Pose:
             options = copy_with(options, **PORTABLE_OPTIONS)
         else:
             check_place(self.card)
-        is_fixed = isinstance(card.model.input.shape[0], int) or self.backend not in (
-            "openvino",
-            "onnxruntime",
-        )
+        is_fixed = isinstance(card.model.input.shape[0], int) or self.backend not in ON_CPU
         if batch and batch != card.batch and is_fixed:
             raise StageError(f"--batch: {self.file} is built for {card.batch}; leave it out")
         check_opencv(self.folder)
@@ -359,8 +358,7 @@ def find_portable(preferred: str) -> str:
     Raises:
         StageError: nothing does.
     """
-    known = ("openvino", "onnxruntime")
-    for name in sorted(known, key=lambda name: name != preferred):
+    for name in sorted(ON_CPU, key=lambda name: name != preferred):
         if importlib.util.find_spec(name):
             return name
     raise StageError("--portable needs onnxruntime or openvino; `pip install onnxruntime`")
