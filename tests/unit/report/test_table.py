@@ -139,6 +139,21 @@ def test_what_was_disturbed_is_told_though_the_figure_is_valid(make_row: MakeRow
     assert table.DISTURBED not in table.as_text([row])
 
 
+def test_models_with_different_decoders_compare(make_row: MakeRow) -> None:
+    """How a model is decoded is a part of it: HRNet's AP compares with RTMPose's."""
+    one, other = make_row("one", ap=0.5), make_row("other", ap=0.6)
+    rows = []
+    for row, decode in ((one, "dark"), (other, "simcc")):
+        assert row.accuracy is not None
+        update = {"decode": decode, "label": f"gt boxes, no flip, {decode} decoding, few"}
+        protocol = row.accuracy.protocol.model_copy(update=update)
+        rows.append(replace(row, accuracy=row.accuracy.model_copy(update={"protocol": protocol})))
+
+    assert table.labels(rows) == {}
+    assert table.headline(rows) == "gt boxes, no flip, few"
+    assert table.headline(rows[:1]) == "gt boxes, no flip, dark decoding, few"
+
+
 def test_figures_of_different_protocols_are_told_apart(make_row: MakeRow) -> None:
     one, other = make_row("one", ap=0.5), make_row("other", ap=0.6)
     assert other.accuracy is not None

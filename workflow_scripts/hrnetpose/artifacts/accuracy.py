@@ -11,13 +11,22 @@ from hrnetpose.artifacts.metrics import Metrics
 
 
 class Protocol(Part):
-    """What an AP was measured under; two figures compare only under the same label."""
+    """What an AP was measured under.
+
+    Two figures of one model compare only under the same label, those of two models under the same
+    conditions.
+    """
 
     boxes: Literal["gt", "det"]
     flip: bool
     decode: str
     subset: str
     label: str
+
+    @property
+    def conditions(self) -> str:
+        """The label without the decoder, which is a part of the model."""
+        return self.label.replace(f", {self.decode} decoding", "", 1)
 
     @property
     def short(self) -> str:

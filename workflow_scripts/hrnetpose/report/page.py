@@ -84,6 +84,7 @@ def render(report: Report) -> str:
             missing=numbers.MISSING,
             disturbed=table.DISTURBED,
             letters=table.labels(rows),
+            headline=table.headline(rows),
             recommendations=report.recommendations,
             chosen={one.variant for one in report.recommendations},
             outside={

@@ -27,7 +27,7 @@ class Candidate(BaseModel):
     """What the rule looks at of a variant; None where it was not measured.
 
     Attributes:
-        label: of the protocol of its AP.
+        label: the conditions that its AP compares under.
         change: of AP against its model's reference, which has 0.
         interval: of that, 95 %.
         spread: half of the 95 % interval of images/s, as a share of them.
@@ -86,7 +86,7 @@ def _of_row(row: Row, is_named: bool, own: Mapping[str, float | None]) -> Candid
         name=row.name,
         model=row.variant.model,
         trained=trained,
-        label=accuracy.protocol.label if accuracy else None,
+        label=accuracy.protocol.conditions if accuracy else None,
         ap=row.ap,
         change=delta.AP if delta else 0.0 if is_reference else None,
         interval=delta.ci95 if delta else (0.0, 0.0) if is_reference else None,

@@ -18,16 +18,25 @@ FAILED = "FAILED"
 
 
 def labels(rows: Iterable[Row]) -> dict[str, str]:
-    """Return a letter for each headline protocol, if there are several: they do not compare."""
-    found = dict.fromkeys(row.accuracy.protocol.label for row in rows if row.accuracy)
+    """Return a letter for the conditions of each headline AP; none if all AP compare."""
+    found = dict.fromkeys(row.accuracy.protocol.conditions for row in rows if row.accuracy)
     if len(found) < 2:
         return {}
     return {label: ascii_lowercase[index % 26] for index, label in enumerate(found)}
 
 
+def headline(rows: Iterable[Row]) -> str:
+    """Return what all headline APs were measured under; empty if it is not the same."""
+    protocols = [row.accuracy.protocol for row in rows if row.accuracy]
+    for found in ({one.label for one in protocols}, {one.conditions for one in protocols}):
+        if len(found) == 1:
+            return found.pop()
+    return ""
+
+
 def letter(row: Row, letters: dict[str, str]) -> str:
-    """Return the letter of a row's headline protocol; none if there is but one protocol."""
-    return letters.get(row.accuracy.protocol.label, "") if row.accuracy else ""
+    """Return the letter of a row's headline AP; none if all compare."""
+    return letters.get(row.accuracy.protocol.conditions, "") if row.accuracy else ""
 
 
 def fastest(rows: Iterable[Row]) -> Row | None:
