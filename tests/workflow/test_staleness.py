@@ -683,6 +683,10 @@ def test_an_onnx_file(repository: Path, planner: Planner, tmp_path: Path) -> Non
         return {job.rule for job in planner.jobs(project.folder, "--configfile", overlay)}
 
     assert "import_onnx" in plan()
+    bundle = planner.jobs(
+        project.folder, "results/bundles/fp32.zip", "--configfile", "overlay.yaml"
+    )
+    assert {"import_onnx", "make_bundle"} <= {job.rule for job in bundle}
     fabricate(planner, project.folder, "--configfile", "overlay.yaml")
     write_graph(project.folder / "given.onnx")
     os.utime(project.folder / "given.onnx", ns=(1, 1))

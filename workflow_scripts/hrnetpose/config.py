@@ -146,6 +146,10 @@ class OnnxModel(Section):
     """What the file does not say of itself."""
     published: Published | None = None
     """As for a model of mmpose."""
+    license: Text | None = None
+    """As for a model of mmpose."""
+    attribution: Text | None = None
+    """As for a model of mmpose."""
 
 
 MODELS: dict[str, type[Section]] = {"[mmpose]": MmposeModel, "[onnx]": OnnxModel}
