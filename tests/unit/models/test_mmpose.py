@@ -1,5 +1,7 @@
 """Models are built from configs and checkpoints that fit; everything else is named."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,18 @@ def test_a_placeholder_says_what_is_missing_when_it_is_used() -> None:
         RoIAlign(7)
     with pytest.raises(ImportError, match=r"^mmcv\.ops\.RoIAlign\.apply is not installed"):
         RoIAlign.apply()
+
+
+def test_what_mmpose_is_imported_without_can_be_imported_afterwards() -> None:
+    used = (
+        "from hrnetpose.models import mmpose; mmpose.import_mmpose()",
+        "import scipy, scipy.stats, torch.distributed.optim",
+        "assert scipy.stats.norm.cdf(0) == 0.5",
+        "torch.distributed.optim.ZeroRedundancyOptimizer.step",
+    )
+    subprocess.run(
+        [sys.executable, "-c", "\n".join(used)], check=True
+    )  # where nothing was imported
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def import_mmpose() -> types.ModuleType:
     """
     placeholders.install()
     try:
-        with _without_warnings():
+        with _without_warnings(), placeholders.without_training():
             import mmpose
             import mmpose.datasets.datasets
             import mmpose.models

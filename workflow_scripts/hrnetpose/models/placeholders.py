@@ -11,7 +11,8 @@ import importlib.metadata
 import importlib.util
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 _PACKAGES = (
@@ -21,6 +22,8 @@ _PACKAGES = (
 )  # fmt: skip
 _PROBES = {"mmcv.ops": "mmcv._ext"}
 """Package -> the part that may be missing: mmcv-lite has the Python half of mmcv.ops."""
+_TRAINING = ("scipy.stats", "torch.distributed.optim")
+"""What only training uses, though it is imported: half of the seconds of `import mmpose`."""
 
 
 class _Placeholder(type):
@@ -72,10 +75,14 @@ class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, packages: Sequence[str]) -> None:
         self.packages = packages
 
+    def replaces(self, module: str) -> bool:
+        """Return whether a module is one of the packages or in one."""
+        return any(module == name or module.startswith(f"{name}.") for name in self.packages)
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if any(fullname == name or fullname.startswith(f"{name}.") for name in self.packages):
+        if self.replaces(fullname):
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
         return None
 
@@ -103,3 +110,19 @@ def install() -> None:
     sys.meta_path.insert(0, _PlaceholderFinder(missing))
     # mmpretrain asks for this backport of what Python has had since 3.8.
     sys.modules.setdefault("importlib_metadata", importlib.metadata)
+
+
+@contextmanager
+def without_training() -> Iterator[None]:
+    """Import modules without what only their training uses; it can be imported afterwards."""
+    finder = _PlaceholderFinder([name for name in _TRAINING if name not in sys.modules])
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in filter(finder.replaces, list(sys.modules)):
+            del sys.modules[name]
+            package, _, attribute = name.rpartition(".")
+            if package in sys.modules:
+                vars(sys.modules[package]).pop(attribute, None)
