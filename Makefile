@@ -5,6 +5,7 @@
 # make doctor   what runs on this machine, and what to install or fix
 # make bundle   what the report recommends, for a machine without this project; also CONFIG=...
 # make test     the tests
+# make test-slow  those that take minutes by nature: fresh environments, kills, COCO's downloads, the site
 # make lint     formatters, linters, the type checker and the directions of imports, without changes
 # make test-browser  the report's page in Debian's chromium
 # make test-slurm  the workflow on a Slurm cluster that it starts; needs root and Slurm's packages
@@ -18,7 +19,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: report init doctor gpu bundle test test-browser test-slurm cluster lint format docs bench clean
+.PHONY: report init doctor gpu bundle test test-slow test-browser test-slurm cluster lint format docs bench clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -54,8 +55,12 @@ gpu: $(VENV)/gpu.stamp
 	@$(BIN)/snakemake --cores $(CORES) --keep-going report --configfile configs/gpu.yaml || failed=$$?; \
 	cat results/gpu/summary.txt; exit $${failed:-0}
 
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/develop.stamp
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS)
+
+test-slow: $(VENV)/develop.stamp
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 test-browser: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest -m browser tests/unit/report

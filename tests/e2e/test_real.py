@@ -134,7 +134,7 @@ def test_a_zip_read_in_place_gives_what_the_folder_gives(
     assert (project.folder / crops).read_bytes() == before
 
 
-@pytest.mark.fresh
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["fp32", "ort"])
 def test_a_bundle_gives_these_keypoints_where_nothing_else_is_installed(
     project: Project, real: Path, tmp_path: Path, variant: str

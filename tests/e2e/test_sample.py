@@ -301,7 +301,7 @@ def images(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.fresh
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", BUNDLED)
 def test_a_bundle_gives_the_keypoints_of_the_pipeline_where_nothing_else_is_installed(
     finished: Project, bundles: dict[str, Path], at_home: Callable[[str], Home], images: Path,
@@ -319,7 +319,7 @@ def test_a_bundle_gives_the_keypoints_of_the_pipeline_where_nothing_else_is_inst
     assert max(found["score"].values()) < 1e-5
 
 
-@pytest.mark.fresh
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["int8", "ort"])
 def test_a_bundle_says_whether_this_machine_gives_what_was_measured(
     bundles: dict[str, Path], at_home: Callable[[str], Home], variant: str, tmp_path: Path

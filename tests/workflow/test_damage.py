@@ -1,13 +1,12 @@
 """Small damages of what people write: each is taken, or refused in one line that they can act on.
 
 A line names the file or the key.  It shows no exception of Python's or of a library's, no escape
-code and no traceback.  Damages come from fixed seeds; POSE_DAMAGES says how many there are.
+code and no traceback.  Damages come from fixed seeds.
 """
 
 import copy
 import json
 import math
-import os
 import random
 import re
 import shutil
@@ -30,7 +29,8 @@ from hrnetpose.stage import StageError
 from planner import Planner
 from support import TINY_CONFIG, Project
 
-DAMAGES = int(os.environ.get("POSE_DAMAGES", "100"))
+FEW, MANY = (0, 100), (100, 1000)
+"""Numbers of damages: the first, and one behind the last."""
 THROUGH_SNAKEMAKE = 30
 FOREIGN = re.compile(
     r"Traceback|\b(?!Workflow|Config|Stage)[A-Z]\w*(Error|Exception|Interrupt)\b|\x1b|pydantic"
@@ -321,9 +321,16 @@ def finding(kind: Kind, folder: Path, whole: Path) -> str:
     return ""
 
 
+@pytest.mark.parametrize(
+    "numbers", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_damage_is_taken_or_told_in_one_line(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    numbers: tuple[int, int],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     kind = KINDS[name]
@@ -335,7 +342,7 @@ def test_a_damage_is_taken_or_told_in_one_line(
     source = tmp_path / "source"
     shutil.copytree(folder, source)
     findings = []
-    for number in range(DAMAGES * kind.share // 100):
+    for number in range(*(edge * kind.share // 100 for edge in numbers)):
         damage(kind, source, folder, random.Random(f"{name} {number}"))
         if found := finding(kind, folder, whole):
             findings.append(f"damage {number} {found}"[:500])

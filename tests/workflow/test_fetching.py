@@ -234,6 +234,7 @@ def mirror(real: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Mirro
     return Mirror(server, real)
 
 
+@pytest.mark.slow
 def test_coco_from_nothing_to_the_report(
     project: Project, mirror: Mirror, server: Server, repository: Path, real: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_all_of_it_works_in_a_folder_whose_name_is_hostile(undisturbed: Project)
     assert all((undisturbed.folder / name).is_file() for name in names)
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_and_the_same_command_again(
     fresh: Project, undisturbed: Project, planner: Planner, tmp_path: Path
 ) -> None:

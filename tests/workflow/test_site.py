@@ -8,7 +8,7 @@ import pytest
 
 from support import Project
 
-pytestmark = pytest.mark.site
+pytestmark = pytest.mark.slow
 
 
 def test_the_site_is_built_without_a_warning(repository: Path, tmp_path: Path) -> None:
