@@ -89,7 +89,9 @@ def sweep(
         for requests in streams:
             with built.open(threads, batch, requests) as opened:
                 opened.infer(inputs[0])
-                done = timing.throughput(opened.stream, inputs, timing.Limits(seconds, 3))
+                done = timing.throughput(
+                    opened.stream, inputs, timing.Limits(seconds, 3), opened.requests
+                )
             points.append({"batch": batch, "streams": requests, "fps": done.fps})
     return {"points": points}
 
@@ -112,7 +114,9 @@ def engine_throughput(
         executed = opened.executed()
         timing.warm_up(opened.infer, inputs, seconds / 2)
         with Monitor(card.device) as watched:
-            done = timing.throughput(opened.stream, inputs, timing.Limits(seconds, 8))
+            done = timing.throughput(
+                opened.stream, inputs, timing.Limits(seconds, 8), opened.requests
+            )
     precision = limit.precision_of(executed.layers, executed.precision)
     peaks = limit.measure(precision, card.device, threads)
     cache = host.describe().cache_bytes

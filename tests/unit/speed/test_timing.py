@@ -92,7 +92,7 @@ def test_latency_is_that_of_the_call() -> None:
 def test_throughput_runs_as_many_batches_as_asked() -> None:
     engine = Engine()
 
-    done = timing.throughput(engine.stream, BATCHES, Limits(min_seconds=0.0, min_samples=8))
+    done = timing.throughput(engine.stream, BATCHES, Limits(min_seconds=0.0, min_samples=8), 1)
 
     assert len(done.done) == 8
     assert engine.asked == ["a", "b", "c", "a", "b", "c", "a", "b"]
@@ -103,10 +103,17 @@ def test_throughput_runs_as_many_batches_as_asked() -> None:
 
 
 def test_throughput_lasts_as_long_as_asked() -> None:
-    done = timing.throughput(Engine().stream, BATCHES, Limits(min_seconds=0.05, min_samples=1))
+    done = timing.throughput(Engine().stream, BATCHES, Limits(min_seconds=0.05, min_samples=1), 1)
 
     assert done.done[-1] >= 0.05
     assert len(done.done) > 3
+
+
+def test_every_request_in_flight_has_as_many_batches() -> None:
+    """Else the others would wait for the last: three batches on two cores take as long as four."""
+    limits = Limits(min_seconds=0.0, min_samples=5)
+
+    assert len(timing.throughput(Engine().stream, BATCHES, limits, 4).done) == 8
 
 
 def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
@@ -118,7 +125,7 @@ def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
 
     limits = Limits(min_seconds=0.0, min_samples=5)
 
-    assert timing.throughput(halves, ["abcdefgh"], limits).images == 20
+    assert timing.throughput(halves, ["abcdefgh"], limits, 1).images == 20
 
 
 def test_the_warm_up_ends_when_the_windows_agree() -> None:

@@ -123,7 +123,7 @@ def try_point(
     """
     engine.infer(inputs[0])
     with Monitor(device) as watched:
-        found = timing.throughput(engine.stream, inputs, Limits(seconds, 3))
+        found = timing.throughput(engine.stream, inputs, Limits(seconds, 3), engine.requests)
     point = SweepPoint(
         batch=engine.batch,
         streams=streams,
@@ -156,7 +156,7 @@ def measure_throughput(
     """
     timing.warm_up(engine.infer, inputs, limits.min_seconds / 2)
     with Monitor(device) as watched:
-        found = timing.throughput(engine.stream, inputs, limits)
+        found = timing.throughput(engine.stream, inputs, limits, engine.requests)
     joules, source = watched.report.joules
     figures = Throughput(
         fps=found.fps,

@@ -62,7 +62,10 @@ class Completions:
 
 
 def in_turns(
-    items: Iterable[Batch], limits: Limits, is_narrow: Callable[[], bool] = lambda: True
+    items: Iterable[Batch],
+    limits: Limits,
+    is_narrow: Callable[[], bool] = lambda: True,
+    multiple: int = 1,
 ) -> Iterator[Batch]:
     """Yield items in turns, from the first again after the last, until a measurement may stop.
 
@@ -71,12 +74,13 @@ def in_turns(
         limits: how long.
         is_narrow: returns True if the figure is known well enough; asked ten times in `min_seconds`
             at most, since the answer takes time.
+        multiple: a multiple of so many items is yielded.
     """
     start = time.perf_counter()
     look = limits.min_seconds
     for number, item in enumerate(itertools.cycle(items)):
         seconds = time.perf_counter() - start
-        if number >= limits.min_samples and seconds >= look:
+        if number >= limits.min_samples and number % multiple == 0 and seconds >= look:
             if seconds >= limits.max_seconds or is_narrow():
                 return
             look = seconds + limits.min_seconds / 10
@@ -123,13 +127,24 @@ def latency(
 
 
 def throughput(
-    stream: Callable[[Iterable[Batch]], Iterator[Outputs]], batches: Sequence[Batch], limits: Limits
+    stream: Callable[[Iterable[Batch]], Iterator[Outputs]],
+    batches: Sequence[Batch],
+    limits: Limits,
+    requests: int,
 ) -> Completions:
-    """Measure when each of a stream of batches is done."""
+    """Measure when each of a stream of batches is done.
+
+    Args:
+        stream: keeps several of them in flight; outputs come in order.
+        batches: what is streamed, in turns.
+        limits: how long.
+        requests: how many are in flight.  A multiple of it is measured, as benchmark_app does: no
+            request has a batch more than another, for which the others would wait at the end.
+    """
     done: list[float] = []
     images = 0
     start = time.perf_counter()
-    turns = in_turns(batches, limits, is_narrow=lambda: _is_narrow(throughput_interval(done)))
+    turns = in_turns(batches, limits, lambda: _is_narrow(throughput_interval(done)), requests)
     for outputs in stream(turns):
         done.append(time.perf_counter() - start)
         images += count_images(outputs)
