@@ -52,6 +52,7 @@ try:
         overlays = [] if IS_MODULE else workflow.overwrite_configfiles
         config_text.check(*BASE, *overlays)
     for section in [*map(load_configfile, BASE), config]:
+        config_text.forget_replaced(CONFIG, section)
         update_config(CONFIG, section)
     RUN = resolve(config_text.locate(CONFIG, ROOT), is_module=IS_MODULE)
     TO_FETCH = RUN.resources.to_fetch()

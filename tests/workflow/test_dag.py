@@ -257,3 +257,19 @@ def test_a_detector_finds_the_boxes_that_are_predicted(project: Project) -> None
     project.overlay({"datasets": {"sample": {"detector": detector}}})
     printed = project.succeed("--dry-run", "--configfile", overlay)
     assert "datasets.sample.detector: not used, since protocols.boxes is ['gt']" in printed
+
+
+def test_other_weights_do_not_inherit_a_licence(project: Project) -> None:
+    """Nor a hash, nor what was published: all that the configuration says of weights."""
+    weights = "resources/sample/hrnet_sample_128x96.pth"
+    (project.folder / "other.pth").write_bytes((project.folder / weights).read_bytes())
+    bundle = "results/bundles/fp32.zip"
+
+    def planned(**model: str) -> str:
+        overlay = project.overlay({"models": {"sample": model}})
+        return project.succeed("-n", "-p", bundle, "--configfile", overlay)
+
+    assert "--license Apache-2.0 --attribution" in planned(weights=weights)
+    assert "--license Apache-2.0" not in (printed := planned(weights="other.pth"))
+    assert "--attribution" not in printed
+    assert "--license MIT " in planned(weights="other.pth", license="MIT")

@@ -111,7 +111,18 @@ class Published(Section):
         return self.model_dump(include={"AP", "AP50", "fps"}, exclude_none=True)
 
 
-class MmposeModel(Section):
+class Described(Section):
+    """What is known of the weights of a model."""
+
+    published: Published | None = None
+    """What to expect, shown beside what is measured under its protocol and on its dataset."""
+    license: Text | None = None
+    """The licence of the weights as SPDX writes it, for example `Apache-2.0`: bundles say it."""
+    attribution: Text | None = None
+    """Who made the weights, in a sentence for bundles."""
+
+
+class MmposeModel(Described):
     """A top-down model of mmpose, with heatmaps or SimCC."""
 
     config: Text
@@ -124,15 +135,9 @@ class MmposeModel(Section):
     """The checkpoint's SHA-256 or the first digits of it (at least 8, in quotes)."""
     crop: Text | None = None
     """The model's input, HEIGHTxWIDTH; by default read from its config."""
-    published: Published | None = None
-    """What to expect, shown beside what is measured under its protocol and on its dataset."""
-    license: Text | None = None
-    """The licence of the weights as SPDX writes it, for example `Apache-2.0`: bundles say it."""
-    attribution: Text | None = None
-    """Who made the weights, in a sentence for bundles."""
 
 
-class OnnxModel(Section):
+class OnnxModel(Described):
     """A top-down model of which only the ONNX file is there."""
 
     onnx: Annotated[Texts, Field(min_length=1)]
@@ -144,12 +149,6 @@ class OnnxModel(Section):
     """Its length in bytes."""
     card: OnnxCard = OnnxCard()
     """What the file does not say of itself."""
-    published: Published | None = None
-    """As for a model of mmpose."""
-    license: Text | None = None
-    """As for a model of mmpose."""
-    attribution: Text | None = None
-    """As for a model of mmpose."""
 
 
 MODELS: dict[str, type[Section]] = {"[mmpose]": MmposeModel, "[onnx]": OnnxModel}

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from hrnetpose import files, paths
-from hrnetpose.config import ConfigError
+from hrnetpose.config import ConfigError, Described
 from hrnetpose.layout import WRITTEN, Layout
 
 QUESTION = "?"
@@ -24,6 +24,8 @@ LOCATED = {
     "datasets": ("images", "annotations", "detections", "detector", "calibration"),
 }
 """The keys of a section under which there are paths."""
+OF_WEIGHTS = ("sha256", "size", *Described.model_fields)
+"""The keys of a model that tell of its file of weights."""
 
 
 def base_files(root: Path, is_module: bool) -> list[Path]:
@@ -39,6 +41,25 @@ def base_files(root: Path, is_module: bool) -> list[Path]:
     own, here = root / "config.yaml", Path("config.yaml")
     is_given = not is_module and here.is_file() and not own.samefile(here)
     return [own, here] if is_given else [own]
+
+
+def forget_replaced(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Remove what a configuration says of weights in whose place another one gives others.
+
+    Args:
+        known: is changed; as YAML gives it, as the other.
+        given: goes over it.
+    """
+    old, new = known.get("models"), given.get("models")
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return
+    for name in old.keys() & new.keys():
+        before, after = old[name], new[name]
+        if not (isinstance(before, dict) and isinstance(after, Mapping)):
+            continue
+        if any(key in after and after[key] != before.get(key) for key in ("weights", "onnx")):
+            for key in OF_WEIGHTS:
+                before.pop(key, None)
 
 
 def locate(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hrnetpose import files, paths, stage
 from hrnetpose.artifacts.audit import Audit
 from hrnetpose.config_text import QUESTION
@@ -23,8 +25,8 @@ from hrnetpose.models import config_file
 from hrnetpose.onnx_card import OnnxCard
 from hrnetpose.stage import StageError
 
-TAKEN = ("bundles", "sample", "pytorch", "fp32", "fp16", "bf16", "int8")
-"""Names that the default configuration has, which an overlay would change instead of adding."""
+DEFAULT = Path(__file__).resolve().parents[2] / "config.yaml"
+"""What an overlay goes over."""
 PUBLISHED = re.compile(r"(?P<config>.+)-(?P<sha256>[0-9a-f]{8})_\d{8}")
 """How mmpose names its checkpoints: the config, the first digits of the hash, the date."""
 
@@ -307,9 +309,11 @@ def render(
 
 
 def name_of(text: str) -> str:
-    """Return a text as the name of a run, model or dataset."""
+    """Return a text as the name of a run, model or dataset, and of nothing that there is."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")[:80] or "mine"
-    return f"my_{name}" if name in TAKEN else name
+    default = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    taken = {"bundles"}.union(*(default[section] for section in ("models", "datasets", "variants")))
+    return f"my_{name}" if name in taken else name
 
 
 if __name__ == "__main__":
