@@ -203,6 +203,11 @@ def gather_warnings(
             ),
         ],
         "Precision": unlike,
+        "Engines": [
+            f"{row.name}: {row.parity.departure}"
+            for row in found
+            if row.parity and row.parity.departure
+        ],
         "Speed": [*([others] if len(hosts) > 1 else []), *speed],
     }
     return {heading: texts for heading, texts in groups.items() if texts}

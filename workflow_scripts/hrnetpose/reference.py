@@ -26,7 +26,8 @@ INTRODUCTION = """\
 
 `config.yaml` is the default: the embedded sample. An overlay, given with `--configfile`, is merged
 into it key by key, so it needs to give only what differs; a model, dataset or variant that is not
-wanted is set to `null`. Everything is checked before any job starts.
+wanted is set to `null`. Weights in the place of those of `config.yaml` inherit neither hash nor
+licence nor published figures. Everything is checked before any job starts.
 
 The workflow's own `config.yaml` is always the base, also from another folder (`--snakefile`,
 `--directory`) and as a module; a `config.yaml` in the working directory goes over it, overlays

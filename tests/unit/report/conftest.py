@@ -121,6 +121,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
         change: float | None = None,
         executed: str = "fp16",
         drift: float | None = None,
+        cosine: float = 0.999,
         cpu: str = "Abacus 3000",
         reasons: tuple[str, ...] = (),
         whole: bool = False,
@@ -134,7 +135,7 @@ def make_row(model_card: ModelCard) -> Callable[..., Row]:
         if drift is not None:
             stages = {
                 "original": Drift(max_abs=0, cosine=1, keypoint_shift_px=shift),
-                "engine": Drift(max_abs=drift, cosine=0.999, keypoint_shift_px=shift),
+                "engine": Drift(max_abs=drift, cosine=cosine, keypoint_shift_px=shift),
             }
             parity = Parity(stages=stages, crops=8, keypoints=99, minimum_score=0.2, engine=engine)
         return Row(

@@ -232,6 +232,8 @@ def test_what_is_to_be_known_stands_at_the_top_once(
     rows = [
         make_row("a", reasons=("latency: too short",)),
         make_row("b", cpu="Slide rule", executed="fp32"),
+        make_row("c", drift=1e-3),
+        make_row("d", drift=0.8, cosine=0.31),
     ]
     told = model_card.model_copy(update={"notes": ["indices is <3>"]})
     folder = written(rows)
@@ -245,8 +247,11 @@ def test_what_is_to_be_known_stands_at_the_top_once(
         "a is INVALID: latency: too short",
         "the benchmarks ran on different machines: Abacus 3000, Slide rule",
         "b: asked for fp16, ran fp32",
+        "d: its engine does not compute what it was built from: the cosine of its outputs with the"
+        " original&#39;s is 0.310, that of the stage before (original) 1.000",
     ):
         assert warnings[0].count(known) == 1
+    assert "c: " not in warnings[0]
 
 
 def test_a_published_figure_stands_beside_its_own_protocol_only(

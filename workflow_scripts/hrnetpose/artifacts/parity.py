@@ -1,11 +1,15 @@
 """`{variant}_parity.json`: written by measure_parity."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from hrnetpose.artifacts.base import Artifact, Part
 from hrnetpose.artifacts.engine import EngineReference
 
 Stage = Literal["original", "onnx", "simplified", "precision", "engine"]
+ORDER: tuple[Stage, ...] = get_args(Stage)
+ENGINE_ERROR = 0.02
+"""An engine may be off by so much more than three times what its graph is, as 1 - cosine: bf16 and
+int8 are off by a hundredth of it, a graph that a runtime computes wrongly by far more."""
 
 
 class KeypointShift(Part):
@@ -37,3 +41,15 @@ class Parity(Artifact):
     keypoints: int
     minimum_score: float
     engine: EngineReference
+
+    @property
+    def departure(self) -> str | None:
+        """What is said of an engine that computes something else than it was built from."""
+        built_from = next(name for name in ORDER[-2::-1] if name in self.stages)
+        engine, graph = self.stages["engine"].cosine, self.stages[built_from].cosine
+        if 1 - engine <= 3 * (1 - graph) + ENGINE_ERROR:
+            return None
+        return (
+            "its engine does not compute what it was built from: the cosine of its outputs with "
+            f"the original's is {engine:.3f}, that of the stage before ({built_from}) {graph:.3f}"
+        )
