@@ -53,6 +53,13 @@ def test_a_missing_figure_is_a_dash(make_row: MakeRow) -> None:
     assert line.split()[3:5] == ["\u2013", "\u2013"]
 
 
+def test_an_engine_that_is_far_from_its_graph_is_told(make_row: MakeRow) -> None:
+    text = table.as_text([make_row("near", drift=0.1), make_row("far", drift=0.8, cosine=0.31)])
+
+    assert "engines:\n  far: its engine does not compute what it was built from: " in text
+    assert "near: " not in text
+
+
 def test_another_precision_than_asked_for_is_told(make_row: MakeRow) -> None:
     assert make_row("fp16").precision == "fp16"
     assert make_row("fp16", executed="fp32").precision == "fp16, ran fp32"

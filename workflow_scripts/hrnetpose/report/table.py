@@ -270,6 +270,11 @@ def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
     disturbed = [
         f"  {row.name}: {row.perf.disturbed}" for row in rows if row.perf and row.perf.disturbed
     ]
+    departures = [
+        f"  {row.name}: {row.parity.departure}"
+        for row in rows
+        if row.parity and row.parity.departure
+    ]
     protocols = [f"  {letter}: {label}" for label, letter in labels(rows).items()]
     return [
         *(["", "found in the data:", *(f"  {text}" for text in warnings)] if warnings else []),
@@ -281,4 +286,5 @@ def _notes(rows: Sequence[Row], warnings: Sequence[str]) -> list[str]:
         *(["", "speed that cannot be believed:", *invalid] if invalid else []),
         *(["", f"{DISTURBED}:", *disturbed] if disturbed else []),
         *(["", "precisions:", *verdicts] if verdicts else []),
+        *(["", "engines:", *departures] if departures else []),
     ]
