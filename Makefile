@@ -60,7 +60,7 @@ test: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-slow: $(VENV)/develop.stamp
-	$(BIN)/python -m pytest $(WORKERS) -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow --durations 10
 
 test-browser: $(VENV)/develop.stamp
 	$(BIN)/python -m pytest -m browser tests/unit/report

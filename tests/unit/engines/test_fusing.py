@@ -29,6 +29,7 @@ SEEDED = [
     "td-hm_ViTPose-small_8xb64-210e_coco-256x192",
 ]
 """Models of different kinds: branches, blocks, shuffles, attention, transposed convolutions."""
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 LIGHT = "td-hm_mobilenetv2_8xb64-210e_coco-256x192"
 """Tested always; the engine of the small HRNet is, too."""
 
@@ -49,7 +50,7 @@ def unsettle(model: nn.Module) -> None:
     """Give batch norms statistics that they could have after training."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.affine:
+        if isinstance(module, NORMS) and module.affine:
             for values, least in (
                 (module.running_mean, -0.5), (module.running_var, 0.5),
                 (module.weight, 0.5), (module.bias, -0.5),
@@ -82,7 +83,7 @@ def test_a_model_of_mmpose_gives_the_same_with_fewer_kernels(config: str) -> Non
     for one, other in zip(found, expected, strict=True):
         error = float((one - other).abs().max() / other.abs().max())
         assert error < 1e-4, error
-    assert left < sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    assert left < sum(isinstance(module, NORMS) for module in model.modules())
 
 
 class Block(nn.Module):
