@@ -71,10 +71,10 @@ def run(repository: Path) -> Iterator[Run]:
                 cwd=project.folder, env=cluster.environment, stdout=output, stderr=output,
             )  # fmt: skip
             try:
-                cancelled = job_on(cluster, snakemake, "make_crops", "node2")
+                cancelled, _ = running_job(cluster, snakemake, "make_crops")
                 cluster.command("scancel", cancelled)
-                orphaned = job_on(cluster, snakemake, "predict_keypoints", "node3")
-                cluster.power_off("node3")
+                orphaned, node = running_job(cluster, snakemake, "predict_keypoints")
+                cluster.power_off(node)
                 status = snakemake.wait(600)
             finally:
                 snakemake.kill()
@@ -92,12 +92,14 @@ def run(repository: Path) -> Iterator[Run]:
         print("\n".join(["", "Slurm's records (job, state, partition, node):", *shown]))
 
 
-def job_on(cluster: Cluster, snakemake: "subprocess.Popen[bytes]", rule: str, node: str) -> str:
-    """Wait until a rule's job runs on a node, and return its id."""
+def running_job(
+    cluster: Cluster, snakemake: "subprocess.Popen[bytes]", rule: str
+) -> tuple[str, str]:
+    """Wait until a job of a rule runs, and return its id and its node."""
     while snakemake.poll() is None:
-        for job, place, comment in cluster.running():
-            if place == node and rule in comment:
-                return job
+        for job, node, comment in cluster.running():
+            if rule in comment:
+                return job, node
         time.sleep(0.2)
     raise AssertionError("the run ended before the test could disturb it")
 
@@ -110,7 +112,9 @@ def test_the_report_is_made_all_the_same(run: Run) -> None:
 
 def test_jobs_ran_on_more_than_one_node(run: Run) -> None:
     completed = [r for r in run.records.values() if r["JobState"] == "COMPLETED"]
-    assert {record["NodeList"] for record in completed} == {"node1", "node2", "node3"}
+    nodes = {record["NodeList"] for record in completed}
+    assert GPU_NODE in nodes
+    assert len(nodes) > 1
 
 
 def test_rules_with_a_gpu_ran_on_the_gpu_partition_and_no_others(run: Run) -> None:
