@@ -91,6 +91,7 @@ def test_ap_on_detected_boxes_is_that_of_mmpose(project: Project, real: Path, va
     assert found == pytest.approx(DETECTED, abs=0.0005)
 
 
+@pytest.mark.slow
 def test_ap_on_the_boxes_of_a_detector(project: Project, real: Path) -> None:
     """RTMDet-nano's boxes; as a file of detections they give the same figures, but for the label.
 
