@@ -44,7 +44,7 @@ def base_files(root: Path, is_module: bool) -> list[Path]:
 
 
 def forget_replaced(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Remove what a configuration says of weights in whose place another one gives others.
+    """Remove what a configuration says of weights that another one replaces.
 
     Args:
         known: is changed; as YAML gives it, as the other.

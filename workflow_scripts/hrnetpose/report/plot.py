@@ -20,7 +20,6 @@ from hrnetpose.report.vega import (
     logarithmic,
     nominal,
     quantity,
-    ticks,
 )
 
 HEIGHT = 360
@@ -55,20 +54,13 @@ def draw_plot(candidates: Sequence[Candidate], limits: Limits, looks: Looks) -> 
     margin = 0.08 * (max(ends) - min(ends) or 0.01)
     y_domain = [min(ends) - margin, max(ends) + margin]
     speeds = [value[end] for value in values for end in ("fps_low", "fps_high")]
-    x_domain = [max(min(speeds), 1e-9) / 1.25, max(speeds) * 1.6]
+    x_domain = max(min(speeds), 1e-9) / 1.25, max(speeds) * 1.6
     _place_labels(values, x_domain, y_domain)
     front = find_front(shown)
     layers = _layers(
         [value for value in values if value["variant"] in front],
         bands,
-        quantity(
-            "fps",
-            "images/s (logarithmic)",
-            logarithmic(x_domain),
-            values=ticks(*x_domain),
-            format="~s",
-            grid=False,
-        ),
+        logarithmic("fps", "images/s (logarithmic)", x_domain, "~s", grid=False),
         quantity(
             "height",
             "AP" if over_ap else "change of AP",

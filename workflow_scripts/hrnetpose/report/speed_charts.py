@@ -20,7 +20,6 @@ from hrnetpose.report.vega import (
     nominal,
     quantity,
     shorten,
-    ticks,
 )
 
 POINTS = 80
@@ -54,15 +53,8 @@ def draw_latency(
         return None
     # The slowest of all would squeeze everything else.
     low = min(value["ms"] for value in values)
-    domain = [max(low, 1e-6) / 1.1, max(mark["ms"] for mark in marks) * 1.5]
-    x = quantity(
-        "ms",
-        "latency, ms (logarithmic)",
-        logarithmic(domain, clamp=True),
-        values=ticks(*domain),
-        format="~g",
-        grid=False,
-    )
+    domain = max(low, 1e-6) / 1.1, max(mark["ms"] for mark in marks) * 1.5
+    x = logarithmic("ms", "latency, ms (logarithmic)", domain, "~g", clamp=True, grid=False)
     y = quantity("share", "requests done", format="%")
     circles = {"domain": ["p50", "p99"], "range": ["circle", "diamond"]}
     return draw_lines(
@@ -103,7 +95,7 @@ def draw_sweep(rows: Sequence[Row], looks: Looks) -> Spec | None:
     if not values:
         return None
     sizes = sorted({value["batch"] for value in values})
-    domain = [min(v["fps"] for v in values) / 1.2, max(v["fps"] for v in values) * 1.2]
+    domain = min(v["fps"] for v in values) / 1.2, max(v["fps"] for v in values) * 1.2
     return draw_lines(
         values,
         quantity(
@@ -114,13 +106,7 @@ def draw_sweep(rows: Sequence[Row], looks: Looks) -> Spec | None:
             grid=False,
             format="d",
         ),
-        quantity(
-            "fps",
-            "images/s (logarithmic)",
-            logarithmic(domain),
-            values=ticks(*domain),
-            format="~s",
-        ),
+        logarithmic("fps", "images/s (logarithmic)", domain, "~s"),
         detail=["streams"],
         tooltip=[
             figure("batch", "batch", "d"),
@@ -206,22 +192,8 @@ def draw_roofline(rows: Sequence[Row], looks: Looks) -> Spec | None:
         ]
     xs = [value["intensity"] for value in [*values, *roofs]]
     ys = [value["rate"] for value in [*values, *roofs]]
-    x_domain, y_domain = [min(xs), max(xs)], [min(ys) / 2, max(ys) * 1.5]
-    x = quantity(
-        "intensity",
-        "operations per byte",
-        logarithmic(x_domain),
-        values=ticks(*x_domain),
-        format="~s",
-        grid=False,
-    )
-    y = quantity(
-        "rate",
-        "GFLOP/s (logarithmic)",
-        logarithmic(y_domain),
-        values=ticks(*y_domain),
-        format="~s",
-    )
+    x = logarithmic("intensity", "operations per byte", (min(xs), max(xs)), "~s", grid=False)
+    y = logarithmic("rate", "GFLOP/s (logarithmic)", (min(ys) / 2, max(ys) * 1.5), "~s")
     layers: list[Spec] = [
         {
             "data": {"values": roofs},

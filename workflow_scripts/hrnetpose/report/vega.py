@@ -56,11 +56,6 @@ def quantity(field: str, title: str, scale: Spec | None = None, **axis: Any) -> 
     return channel | ({"scale": scale} if scale else {})
 
 
-def logarithmic(domain: Sequence[float], **rest: Any) -> Spec:
-    """Return a logarithmic scale that ends where its domain does."""
-    return {"type": "log", "domain": list(domain), "nice": False, **rest}
-
-
 def figure(field: str, title: str, form: str) -> Spec:
     """Return a number of a tooltip, in d3's form."""
     return {"field": field, "type": "quantitative", "title": title, "format": form}
@@ -82,7 +77,7 @@ def shorten(name: str) -> str:
     return f"{name[: LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def ticks(low: float, high: float) -> list[float]:
+def _ticks(low: float, high: float) -> list[float]:
     """Return round numbers between two ends, more of them if the ends are close.
 
     A logarithmic axis has a label for each power of ten alone, and often there is only one.
@@ -93,6 +88,25 @@ def ticks(low: float, high: float) -> list[float]:
         steps = (1, 1.5, 2, 3, 4, 5, 6, 8)
     numbers = [float(step * power) for power in powers for step in steps]
     return [number for number in numbers if low <= number <= high]
+
+
+def logarithmic(
+    field: str, title: str, domain: tuple[float, float], form: str, clamp: bool = False, **axis: Any
+) -> Spec:
+    """Return a channel of numbers whose logarithmic axis ends where its domain does.
+
+    Args:
+        field: of the values.
+        title: of the axis.
+        domain: the ends.
+        form: of the numbers at the axis, as d3 writes it.
+        clamp: what is outside is drawn at the ends.
+        axis: more of the axis.
+    """
+    scale = {"type": "log", "domain": list(domain), "nice": False} | (
+        {"clamp": True} if clamp else {}
+    )
+    return quantity(field, title, scale, values=_ticks(*domain), format=form, **axis)
 
 
 def chart(values: Values, layers: list[Spec], height: int = HEIGHT, **rest: Any) -> Spec:
