@@ -121,15 +121,17 @@ def stages(snakemake: int) -> list[psutil.Process]:
         return [
             process
             for process in psutil.Process(snakemake).children(recursive=True)
-            if script(process) in STAGES and "workflow_scripts/" in _command(process)[1]
+            if script(process) in STAGES
         ]
     return []
 
 
-def _command(process: psutil.Process) -> list[str]:
+def script(process: psutil.Process) -> str:
+    """Return the stage that a process runs; nothing if it runs none, or has ended."""
     with suppress(psutil.Error):
-        return process.cmdline()
-    return []
+        paths = [Path(part) for part in process.cmdline()[1:2]]
+        return next((path.stem for path in paths if path.parent.name == "workflow_scripts"), "")
+    return ""
 
 
 def kill(process: int) -> bool:
@@ -174,11 +176,6 @@ def disturb(snakemake: int, least: int, struck: Counter[str], chance: random.Ran
                 return name
         time.sleep(0.02)
     return None
-
-
-def script(process: psutil.Process) -> str:
-    """Return the stage that a process runs."""
-    return next((Path(part).stem for part in _command(process)[:2] if part.endswith(".py")), "")
 
 
 def test_all_of_it_works_in_a_folder_whose_name_is_hostile(undisturbed: Project) -> None:
