@@ -59,7 +59,8 @@ class Server:
         self.busy = self.busiest = 0
         """Requests that are answered at the time, and the most that were."""
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self.over = threading.Event()
+        """Ends the connections that are silent now."""
 
     def __enter__(self) -> Self:
         outer = self
@@ -74,7 +75,7 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._over.set()
+        self.release()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -109,11 +110,9 @@ class Server:
             self.busy -= 1
 
     def release(self) -> None:
-        """End the connections that are silent."""
-        self._over.set()
-
-    def wait_until_over(self) -> None:
-        self._over.wait(30)
+        """End the connections that are silent; later ones may be so again."""
+        over, self.over = self.over, threading.Event()
+        over.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -123,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         # As a proxy it is asked for whole URLs.
         path = urlsplit(self.path).path
+        # Before the request is counted: who has seen it can end it.
+        self.over = self.server_state.over
         answer = self.server_state.next_answer(path, headers)
         try:
             self.send(answer, headers)
@@ -165,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         """End a connection in the way that the answer says."""
         self.close_connection = True
         if answer.ending == "stall":
-            self.server_state.wait_until_over()
+            self.over.wait()
         if answer.ending == "reset":
             # Closing with no time to linger sends RST.
             option = struct.pack("ii", 1, 0)
