@@ -372,6 +372,22 @@ def test_another_version_is_refused_but_for_the_portable_graph(
     assert run(folder, "image.png", "--whole-image", "--portable", cwd=tmp_path).returncode == 0
 
 
+def test_a_runtime_that_is_broken_is_refused_but_for_another_one(
+    plain: Path, image: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "image.png"), image)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "openvino.py").write_text("raise ImportError('DLL load failed')")
+
+    done = run(plain, "image.png", "--whole-image", cwd=tmp_path)
+
+    assert "openvino is installed, but cannot be imported: DLL load failed; `pip" in done.stderr
+    assert run(plain, "image.png", "--whole-image", "--portable", cwd=tmp_path).returncode == 0
+    (tmp_path / "onnxruntime.py").write_text("import no_such_package")
+    done = run(plain, "image.png", "--whole-image", "--portable", cwd=tmp_path)
+    assert "onnxruntime is installed, but cannot be imported: No module named" in done.stderr
+
+
 def test_another_size_is_refused(plain: Path, image: Any, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(plain, tmp_path / "copy"))
     card = json.loads((folder / "engine.json").read_text())

@@ -375,13 +375,22 @@ def check_packages(runner: Runner) -> None:
     """Check that what a backend imports is there.
 
     Raises:
-        StageError: a package is missing.
+        StageError: a package is missing or broken.
     """
     for package in runner.packages:
-        if importlib.util.find_spec(package) is None:
-            raise StageError(
-                f"{package} is not installed; `pip install -r requirements.txt`, or {PORTABLE}"
-            )
+        if reason := import_error(package):
+            raise StageError(f"{reason}; `pip install -r requirements.txt`, or {PORTABLE}")
+
+
+def import_error(package: str) -> str | None:
+    """Return why a package cannot be imported; None if it can."""
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed"
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # its own library, or one that the system lacks
+        return f"{package} is installed, but cannot be imported: {error}"
+    return None
 
 
 def check_opencv(folder: Path) -> None:
@@ -406,9 +415,10 @@ def find_portable(preferred: str) -> str:
         StageError: nothing does.
     """
     for name in sorted(ON_CPU, key=lambda name: name != preferred):
-        if importlib.util.find_spec(name):
+        if not import_error(name):
             return name
-    raise StageError("--portable needs onnxruntime or openvino; `pip install onnxruntime`")
+    reasons = "; ".join(filter(None, map(import_error, ON_CPU)))
+    raise StageError(f"--portable: {reasons}; `pip install onnxruntime`")
 
 
 def count_cpus() -> int:
