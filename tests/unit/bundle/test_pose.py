@@ -197,9 +197,10 @@ def test_an_image_gives_coco_results_and_a_drawing(plain: Path, image: Any, tmp_
     ("name", "listed", "found", "says"),
     [
         ("b.png", [{"id": 8, "file_name": "images/b.png"}], [8], "1 persons (1 boxes of other im"),
+        ("b.png", [{"id": n, "file_name": f"{n}/b.png"} for n in (7, 8)], None, "2 of its images"),
         ("7.png", [], [7], "1 persons (1 boxes of other images are left out)"),
         ("9.png", [], [], "0 persons (2 boxes of other images are left out)"),
-        ("b.png", [], None, "has boxes of 2 images, and nothing says which of them b.png is"),
+        ("b.png", [], None, "2 of its images may be b.png; call it by its image_id, such as 7.png"),
     ],
 )
 def test_boxes_of_several_images(

@@ -577,7 +577,7 @@ def cpu_name() -> str:
 # The command line
 
 
-def read_boxes(path: Path) -> tuple[list[Any], dict[str, Any]]:
+def read_boxes(path: Path) -> tuple[list[Any], dict[str, set[int]]]:
     """Read boxes: x, y, width, height, as lists or as `bbox` of COCO's objects.
 
     Returns:
@@ -586,12 +586,13 @@ def read_boxes(path: Path) -> tuple[list[Any], dict[str, Any]]:
     Raises:
         StageError: it is not such a file.
     """
-    content, ids = read_json(path), {}
+    content, ids = read_json(path), dict[str, set[int]]()
     if isinstance(content, dict):  # COCO's annotations
         images = content.get("images")
         for image in images if isinstance(images, list) else []:
-            if isinstance(image, dict) and isinstance(image.get("file_name"), str):
-                ids[PurePosixPath(image["file_name"]).name] = image.get("id")
+            if isinstance(image, dict) and isinstance(image.get("id"), int):
+                name = PurePosixPath(str(image.get("file_name")).replace("\\", "/")).name
+                ids.setdefault(name, set()).add(image["id"])
         content = content.get("annotations")
     if not isinstance(content, list):
         raise StageError(f"{path}: expected a list of boxes, [x, y, width, height] each")
@@ -639,7 +640,7 @@ def warn_of_corners(corners: Floats, shape: Sequence[int], path: Path) -> None:
 
 
 def find_image_id(
-    source: Path, entries: Sequence[Any], ids: dict[str, Any], path: Path | None
+    source: Path, entries: Sequence[Any], ids: dict[str, set[int]], path: Path | None
 ) -> int:
     """Return the id of an image.
 
@@ -655,17 +656,16 @@ def find_image_id(
     Raises:
         StageError: boxes have several, and nothing says which.
     """
-    if isinstance(ids.get(source.name), int):
-        return int(ids[source.name])
-    if source.stem.isdecimal():
+    found = ids.get(source.name)
+    if not found and source.stem.isdecimal():
         return int(source.stem)
-    found = {entry["image_id"] for entry in entries if "image_id" in entry}
+    found = found or {entry["image_id"] for entry in entries if "image_id" in entry} or {1}
     if len(found) > 1:
         raise StageError(
-            f"{path}: has boxes of {len(found)} images, and nothing says which of them "
-            f"{source.name} is; name it by its image_id, or leave the others out"
+            f"{path}: {len(found)} of its images may be {source.name}; call it by its image_id, "
+            f"such as {min(found)}{source.suffix}, or leave the others out"
         )
-    return int(found.pop()) if found else 1
+    return min(found)
 
 
 def entries_of(image_id: int, entries: Sequence[Any]) -> list[Any]:
