@@ -91,6 +91,18 @@ def test_a_config_that_is_saved_in_the_checkpoint_is_written_and_not_run(
     assert not Path("executed").exists()
 
 
+def test_of_what_is_refused_no_config_is_left(given: Path, repository: Path) -> None:
+    Path("tiny.py").unlink()
+    torch.save({"meta": {"cfg": TINY_CONFIG}, "state_dict": {"w": torch.zeros(1)}}, "tiny.pth")
+    Path("no.json").write_text('{"images": [], "annotations": []}')
+
+    assert "no annotation has `keypoints`" in refusal(lambda: run(annotations=Path("no.json")))
+    assert planned(run(), repository).models["tiny"].section.config == "mine_config.py"
+    Path("mine.yaml").unlink()
+    assert "mine_config.py: is there already" in refusal(run)
+    assert Path("mine_config.py").read_text() == TINY_CONFIG
+
+
 def test_a_published_checkpoint_is_known_by_its_name(given: Path, repository: Path) -> None:
     name = "td-hm_hrnet-w32_8xb64-210e_coco-256x192"
     url = f"https://download.openmmlab.com/mmpose/v1/{name}-81c58e40_20220909.pth"
@@ -216,6 +228,10 @@ def test_damaged_data_ends_in_the_right_complaint(given: Path, damage: Any, says
         ({"model": "gone.pth"}, "gone.pth: there is no such file"),
         ({"images": Path("gone")}, "gone: there is no such file"),
         ({"model": "val.json"}, "val.json: JSON; expected a checkpoint"),
+        (
+            {"model": "https://host/m.onnx"},
+            "https://host/m.onnx: what is in it must be seen",
+        ),
         ({"config": "td-hm_hrnet-w99"}, "td-hm_hrnet-w99: mmpose has no config of that name"),
     ],
 )
