@@ -1,6 +1,7 @@
 """An overlay for one's own model and data works; what is wrong with them ends it in one line."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -241,12 +242,16 @@ def test_what_is_no_model_or_data_is_refused(
     assert says in refusal(lambda: run(**changes))
 
 
+@pytest.mark.parametrize("is_here", [False, True])
 def test_the_command_to_go_on_with_can_be_copied(
-    given: Path, capsys: pytest.CaptureFixture[str]
+    given: Path, repository: Path, capsys: pytest.CaptureFixture[str], is_here: bool
 ) -> None:
+    if is_here:
+        Path("Snakefile").touch()
     run(config="?", output=Path("my people.yaml"))
 
-    command = "snakemake --cores 4 report --configfile 'my people.yaml'"
+    where = "" if is_here else f"--snakefile {shlex.quote(str(repository / 'Snakefile'))} "
+    command = f"snakemake --cores 4 report {where}--configfile 'my people.yaml'"
     assert capsys.readouterr().out.endswith(f"for you to answer: 1; then:\n{command}\n")
     assert f"#     {command}\n" in Path("my people.yaml").read_text()
 

@@ -319,7 +319,10 @@ def render(
 
 def command_for(overlay: Path) -> str:
     """Return the command that makes the report of an overlay."""
-    return f"snakemake --cores 4 report --configfile {shlex.quote(str(overlay))}"
+    snakefile = DEFAULT.with_name("Snakefile")
+    elsewhere = [] if Path("Snakefile").exists() else ["--snakefile", str(snakefile)]
+    command = ["snakemake", "--cores", "4", "report", *elsewhere, "--configfile", str(overlay)]
+    return shlex.join(command)
 
 
 def name_of(text: str) -> str:
