@@ -139,6 +139,11 @@ class Engine(ABC, Generic[OptionsT]):
         """Number of batches in flight."""
         return len(self._slots)
 
+    @property
+    def streams(self) -> int | None:
+        """Number of batches that run at a time; None where that is no option of the backend."""
+        return None
+
     def infer(self, crops: Crops) -> Outputs:
         """Run one batch and wait for it.
 
@@ -238,9 +243,8 @@ class Engine(ABC, Generic[OptionsT]):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for slot in self._slots:
-            slot.free()
-        self._slots.clear()
+        while self._slots:
+            self._slots.pop().free()  # the last reference: what a slot holds ends before the engine
         self._close()
 
     def _submit(self, slot: Slot, crops: Crops) -> None:
