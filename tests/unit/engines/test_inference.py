@@ -228,6 +228,28 @@ def test_the_executed_precision_is_the_requested_one_or_a_wider_one(
     assert precision != "int8" or executed.layers["int8"] > 0
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_transposed_convolutions_are_counted(
+    build: Build, tiny: Path, tmp_path: Path, backend: str
+) -> None:
+    """Those of mmpose's heads for plain backbones, which OpenVINO may leave in fp32 beside bf16."""
+    model = onnx_graph.read(tiny / "fp32.onnx")
+    last = next(node for node in model.graph.node if node.output[0] == "heatmaps")
+    last.output[0] = "before"
+    count = int(ModelCard.read(tiny / "model.json").outputs[0].shape[1])
+    weights = np.zeros((count, count, 3, 3), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "weights"))
+    model.graph.node.append(
+        onnx.helper.make_node("ConvTranspose", ["before", "weights"], ["heatmaps"], pads=[1] * 4)
+    )
+    onnx.save(model, tmp_path / "fp32.onnx")
+
+    for precision in {"fp32", "bf16"} & set(engines.backend(backend).graphs):
+        folder = build(backend, precision, graphs=tmp_path, card=str(tiny / "model.json"))
+
+        assert sum(EngineCard.read(folder / "engine.json").executed.layers.values()) == 41
+
+
 PROFILED = ("openvino", "pytorch", "tensorrt", "tensorrt_rtx")
 """Backends that tell what each layer takes."""
 
