@@ -21,6 +21,8 @@ from hrnetpose.artifacts.machine import Cutting, Machine, Peaks
 from hrnetpose.artifacts.perf import Perf
 from hrnetpose.data.annotations import Image, Person
 from hrnetpose.data.persons import Persons
+from hrnetpose.speed import host, limit
+from stand_ins import cuda
 
 RunStage = Callable[..., None]
 BATCH = 4
@@ -111,6 +113,50 @@ def test_all_scenarios_are_measured_and_add_up(
     assert min(whole.ms_per_person.values()) >= 0
     assert sum(whole.ms_per_person.values()) == pytest.approx(whole.total_ms_per_person)
     assert perf.energy.joules_per_image or perf.energy.source.startswith("not available")
+
+
+def test_threads_and_streams_are_those_that_run(
+    tiny: Path, benchmark: Callable[..., Perf], tmp_path: Path, run_stage: RunStage
+) -> None:
+    """OpenVINO runs no more streams than threads, whatever it is asked for."""
+    run_stage(
+        "build_engine", "--variant", "mine", "--backend", "openvino", "--precision", "fp32",
+        "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
+        "--options", '{"threads": 1}', "--output", tmp_path / "engine",
+    )  # fmt: skip
+
+    perf = benchmark(tmp_path / "engine", "--streams", 8)
+
+    assert perf.threads == 1
+    assert perf.throughput.streams == 1
+    assert [(point.batch, point.streams) for point in perf.throughput.sweep] == [(2, 1), (BATCH, 1)]
+
+
+def test_throughput_takes_no_more_batches_than_it_needs(
+    engine: Path, benchmark: Callable[..., Perf]
+) -> None:
+    """`min_samples` is of latency: batches of slow models would take minutes."""
+    perf = benchmark(engine, "--min-samples", 200, seconds=0.01)
+
+    assert perf.samples < 200 <= perf.latency.samples
+
+
+def test_the_cache_of_the_cpu_keeps_no_weights_of_a_gpu(
+    tiny: Path, benchmark: Callable[..., Perf], tmp_path: Path, run_stage: RunStage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    cuda.install(monkeypatch, tiny / "fp32.onnx", tiny / "model.json")
+    monkeypatch.setattr(host, "_last_level_cache", lambda: 0)
+    run_stage(
+        "build_engine", "--variant", "mine", "--backend", "tensorrt_rtx", "--precision", "fp32",
+        "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
+        "--output", tmp_path / "engine",
+    )  # fmt: skip
+
+    perf = benchmark(tmp_path / "engine", seconds=0.01)
+
+    model = EngineCard.read(tmp_path / "engine" / "engine.json").model
+    assert perf.roofline.bytes_per_image == limit.fewest_bytes(model, "fp16", BATCH, None)
 
 
 def test_a_duration_of_one_second_is_too_short(

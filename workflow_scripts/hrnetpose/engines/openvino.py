@@ -52,6 +52,11 @@ class OpenVinoSlot(Slot):
 class OpenVinoEngine(Engine[OpenVinoOptions]):
     """The graph, compiled for the CPU."""
 
+    @property
+    def streams(self) -> int:
+        # At most as many as there are threads, whatever was asked for.
+        return int(self._compiled.get_property("NUM_STREAMS"))
+
     def _open(self) -> list[Slot]:
         self._compiled = self._compile()
         self.check_outputs(output.get_any_name() for output in self._compiled.outputs)
