@@ -16,7 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.engine import Device, EngineCard
 from hrnetpose.artifacts.machine import Cutting, Machine, Peaks
 from hrnetpose.artifacts.perf import Perf
 from hrnetpose.data.annotations import Image, Person
@@ -141,22 +141,58 @@ def test_throughput_takes_no_more_batches_than_it_needs(
     assert perf.samples < 200 <= perf.latency.samples
 
 
+@pytest.fixture
+def build_on_gpu(
+    tiny: Path, tmp_path: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Build an engine on a stand-in for a GPU, with options as JSON; it stays in place."""
+    cuda.install(monkeypatch, tiny / "fp32.onnx", tiny / "model.json")
+
+    def build_on_gpu(options: str) -> Path:
+        run_stage(
+            "build_engine", "--variant", "mine", "--backend", "tensorrt_rtx", "--precision", "fp32",
+            "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
+            "--options", options, "--output", tmp_path / "engine",
+        )  # fmt: skip
+        return tmp_path / "engine"
+
+    return build_on_gpu
+
+
 def test_the_cache_of_the_cpu_keeps_no_weights_of_a_gpu(
-    tiny: Path, benchmark: Callable[..., Perf], tmp_path: Path, run_stage: RunStage,
+    build_on_gpu: Callable[[str], Path], benchmark: Callable[..., Perf],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    cuda.install(monkeypatch, tiny / "fp32.onnx", tiny / "model.json")
     monkeypatch.setattr(host, "_last_level_cache", lambda: 0)
-    run_stage(
-        "build_engine", "--variant", "mine", "--backend", "tensorrt_rtx", "--precision", "fp32",
-        "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
-        "--output", tmp_path / "engine",
-    )  # fmt: skip
+    engine = build_on_gpu("{}")
 
-    perf = benchmark(tmp_path / "engine", seconds=0.01)
+    perf = benchmark(engine, seconds=0.01)
 
-    model = EngineCard.read(tmp_path / "engine" / "engine.json").model
+    model = EngineCard.read(engine / "engine.json").model
     assert perf.roofline.bytes_per_image == limit.fewest_bytes(model, "fp16", BATCH, None)
+
+
+@pytest.mark.parametrize("option", ["false", "true"])
+def test_an_engine_in_tf32_is_held_against_the_peak_of_tf32(
+    build_on_gpu: Callable[[str], Path], benchmark: Callable[..., Perf], machine: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str,
+) -> None:  # fmt: skip
+    layer = {"LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Float"}]}
+    monkeypatch.setattr(cuda, "LAYERS", {"Layers": [{"Name": "conv", **layer}]})
+    peaks = {
+        name: Peaks(flops=flops, bandwidth=1e15, measured_with="paper")
+        for name, flops in (("fp32", 1e14), ("tf32", 1e15))
+    }
+    about = Machine.read(machine).host.model_copy(update={"gpu": str(cuda.GPU)})
+    device = Device(kind="gpu")
+    given = shared(machine, tmp_path / "gpu.json", host=about, device=device, peaks=peaks)
+    engine = build_on_gpu(f'{{"tf32": {option}}}')
+
+    perf = benchmark(engine, "--machine", given, seconds=0.01)
+
+    assert perf.precision.executed == "fp32"
+    assert perf.roofline.precision == ("tf32" if option == "true" else "fp32")
+    assert perf.roofline.peak_flops == peaks[perf.roofline.precision].flops
 
 
 def test_a_duration_of_one_second_is_too_short(
