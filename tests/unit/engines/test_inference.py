@@ -181,6 +181,25 @@ def test_a_small_batch_gives_what_its_crops_give_in_a_full_one(case: Case, crops
     assert all(is_equal(*args) for args in zip(streamed, [wanted] * 3, (4, 3, 1), strict=True))
 
 
+def test_an_engine_goes_on_after_a_stream_that_broke_off(case: Case, crops: Any) -> None:
+    engine, *_ = case
+    wanted = engine.infer(crops[:4])
+
+    def break_off() -> Iterator[Any]:
+        for _ in range(engine.requests):
+            yield crops[4:8]
+        raise OSError("the disk is gone")
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="the disk is gone"):
+            list(engine.stream(break_off()))
+        assert all(is_equal(found, wanted) for found in engine.stream([crops[:4]] * 5))
+        left = engine.stream([crops[4:8]] * 5)
+        next(left)
+        del left
+        assert is_equal(engine.infer(crops[:4]), wanted)
+
+
 def test_outputs_belong_to_the_caller(case: Case, crops: Any) -> None:
     engine, *_ = case
     found = engine.infer(crops[:4])

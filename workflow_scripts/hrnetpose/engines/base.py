@@ -163,14 +163,18 @@ class Engine(ABC, Generic[OptionsT]):
     def stream(self, crops: Iterable[Crops]) -> Iterator[Outputs]:
         """Run batches as `infer` does, one in each slot at a time; yield outputs in order."""
         busy: deque[tuple[Slot, int]] = deque()
-        for number, batch in enumerate(crops):
-            if len(busy) == len(self._slots):
+        try:
+            for number, batch in enumerate(crops):
+                if len(busy) == len(self._slots):
+                    yield self._collect(*busy.popleft())
+                slot = self._slots[number % len(self._slots)]
+                self._submit(slot, batch)
+                busy.append((slot, len(batch)))
+            while busy:
                 yield self._collect(*busy.popleft())
-            slot = self._slots[number % len(self._slots)]
-            self._submit(slot, batch)
-            busy.append((slot, len(batch)))
-        while busy:
-            yield self._collect(*busy.popleft())
+        finally:
+            for slot, _ in busy:  # of a stream that broke off: the engine may be used again
+                slot.wait()
 
     def infer_in_phases(self, crops: Crops) -> tuple[Outputs, Phases]:
         """Run one batch as `infer` does, and time its parts; each is waited for."""
