@@ -8,6 +8,7 @@ missing swap counters, and lists CPUs without their numbers.
 import os
 import resource
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -87,6 +88,19 @@ class Monitor:
             gpu=self._gpu.report() if self._gpu else None,
             joules=self._energy.joules(),
         )
+
+
+def quota_cores() -> float | None:
+    """Return how many cores the control groups of this process allow; None without a limit."""
+    found = []
+    for folder in _cgroups():
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            words = " ".join(line for name in names for line in _lines(folder / name)).split()
+            with suppress(ValueError):  # "max" is no number, and a missing file has none
+                quota, period = map(int, words)
+                if quota > 0:
+                    found.append(quota / period)
+    return round(min(found), 2) if found else None
 
 
 def _counters(cpus: list[int]) -> dict[str, float]:
