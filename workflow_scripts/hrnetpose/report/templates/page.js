@@ -34,6 +34,9 @@ function follow() {
     row.classList.toggle("chosen", chosen.has(name));
     row.querySelector(".why").textContent = why ? why.join("; ") : "";
   }
+  const said = inputs.filter((input) => input.value.trim() !== "")
+    .map((input) => `${input.parentElement.firstChild.textContent}: ${input.value}`);
+  document.querySelector("#asked span").textContent = said.join("; ") || "none";
   showInPlot(limits, reasons);
 }
 
@@ -141,8 +144,13 @@ const sight = new IntersectionObserver((entries) => {
 }, {rootMargin: "300px"});
 for (const figure of $$("figure[data-chart]")) sight.observe(figure);
 
-// What is folded is printed, too.
-addEventListener("beforeprint", () => $$("details").forEach((one) => { one.open = true; }));
+// What is folded is printed, too, and folded again.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = $$("details:not([open])");
+  for (const one of folded) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
 
 showPeople();
 follow();
