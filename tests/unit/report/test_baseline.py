@@ -173,4 +173,4 @@ def test_the_gate_writes_figures_out(
             limits={"a": Limits(fps=12345.7)}, verdicts=None, output=tmp_path / "gate.txt", **given
         )
 
-    assert error.value.details == ["a: images/s is 12345.6, at least 12345.7 is asked"]
+    assert list(error.value.details) == ["a: images/s is 12345.6, at least 12345.7 is asked"]

@@ -207,7 +207,7 @@ def _place_labels(values: Values, x_domain: Sequence[float], y_domain: Sequence[
     """Give each value its label's place on a desk and on a phone, by the name `labels`.
 
     It is beside its mark where no other label or mark is, and if possible no interval; where there
-    is no room it is left out.
+    is no room it is left out, of the slowest first.
     """
     low, high = np.log(x_domain[0]), np.log(x_domain[1])
 
@@ -225,7 +225,8 @@ def _place_labels(values: Values, x_domain: Sequence[float], y_domain: Sequence[
             (x - 1, rise(value["high"]), x + 1, rise(value["low"]))
             for (x, _), value in zip(places, values, strict=True)
         ]
-        for value, (x, y) in zip(values, places, strict=True):
+        fastest_first = sorted(zip(values, places, strict=True), key=lambda one: -one[0]["fps"])
+        for value, (x, y) in fastest_first:
             found = {"text": "", "align": "left", "dx": 0, "dy": 0}
             for obstacles, (align, dx, dy) in product((taken + bars, taken), OFFSETS):
                 length = LETTER * len(value["label"])

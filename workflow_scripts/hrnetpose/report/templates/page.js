@@ -145,12 +145,17 @@ const sight = new IntersectionObserver((entries) => {
 for (const figure of $$("figure[data-chart]")) sight.observe(figure);
 
 // What is folded is printed, too, and folded again.
-let folded = [];
+const folded = new Set();
 addEventListener("beforeprint", () => {
-  folded = $$("details:not([open])");
-  for (const one of folded) one.open = true;
+  for (const one of $$("details:not([open])")) {
+    folded.add(one);
+    one.open = true;
+  }
 });
-addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
+addEventListener("afterprint", () => {
+  for (const one of folded) one.open = false;
+  folded.clear();
+});
 
 showPeople();
 follow();
