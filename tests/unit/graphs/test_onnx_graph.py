@@ -44,12 +44,20 @@ def test_a_missing_graph_is_named(tmp_path: Path) -> None:
         onnx_graph.read(tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", bytes(100)])
-def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"\(its graph has no node\); export it again"),
+        (bytes(100), "export it again"),
+        (b"<html><title>Sign in</title>", r"but an HTML page \('Sign in'\)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
+    ],
+)
+def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
 
-    with pytest.raises(StageError, match=r"model\.onnx: not an ONNX model .*export it again"):
+    with pytest.raises(StageError, match=rf"model\.onnx: not an ONNX model .*{said}"):
         onnx_graph.read(path)
 
 
