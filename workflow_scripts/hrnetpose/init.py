@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +80,18 @@ def main(
     for path, kind in ((images, True), (annotations, False), (detector, False)):
         if path and (fault := paths.fault(str(path), images=kind)):
             raise StageError(fault)
-    if is_onnx(model):
-        entries, names = look_at_onnx(Path(paths.local(model) or model))
-    else:
-        entries = look_at_model(model, config, output)
-        names = find_keypoints(entries[0].value)
-    _, audit = audits.run(annotations, images, names, category, os.cpu_count() or 1)
+    is_kept = saved_config(output).exists()
+    try:
+        if is_onnx(model):
+            entries, names = look_at_onnx(model)
+        else:
+            entries = look_at_model(model, config, output)
+            names = find_keypoints(entries[0].value)
+        _, audit = audits.run(annotations, images, names, category, os.cpu_count() or 1)
+    except BaseException:  # nothing is left of what is refused
+        if not is_kept:
+            saved_config(output).unlink(missing_ok=True)
+        raise
     described = describe(audit)
     print("\n".join(described))
     data = look_at_data(images, annotations, category, described)
@@ -98,11 +105,10 @@ def main(
         output,
     )
     files.write_text(output, text)
-    questions = text.count("QUESTION")
     print(f"\nwrote {output}")
-    if questions:
-        print(f"{questions} questions in it are for you to answer; then:")
-    print(f"snakemake --cores 4 report --configfile {output}")
+    if questions := text.count("# QUESTION"):
+        print(f"questions in it for you to answer: {questions}; then:")
+    print(command_for(output))
 
 
 def look_at_model(model: str, config: str | None, output: Path) -> list[Entry]:
@@ -145,7 +151,7 @@ def is_onnx(model: str) -> bool:
     return path.suffix in (".onnx", ".zip") or path.is_dir()
 
 
-def look_at_onnx(path: Path) -> tuple[list[Entry], list[str]]:
+def look_at_onnx(model: str) -> tuple[list[Entry], list[str]]:
     """Return the keys of a model of which only the ONNX is there, and its keypoints if known.
 
     Raises:
@@ -153,8 +159,12 @@ def look_at_onnx(path: Path) -> tuple[list[Entry], list[str]]:
     """
     from hrnetpose.models import onnx_card, onnx_file, onnx_source
 
+    local = paths.local(model)
+    if local is None:
+        raise StageError(f"{model}: what is in it must be seen; fetch it, and give its path")
+    path = Path(local)
     if not path.exists():
-        raise StageError(f"{path}: there is no such file or folder; what is in it must be seen")
+        raise StageError(f"{path}: there is no such file or folder; correct the path")
     with onnx_source.opened(path) as source:
         facts = onnx_file.read_facts(source.graph)
         missing = onnx_card.list_missing(facts, source.exported, str(path))
@@ -204,22 +214,21 @@ def find_config(
         else:
             return published["config"], "from the name of the checkpoint"
     if held:
-        path = output.with_name(f"{output.stem}_config.py")
+        path = saved_config(output)
         if path.exists():
             raise StageError(f"{path}: is there already; name another --output, or give --config")
         files.write_text(path, held)
-        try:
-            config_file.check(path)
-            config_file.read_crop(path)
-        except StageError:
-            path.unlink()
-            raise
         return str(path), f"saved in the checkpoint, and written to {path}"
     beside = sorted(Path(local).parent.glob("*.py")) if local else []
     same = [path for path in beside if path.stem == Path(model).stem]
     if same:
         return str(same[0]), "beside the checkpoint, of the same name"
     return QUESTION, ""
+
+
+def saved_config(output: Path) -> Path:
+    """Return where the config that is saved in a checkpoint is written: beside the overlay."""
+    return output.with_name(f"{output.stem}_config.py")
 
 
 def read_config(path: Path) -> str | None:
@@ -261,10 +270,10 @@ def look_at_data(
 
 def look_at_detector(detector: Path) -> list[Entry]:
     """Return the keys of a detector: its card is mmdeploy's pipeline, if that lies beside it."""
-    beside = [detector.with_name("pipeline.json"), detector.with_name("detail.json")]
-    card: dict[str, Any] = {"pipeline": str(beside[0])}
+    beside = detector.with_name("pipeline.json")
+    card: dict[str, Any] = {"pipeline": str(beside)}
     comments = ["found beside the detector: mmdeploy's pipeline.json"]
-    if not beside[0].is_file():
+    if not beside.is_file():
         card = {"layout": QUESTION, "input": QUESTION}
         comments = [
             "QUESTION: is it `rtmdet` or `yolox`, and what is its input, such as 640x640?  Or give",
@@ -283,7 +292,7 @@ def render(
     """Return the overlay."""
     lines = [
         "# Written by `python -m hrnetpose.init`; docs/configuration.md explains every key.",
-        f"#     snakemake --cores 4 report --configfile {output}",
+        f"#     {command_for(output)}",
         f'# A value of "{QUESTION}" is a question that only you can answer.',
         "",
         f"# Results are at results/{run}/.",
@@ -306,6 +315,14 @@ def render(
         *Entry("boxes", boxes).lines(2),
     ]
     return "\n".join(lines) + "\n"
+
+
+def command_for(overlay: Path) -> str:
+    """Return the command that makes the report of an overlay."""
+    snakefile = DEFAULT.with_name("Snakefile")
+    elsewhere = [] if Path("Snakefile").exists() else ["--snakefile", str(snakefile)]
+    command = ["snakemake", "--cores", "4", "report", *elsewhere, "--configfile", str(overlay)]
+    return shlex.join(command)
 
 
 def name_of(text: str) -> str:
