@@ -495,6 +495,12 @@ def test_areas_of_boxes_are_told(content: Content) -> None:
     for entry in content["annotations"]:
         entry["area"] = 30 * 40.0
     assert told(content, *POINTS) == ["area_of_box", "unnamed"]
+    for entry in content["annotations"]:
+        entry["area"] = 600.0
+    content["annotations"][0] |= {"area": 64 * 48, "iscrowd": 1}
+    content["annotations"][1]["area"] = 64 * 48
+    (found,) = parsed(content).findings
+    assert (found.kind, found.label) == ("area_beyond_box", "1 areas larger than the box")
 
 
 @pytest.mark.parametrize(

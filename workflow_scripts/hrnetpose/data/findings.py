@@ -67,7 +67,8 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
         person for person, ignored in zip(persons, table.ignored, strict=True)
         if person.area is None and not ignored
     ]  # fmt: skip
-    sizes = table.boxes[:, 2:].prod(axis=1)
+    sizes = np.maximum(table.boxes[:, 2:], 0).prod(axis=1)
+    beyond_box = int((~table.ignored & (sizes > 0) & (table.areas > 1.1 * sizes)).sum())
     of_box = int((np.abs(table.areas - sizes) <= 1e-3 * sizes).sum())
     odd = sum(bool((~np.isin(p.keypoints[:, 2], (0, 1, 2))).any()) for p in persons)
     return [
@@ -119,6 +120,13 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
             of_box if of_box > MOST * len(persons) else 0,
             "the area of {} persons is that of their box; COCO's is that of their outline, about "
             f"{MEAN_AREA} of it: AP comes out higher than with outlines",
+        ),
+        make_finding(
+            "area_beyond_box",
+            beyond_box,
+            "the area of {} persons is larger than their box: COCO's is that of their outline, and AP "
+            "comes out higher the larger it is",
+            "{} areas larger than the box",
         ),
         make_finding(
             "ignore",
