@@ -124,8 +124,8 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
         make_finding(
             "area_beyond_box",
             beyond_box,
-            "the area of {} persons is larger than their box: COCO's is that of their outline, and AP "
-            "comes out higher the larger it is",
+            "the area of {} persons is larger than their box: COCO's is that of their outline, and "
+            "AP comes out higher the larger it is",
             "{} areas larger than the box",
         ),
         make_finding(
