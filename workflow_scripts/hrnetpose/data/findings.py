@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data.annotations import MEAN_AREA, MOST_PERSONS, Annotations, Counts, Image
@@ -151,6 +152,20 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
     ]
 
 
+def are_corners(boxes: npt.NDArray[np.floating], sizes: npt.NDArray[np.integer]) -> bool:
+    """Return True if boxes [N, 4] look like x1, y1, x2, y2, and hardly like x, y, width, height.
+
+    Args:
+        boxes: four numbers each.
+        sizes: [N, 2] or [1, 2], width and height of their images.
+    """
+    if not len(boxes):
+        return False
+    outside = (boxes[:, :2] + boxes[:, 2:] > 1.02 * sizes).any(axis=1)
+    corners = ((boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= 1.02 * sizes)).all(axis=1)
+    return bool(outside.mean() > 0.5 and corners.mean() > MOST)
+
+
 def find_in_boxes(
     boxes: Sequence[Sequence[float]], sizes: Counts, which: Literal["gt", "det"]
 ) -> list[Finding]:
@@ -164,13 +179,10 @@ def find_in_boxes(
     found = np.array(boxes, np.float64).reshape(-1, 4)
     if not len(found):
         return []
-    ends = found[:, :2] + found[:, 2:]
-    outside = (ends > 1.02 * sizes).any(axis=1)
-    corners = ((found[:, 2:] > found[:, :2]) & (found[:, 2:] <= 1.02 * sizes)).all(axis=1)
     fractions = (np.abs(found) <= 1.5).all(axis=1)
     if fractions.mean() > MOST and sizes.min() > 8:
         kind, form = "fractions", "fractions of the image"
-    elif outside.mean() > 0.5 and corners.mean() > MOST:
+    elif are_corners(found, sizes):
         kind, form = "corners", "x1, y1, x2, y2"
     else:
         return []

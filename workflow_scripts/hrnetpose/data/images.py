@@ -141,9 +141,8 @@ class ImageStore:
         Raises:
             StageError: it is missing, damaged, too large, or not of the annotated size.
         """
-        content = self.read(name)
-        image = _decode(content, cv2.IMREAD_COLOR)
-        if image is None or _is_truncated_jpeg(content):
+        image = decode_whole(self.read(name))
+        if image is None:
             raise StageError(
                 f"{self.path}: image {stage.name(name)} is damaged: it cannot be decoded whole"
             )
@@ -158,6 +157,12 @@ class ImageStore:
                 f"persons out of images of up to {LONGEST_SIDE} pixels a side; cut it into parts"
             )
         return image
+
+
+def decode_whole(content: bytes) -> npt.NDArray[np.uint8] | None:
+    """Return an image, uint8 [height, width, 3] in BGR; None if it is damaged."""
+    image = _decode(content, cv2.IMREAD_COLOR)
+    return None if _is_truncated_jpeg(content) else image
 
 
 def _decode(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:
