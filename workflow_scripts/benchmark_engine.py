@@ -16,7 +16,7 @@ import itertools
 import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +130,7 @@ class Subject:
         built: the engine.
         device: what it runs on here.
         crops: uint8 [N, H, W, 3].
-        threads: CPU threads.
+        threads: CPU threads of the engine.
         limits: how long latency and throughput are measured.
         patience: for what is disturbed.
         whole: from images to keypoints; None if that is not measured.
@@ -146,10 +146,14 @@ class Subject:
     whole: WholeWay | None
     machine: Machine | None
 
-    def extended(self) -> Limits:
-        """How long latency and throughput are measured: longer while there is patience."""
-        seconds = self.limits.min_seconds
-        return replace(self.limits, max_seconds=self.patience.extend(seconds))
+    def extended(self, most: int) -> Limits:
+        """How long latency and throughput are measured: longer while there is patience.
+
+        Args:
+            most: samples that are waited for, if no fewer do.
+        """
+        seconds, samples = self.limits.min_seconds, min(self.limits.min_samples, most)
+        return Limits(seconds, samples, self.patience.extend(seconds))
 
     def open(self, batch: int, streams: int | None) -> Engine[Any]:
         """Prepare the engine at a batch size and a number of streams."""
@@ -218,12 +222,13 @@ def main(
     pixels = np.asarray(crop_files.read(crops))
     if not len(pixels):
         raise StageError(f"{crops}: holds no crops; a benchmark needs at least one")
-    threads = min(threads, host.cores())
+    cores = host.cores()
     whole = None
     if persons and images:
         # The persons whose crops these are.
         first = Persons.read(persons).first(len(pixels))
-        whole = WholeWay(first, ImageStore(images), built.card.model, threads)
+        whole = WholeWay(first, ImageStore(images), built.card.model, min(threads, cores))
+    threads = min(built.options.threads or threads, cores)
     device = built.backend.device(built.options)
     here = host.describe(device)
     subject = Subject(
@@ -352,7 +357,9 @@ def measure_alone(subject: Subject) -> Alone:
             logging.warning("%s was asked for, %s is what runs", card.requested, executed)
         latency = subject.patience.settle(
             "latency",
-            lambda: scenarios.measure_latency(engine, inputs, streams, subject.extended(), device),
+            lambda: scenarios.measure_latency(
+                engine, inputs, subject.extended(subject.limits.min_samples), device
+            ),
         )
         on_device = engine.device_times(inputs[0], subject.limits.min_samples)
         subject.check(engine, inputs)
@@ -393,21 +400,23 @@ def sweep(subject: Subject, tried: list[int], streams: list[int]) -> list[SweepP
     if backend.has_streams:
         chosen = subject.built.streams
         counts = [*([chosen] if chosen else sorted({1, subject.threads, *streams}))]
-    points = []
+    points: list[SweepPoint] = []
     for size, count in itertools.product(sizes, counts):
         inputs = subject.batches(size)
         start = time.perf_counter()
         with subject.open(size, count) as engine:
+            running = engine.streams  # a backend may run fewer than it is asked for
+            if any((point.batch, point.streams) == (size, running) for point in points):
+                continue
             attempt = functools.partial(
                 scenarios.try_point,
                 engine,
                 inputs,
-                count,
                 time.perf_counter() - start,
                 subject.limits.min_seconds * SHORT,
                 subject.device,
             )
-            name = f"batch {size}" + (f", {count} streams" if count else "")
+            name = f"batch {size}" + (f", {running} streams" if running else "")
             points.append(subject.patience.settle(name, attempt).value)
     return points
 
@@ -440,7 +449,7 @@ def measure_best(subject: Subject, points: list[SweepPoint]) -> Best:
         throughput = subject.patience.settle(
             "throughput",
             lambda: scenarios.measure_throughput(
-                engine, inputs, best.streams, subject.extended(), device, points
+                engine, inputs, subject.extended(validity.MIN_BATCHES), device, points
             ),
         )
         subject.check(engine, inputs)
@@ -489,6 +498,9 @@ def roofline(
     therefore measured again before it is said to be wrong.
     """
     precision = limit.precision_of(executed.layers, executed.precision)
+    on_gpu = subject.device.kind == "gpu"
+    if precision == "fp32" and on_gpu and getattr(subject.built.options, "tf32", False):
+        precision = "tf32"  # backends say fp32, whose peak is a fraction of it
 
     def measure_peaks() -> Peaks:
         seconds = subject.limits.min_seconds * MIDDLE
@@ -498,9 +510,8 @@ def roofline(
 
     def hold(peaks: Peaks) -> Roofline:
         figures, card = found.figures, subject.built.card
-        return limit.roofline(
-            card.model, precision, figures.batch, here.cache_bytes, peaks, figures.fps
-        )
+        cache = None if on_gpu else here.cache_bytes
+        return limit.roofline(card.model, precision, figures.batch, cache, peaks, figures.fps)
 
     shared = subject.machine.peaks.get(precision) if subject.machine else None
     peaks = shared or measure_peaks()

@@ -46,7 +46,13 @@ def main(*, precision: str, model: Path, output: Path) -> None:
         graph = CONVERTERS[precision](graph)
     with files.atomic_path(output) as temporary:
         onnx.save(graph, temporary)
-        onnx_graph.check(temporary)
+        try:
+            onnx_graph.check(temporary)
+        except StageError as error:
+            reason = str(error).removeprefix(f"{temporary}: ")
+            raise StageError(
+                f"{model}: cannot be written in {precision}: {reason}; take another `precision`"
+            ) from error
 
 
 if __name__ == "__main__":

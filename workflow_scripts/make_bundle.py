@@ -255,7 +255,6 @@ def expect(
 
 def distance(folder: Path, expected: SelfTest) -> float:
     """Return how far pose.py's keypoints are from what is expected at most, in crop pixels."""
-    runtime.read_card.cache_clear()
     found = [shifts for _, shifts in runtime.run_cases(folder, expected.model_dump(), False)]
     return float(np.concatenate(found).max(initial=0))
 

@@ -152,9 +152,5 @@ def _simplify(model: Path, output: Path, images: list[npt.NDArray[np.float32]]) 
     return [onnx_graph.run(output, batch) for batch in images]
 
 
-def _list_shapes(outputs: Outputs) -> list[list[tuple[int, ...]]]:
-    return [[values.shape for values in batch] for batch in outputs]
-
-
 if __name__ == "__main__":
     stage.run(parser(), main)

@@ -8,6 +8,7 @@ ONNX Runtime computes what a GPU would.
 
 import itertools
 import json
+import os
 import sys
 import types
 from collections import deque
@@ -172,7 +173,15 @@ def pycuda(device: Device) -> dict[str, types.ModuleType]:
         memcpy_dtoh_async=dtoh_async,
     )
     context = types.SimpleNamespace(synchronize=lambda: device.calls.append("synchronize context"))
-    primary = module("pycuda.autoprimaryctx", context=context)
+
+    def create_context(name: str) -> Any:
+        """Make the context on the GPU that pycuda picks, as the module does when it is imported."""
+        if name != "context":
+            raise AttributeError(name)
+        device.calls.append(f"context of GPU {os.environ.get('CUDA_DEVICE', 'any')}")
+        return context
+
+    primary = module("pycuda.autoprimaryctx", __getattr__=create_context)
     return {
         "pycuda": module("pycuda", driver=driver, autoprimaryctx=primary),
         "pycuda.driver": driver,
@@ -229,12 +238,17 @@ class Runtime:
 
 
 class ExecutionContext:
-    """Runs a function in a stream, on the addresses and the shape of the call."""
+    """Runs a function in a stream, on the addresses and the shape of the call.
 
-    def __init__(self, engine: "CudaEngine") -> None:
-        self._engine = engine
+    As NVIDIA documents it, a graph that was captured from a context is void once that has been
+    changed; one that captures itself does so anew when its addresses change.
+    """
+
+    def __init__(self, engine: "CudaEngine", captures: bool) -> None:
+        self._engine, self._captures = engine, captures
         self._shape: tuple[int, ...] | None = None
         self._addresses: dict[str, int] = {}
+        self._captured: dict[str, int] = {}
         self.profiler: Any = None
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -252,6 +266,9 @@ class ExecutionContext:
             return False
         assert shape is not None, "no input shape"
         device.calls.append("execute")
+        if self._captures and self._captured != addresses:
+            device.calls.append("capture")
+            self._captured = addresses
 
         def work() -> None:
             size = int(np.prod(shape))
@@ -263,6 +280,7 @@ class ExecutionContext:
                 for layer in LAYERS["Layers"]:
                     self.profiler.report_layer_time(layer["Name"], 2.0)
 
+        work.is_valid = lambda: self._addresses == addresses  # type: ignore[attr-defined]
         device.streams[stream_handle].work.append(work)
         return True
 
@@ -306,7 +324,7 @@ class CudaEngine:
     def create_execution_context(self, config: Any = None) -> ExecutionContext:
         if config is not None:
             self.device.calls.append(f"context {config.cuda_graph_strategy}")
-        return ExecutionContext(self)
+        return ExecutionContext(self, captures=config is not None)
 
 
 def install_cuda_bindings(patch: pytest.MonkeyPatch, device: Device) -> None:
@@ -332,6 +350,7 @@ def install_cuda_bindings(patch: pytest.MonkeyPatch, device: Device) -> None:
         return work
 
     def launch(graph: list[Any], handle: int) -> None:
+        assert all(work.is_valid() for work in graph), "its context has changed since the capture"
         device.streams[handle].work.extend(graph)
 
     functions = {

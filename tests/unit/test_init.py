@@ -225,6 +225,16 @@ def test_what_is_no_model_or_data_is_refused(
     assert says in refusal(lambda: run(**changes))
 
 
+def test_the_command_to_go_on_with_can_be_copied(
+    given: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(config="?", output=Path("my people.yaml"))
+
+    command = "snakemake --cores 4 report --configfile 'my people.yaml'"
+    assert capsys.readouterr().out.endswith(f"for you to answer: 1; then:\n{command}\n")
+    assert f"#     {command}\n" in Path("my people.yaml").read_text()
+
+
 def test_the_command_prints_one_line(given: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hrnetpose.init", "--model", "gone.pth", "--images", "val.zip",

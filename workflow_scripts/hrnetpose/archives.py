@@ -37,7 +37,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise StageError(f"{path}: there is no such zip") from error
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         with path.open("rb") as file:
-            problem = describe_html(file.read(4096))
+            problem = describe_stand_in(file.read(4096))
         raise StageError(
             f"{path}: {problem or 'not a whole zip'} ({error}); delete it and fetch it again"
         ) from error
@@ -49,8 +49,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def describe_html(head: bytes) -> str | None:
-    """Return a description if a file begins like an HTML page; else None."""
+def describe_stand_in(head: bytes) -> str | None:
+    """Return a description if a file begins like what comes in a file's place; else None."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; run `git lfs pull` where it comes from"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:14].lower() == b"<!doctype html" or text[:5].lower() == b"<html":
         start, end = text.lower().find(b"<title>"), text.lower().find(b"</title>")

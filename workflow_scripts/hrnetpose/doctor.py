@@ -180,7 +180,7 @@ def describe_machine() -> dict[str, Any]:
         "cpu": about.cpu,
         "features": about.features,
         "cores": about.cores,
-        "quota_cores": read_quota(),
+        "quota_cores": monitor.quota_cores(),
         "others_cores": None if others is None else round(others / watched.report.seconds, 2),
         "memory_bytes": about.memory_bytes,
         "memory_free_bytes": psutil.virtual_memory().available,
@@ -189,15 +189,6 @@ def describe_machine() -> dict[str, Any]:
         "no_gpu": gpu if isinstance(gpu, str) else None,
         "gpu_others": watch.others if watch else None,
     }
-
-
-def read_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
-    """Return how many cores the control group allows; None without a limit."""
-    try:
-        quota, period = file.read_text(encoding="utf-8").split()
-        return round(int(quota) / int(period), 2)
-    except (OSError, ValueError):  # "max" is no number
-        return None
 
 
 def as_text(found: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +99,10 @@ def main(
         output,
     )
     files.write_text(output, text)
-    questions = text.count("QUESTION")
     print(f"\nwrote {output}")
-    if questions:
-        print(f"{questions} questions in it are for you to answer; then:")
-    print(f"snakemake --cores 4 report --configfile {output}")
+    if questions := text.count("# QUESTION"):
+        print(f"questions in it for you to answer: {questions}; then:")
+    print(command_for(output))
 
 
 def look_at_model(model: str, config: str | None, output: Path) -> list[Entry]:
@@ -261,10 +261,10 @@ def look_at_data(
 
 def look_at_detector(detector: Path) -> list[Entry]:
     """Return the keys of a detector: its card is mmdeploy's pipeline, if that lies beside it."""
-    beside = [detector.with_name("pipeline.json"), detector.with_name("detail.json")]
-    card: dict[str, Any] = {"pipeline": str(beside[0])}
+    beside = detector.with_name("pipeline.json")
+    card: dict[str, Any] = {"pipeline": str(beside)}
     comments = ["found beside the detector: mmdeploy's pipeline.json"]
-    if not beside[0].is_file():
+    if not beside.is_file():
         card = {"layout": QUESTION, "input": QUESTION}
         comments = [
             "QUESTION: is it `rtmdet` or `yolox`, and what is its input, such as 640x640?  Or give",
@@ -283,7 +283,7 @@ def render(
     """Return the overlay."""
     lines = [
         "# Written by `python -m hrnetpose.init`; docs/configuration.md explains every key.",
-        f"#     snakemake --cores 4 report --configfile {output}",
+        f"#     {command_for(output)}",
         f'# A value of "{QUESTION}" is a question that only you can answer.',
         "",
         f"# Results are at results/{run}/.",
@@ -306,6 +306,11 @@ def render(
         *Entry("boxes", boxes).lines(2),
     ]
     return "\n".join(lines) + "\n"
+
+
+def command_for(overlay: Path) -> str:
+    """Return the command that makes the report of an overlay."""
+    return f"snakemake --cores 4 report --configfile {shlex.quote(str(overlay))}"
 
 
 def name_of(text: str) -> str:

@@ -44,7 +44,6 @@ def test_tensorrt_runs_and_builds_on_arrival(
     assert same(pose, folder, image, boxes)
 
     change_card(folder, built_for={"TensorRT-RTX": "0.1"})
-    pose.read_card.cache_clear()
     with pytest.raises(pose.StageError, match=r"build the engine here with --build"):
         pose.Pose(folder)
     (folder / "engine.bin").unlink()
@@ -54,6 +53,20 @@ def test_tensorrt_runs_and_builds_on_arrival(
     assert card["built_for"]["TensorRT-RTX"] != "0.1"
     assert card["requested"] == "fp16"
     assert same(pose, folder, image, boxes)
+
+
+def test_without_tensorrt_nothing_is_built(
+    bundle: Bundle, load: Load, device: nvidia.Device, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = bundle("plain", "tensorrt_rtx", "fp16")
+    pose = load(folder)
+    runner = pose.RUNNERS["tensorrt_rtx"]
+    missing = pose.Runner(runner.open, ("no_tensorrt",), runner.environment, runner.build)
+    monkeypatch.setitem(pose.RUNNERS, "tensorrt_rtx", missing)
+
+    assert pose.main(["--build"], folder) == 1
+    assert "no_tensorrt is not installed; `pip install -r" in capsys.readouterr().err
 
 
 def test_an_engine_for_another_gpu_is_refused(

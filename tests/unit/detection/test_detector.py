@@ -126,7 +126,6 @@ def graph_with(path: Path, inputs: list[Any], outputs: dict[str, tuple[Any, list
     ("inputs", "outputs", "says"),
     [
         ([1, 3, 64, 64], {"heatmaps": (1, [1, 17, 16, 16])}, "gives heatmaps [1, 17, 16, 16]; a "),
-        ([1, 3, 640, 640], {"output0": (1, [1, 84, 8400])}, "gave output0 [1, 84, 8400]; YOLOX's "),
         ([8, 3, 64, 64], {"output": (1, [8, 84, 85])}, "and a batch of 1 or any"),
         ([1, 3, "h", "w"], {"output": (1, [1, 84, 85])}, "detector.card.input: missing, and "),
         ([1, 3, 60, 64], {"output": (1, [1, 84, 85])}, "sides are multiples of 32"),
@@ -144,6 +143,16 @@ def test_a_graph_that_is_no_such_detector_is_refused(
     image = np.zeros((40, 40, 3), np.uint8)
 
     assert says in refusal(lambda: opened(path, decoded=True).detect(image))
+
+
+def test_yolov8_is_refused_before_the_keys_of_yolox_are_asked_for(tmp_path: Path) -> None:
+    outputs: dict[str, Any] = {"output0": (1, [1, 84, 8400])}
+    path = graph_with(tmp_path / "m.onnx", [1, 3, 640, 640], outputs)
+
+    text = refusal(opened, path)
+
+    assert "gives output0 [1, 84, 8400]; a detector gives dets" in text
+    assert "[batch, 8400, 5 + classes], as YOLOX does for an input of 640x640" in text
 
 
 def test_what_is_no_onnx_is_refused(tmp_path: Path) -> None:

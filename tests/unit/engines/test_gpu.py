@@ -142,7 +142,7 @@ def test_the_heatmaps_are_those_of_the_cpu(
     assert times is None or all(0 < seconds < 1 for seconds in times)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8", "fp8"])
 def test_the_device_multiplies_and_copies(precision: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("the PyTorch that is installed has no CUDA")

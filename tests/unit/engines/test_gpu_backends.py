@@ -1,5 +1,6 @@
 """ONNX Runtime and PyTorch on a GPU: refused in one line without one, and their calls to CUDA."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -69,6 +70,29 @@ def test_a_provider_that_onnx_runtime_leaves_out_is_an_error(
 
     with pytest.raises(StageError, match=f"ONNX Runtime cannot use {name}ExecutionProvider"):
         build("onnxruntime", "fp16", provider=provider)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_tensorrt_in_onnx_runtime_takes_tf32_only_where_it_may(
+    build: Build, monkeypatch: pytest.MonkeyPatch, tf32: bool
+) -> None:
+    """It has no option for it: its libraries look at the environment when a session is made."""
+    found = []
+
+    def create(*arguments: Any, **options: Any) -> None:
+        found.append(os.environ.get("NVIDIA_TF32_OVERRIDE"))
+        raise RuntimeError("no GPU")
+
+    backend = replace(onnxruntime.BACKEND, unavailable_reason=lambda options: None)
+    monkeypatch.setattr(onnxruntime, "BACKEND", backend)
+    monkeypatch.setattr("onnxruntime.InferenceSession", create)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")
+
+    with pytest.raises(StageError, match="cannot load it: no GPU"):
+        build("onnxruntime", provider="tensorrt", tf32=tf32)
+
+    assert found == ["" if tf32 else "0"]
 
 
 @pytest.fixture

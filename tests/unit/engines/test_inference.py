@@ -181,6 +181,25 @@ def test_a_small_batch_gives_what_its_crops_give_in_a_full_one(case: Case, crops
     assert all(is_equal(*args) for args in zip(streamed, [wanted] * 3, (4, 3, 1), strict=True))
 
 
+def test_an_engine_goes_on_after_a_stream_that_broke_off(case: Case, crops: Any) -> None:
+    engine, *_ = case
+    wanted = engine.infer(crops[:4])
+
+    def break_off() -> Iterator[Any]:
+        for _ in range(engine.requests):
+            yield crops[4:8]
+        raise OSError("the disk is gone")
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="the disk is gone"):
+            list(engine.stream(break_off()))
+        assert all(is_equal(found, wanted) for found in engine.stream([crops[:4]] * 5))
+        left = engine.stream([crops[4:8]] * 5)
+        next(left)
+        del left
+        assert is_equal(engine.infer(crops[:4]), wanted)
+
+
 def test_outputs_belong_to_the_caller(case: Case, crops: Any) -> None:
     engine, *_ = case
     found = engine.infer(crops[:4])
@@ -226,6 +245,28 @@ def test_the_executed_precision_is_the_requested_one_or_a_wider_one(
     assert set(executed.layers) <= ALLOWED[precision]
     assert sum(executed.layers.values()) == 40, "a convolution is not counted"
     assert precision != "int8" or executed.layers["int8"] > 0
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_transposed_convolutions_are_counted(
+    build: Build, tiny: Path, tmp_path: Path, backend: str
+) -> None:
+    """Those of mmpose's heads for plain backbones, which OpenVINO may leave in fp32 beside bf16."""
+    model = onnx_graph.read(tiny / "fp32.onnx")
+    last = next(node for node in model.graph.node if node.output[0] == "heatmaps")
+    last.output[0] = "before"
+    count = int(ModelCard.read(tiny / "model.json").outputs[0].shape[1])
+    weights = np.zeros((count, count, 3, 3), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "weights"))
+    model.graph.node.append(
+        onnx.helper.make_node("ConvTranspose", ["before", "weights"], ["heatmaps"], pads=[1] * 4)
+    )
+    onnx.save(model, tmp_path / "fp32.onnx")
+
+    for precision in {"fp32", "bf16"} & set(engines.backend(backend).graphs):
+        folder = build(backend, precision, graphs=tmp_path, card=str(tiny / "model.json"))
+
+        assert sum(EngineCard.read(folder / "engine.json").executed.layers.values()) == 41
 
 
 PROFILED = ("openvino", "pytorch", "tensorrt", "tensorrt_rtx")

@@ -379,9 +379,25 @@ def test_a_run_that_fails_gives_the_reason(
             engine.infer(crops[:4])
 
 
-def test_tensorrt_rtx_captures_cuda_graphs_itself(build: Build, device: stand_in.Device) -> None:
-    with engines.read(build("tensorrt_rtx", cuda_graphs=True)).open(threads=1):
+def test_tensorrt_rtx_captures_cuda_graphs_itself_once_for_each_slot(
+    build: Build, device: stand_in.Device, crops: Any
+) -> None:
+    with engines.read(build("tensorrt_rtx", cuda_graphs=True)).open(threads=1) as engine:
         assert "context CudaGraphStrategy.WHOLE_GRAPH_CAPTURE" in device.calls
+        list(engine.stream([crops[:4]] * 6))
+
+    assert device.calls.count("execute") == 6
+    assert device.calls.count("capture") == engine._options.buffers == 2
+
+
+def test_the_gpu_is_the_one_that_the_card_describes_whatever_pycuda_prefers(
+    build: Build, device: stand_in.Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = build("tensorrt_rtx")
+    monkeypatch.setenv("CUDA_DEVICE", "1")
+
+    with engines.read(folder).open(threads=1):
+        assert "context of GPU 0" in device.calls
 
 
 # What only TensorRT does: an engine is tied to its GPU, and there is a timing cache

@@ -1,7 +1,9 @@
 """Graphs are checked, counted and rewritten without changing what they compute."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +44,20 @@ def test_a_missing_graph_is_named(tmp_path: Path) -> None:
         onnx_graph.read(tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", bytes(100)])
-def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"\(its graph has no node\); export it again"),
+        (bytes(100), "export it again"),
+        (b"<html><title>Sign in</title>", r"but an HTML page \('Sign in'\)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
+    ],
+)
+def test_what_is_no_graph_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
 
-    with pytest.raises(StageError, match=r"model\.onnx: not an ONNX model .*export it again"):
+    with pytest.raises(StageError, match=rf"model\.onnx: not an ONNX model .*{said}"):
         onnx_graph.read(path)
 
 
@@ -158,6 +168,74 @@ def test_weights_beyond_half_precision_are_clipped(tmp_path: Path) -> None:
     (result,) = onnx_graph.run(tmp_path / "half.onnx", np.zeros((1, 2), np.float32))
 
     assert result.tolist() == [[65504, -65504]]
+
+
+def chain(file: Path, constants: dict[str, float], *nodes: Any) -> Path:
+    """Write a graph of nodes from `input` to `heatmaps`, float32 [batch, 2] both."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2])
+        for name in ("input", "heatmaps")
+    ]
+    known = [numpy_helper.from_array(np.array(v, np.float32), n) for n, v in constants.items()]
+    graph = helper.make_graph([*nodes], "chain", ends[:1], ends[1:], known)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), file)
+    return file
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("value", [{"value_float": 3.0}, {"value_floats": [3.0, 3.0]}])
+def test_constants_of_every_form_are_converted(
+    tmp_path: Path, run_stage: Callable[..., None], precision: str, value: dict[str, Any]
+) -> None:
+    model = chain(
+        tmp_path / "fp32.onnx",
+        {},
+        helper.make_node("Constant", [], ["three"], **value),
+        helper.make_node("Mul", ["input", "three"], ["heatmaps"]),
+    )
+    output = tmp_path / f"{precision}.onnx"
+
+    run_stage("convert_precision", "--precision", precision, "--model", model, "--output", output)
+
+    if precision == "fp16":  # ONNX Runtime has no bfloat16 on the CPU
+        (result,) = onnx_graph.run(output, np.ones((1, 2), np.float32))
+        assert result.tolist() == [[3, 3]]
+
+
+def test_an_epsilon_below_half_precision_still_keeps_from_dividing_by_zero(tmp_path: Path) -> None:
+    model = chain(
+        tmp_path / "fp32.onnx",
+        {"epsilon": 1e-12},
+        helper.make_node("Abs", ["input"], ["size"]),
+        helper.make_node("Add", ["size", "epsilon"], ["divisor"]),
+        helper.make_node("Div", ["input", "divisor"], ["heatmaps"]),
+    )
+    onnx.save(half_precision.to_fp16(onnx_graph.read(model)), tmp_path / "half.onnx")
+
+    (result,) = onnx_graph.run(tmp_path / "half.onnx", np.array([[0, 2]], np.float32))
+
+    assert result.tolist() == [[0, 1]]
+
+
+def test_a_graph_that_a_precision_does_not_suit_is_named(
+    tmp_path: Path, run_stage: Callable[..., None]
+) -> None:
+    model = chain(
+        tmp_path / "fp32.onnx",
+        {},
+        helper.make_node("RandomNormalLike", ["input"], ["noise"], dtype=TensorProto.FLOAT),
+        helper.make_node("Add", ["input", "noise"], ["heatmaps"]),
+    )
+
+    with pytest.raises(StageError) as error:
+        run_stage(
+            "convert_precision", "--precision", "fp16", "--model", model,
+            "--output", tmp_path / "fp16.onnx",
+        )  # fmt: skip
+
+    assert str(error.value).startswith(f"{model}: cannot be written in fp16: not a valid ONNX")
+    assert str(error.value).endswith("take another `precision`")
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from hrnetpose.artifacts.engine import EngineCard
 from hrnetpose.artifacts.model import Crop, HeatmapCodec, ModelCard
@@ -184,6 +185,44 @@ def write_as_of_old(model: onnx.ModelProto) -> None:
         model.graph.input.append(value)
 
 
+def keep_weights_in_nodes(model: onnx.ModelProto) -> None:
+    """Write weights as constants, as Paddle's converter does."""
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+
+
+def define_functions(model: onnx.ModelProto) -> None:
+    """Put each convolution into a function, as PyTorch's exporters can."""
+    opsets = [helper.make_opsetid("", onnx_graph.opset_of(model))]
+    for number, node in enumerate(model.graph.node):
+        if node.op_type == "Conv":
+            model.functions.append(
+                helper.make_function("mine", f"Block{number}", node.input, node.output, [node],
+                                     opsets)
+            )  # fmt: skip
+            call = helper.make_node(f"Block{number}", node.input, node.output, domain="mine")
+            node.CopyFrom(call)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+
+
+def use_names_of_an_import(model: onnx.ModelProto) -> None:
+    """Have names inside that an import gives to what it puts around a graph."""
+    taken = ["input_inside", "heatmaps_inside", "heatmaps", "shape_0", "heatmaps_shape"]
+    inner = [node.output[0] for node in model.graph.node[:-1]]
+    names = {"heatmaps": "maps", **dict(zip(inner, taken, strict=False))}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    model.graph.output[0].name = "maps"
+
+
+def give_a_sequence(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("SequenceConstruct", ["heatmaps"], ["list"]))
+    value = helper.make_tensor_sequence_value_info("list", TensorProto.FLOAT, None)
+    model.graph.output.append(value)
+
+
 def move_input(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         node.input[:] = ["inner" if name == "input" else name for name in node.input]
@@ -218,6 +257,10 @@ def declare_output(model: onnx.ModelProto, shape: list[Any]) -> None:
         (lie_about_the_batch, {}),
         (give_argmax, {}),
         (write_as_of_old, {}),
+        (keep_weights_in_nodes, {}),
+        (define_functions, {}),
+        (use_names_of_an_import, {}),
+        (give_a_sequence, {}),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -234,6 +277,21 @@ def test_a_graph_of_another_form_gives_the_same(
     assert (made.fixed_batch, made.precision) == (None, "fp32")
     onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
     assert heatmaps(tmp_path / "model.onnx", images()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_an_import_wrote_can_be_imported(
+    bring: Bring, graph: onnx.ModelProto, tmp_path: Path
+) -> None:
+    take_nhwc(graph)
+    give_nhwc(graph)
+    first = bring(graph)
+    expected = heatmaps(tmp_path / "model.onnx", images())
+    (tmp_path / "model.onnx").rename(tmp_path / "first.onnx")
+
+    second = bring(tmp_path / "first.onnx", {})
+
+    assert np.array_equal(heatmaps(tmp_path / "model.onnx", images()), expected)
+    assert (second.parameters, second.macs) == (first.parameters, first.macs)
 
 
 def test_outputs_that_are_not_used_are_said(bring: Bring, graph: onnx.ModelProto) -> None:
@@ -504,6 +562,8 @@ def test_an_mmdeploy_export_says_how_it_is_used(
             {"module": "Transform", "transforms": [{"type": "Resize"}]}]}}},
          "has the step 'Resize'; supported"),
         ({"pipeline.json": [1]}, "pipeline.json: [1]; expected a section"),
+        ({"pipeline.json": pipeline(HEATMAPS, {"post_process": [1]}, [32, 64])},
+         "post_process is [1]; supported: default"),
     ],
 )  # fmt: skip
 def test_an_export_of_something_else_is_refused(
@@ -595,6 +655,67 @@ def test_what_a_file_says_of_itself_is_checked_too(bring: Bring, graph: onnx.Mod
         assert said in refusal(bring, graph, {**CARD, "std": None})
 
 
+@pytest.mark.parametrize(
+    ("props", "said"),
+    [
+        ({"codec": "[1]"}, "card.codec (from metadata_props) is [1]; expected a section"),
+        ({"codec": '{"type": ["x"]}'}, "card.codec (from metadata_props) is {'type': ['x']}"),
+        ({"model_card": '{"crop": "64x32"}'}, "card.crop (from metadata_props) is '64x32'"),
+        ({"mean": f"[1{'0' * 400}, 1, 1]"}, "card.mean (from metadata_props) is [1"),
+        ({"mean": "[0.485, 0.456, 0.406]", "std": "[0.229, 0.224, 0.225]"},
+         "card.std (from metadata_props) is [0.229, 0.224, 0.225], which is of pixels from 0 to 1"),
+    ],
+)  # fmt: skip
+def test_what_a_file_says_of_itself_in_another_form_is_refused(
+    bring: Bring, graph: onnx.ModelProto, props: dict[str, str], said: str
+) -> None:
+    usual = {"mean": "[1, 2, 3]", "std": "[1, 2, 3]", "codec": '{"type": "MSRAHeatmap"}'}
+    helper.set_model_props(graph, usual | props)
+
+    assert said in refusal(bring, graph, mean=None, std=None, codec={"sigma": 1.0})
+
+
+def transpose_heatmaps(model: onnx.ModelProto) -> None:
+    move_output(model)
+    node = helper.make_node("Transpose", ["inner_maps"], ["heatmaps"], perm=[0, 1, 3, 2])
+    model.graph.node.append(node)
+    declare_output(model, ["n", 17, 8, 16])
+
+
+def normalise_by_the_batch(model: onnx.ModelProto) -> None:
+    move_output(model)
+    names = ["scale", "bias", "mean", "var"]
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.ones(17, np.float32), name) for name in names
+    )
+    outputs = ["heatmaps", "running_mean", "running_var"]
+    node = helper.make_node("BatchNormalization", ["inner_maps", *names], outputs, training_mode=1)
+    model.graph.node.append(node)
+
+
+def drop_out(model: onnx.ModelProto) -> None:
+    move_output(model)
+    model.graph.initializer.extend([
+        numpy_helper.from_array(np.array(0.5, np.float32), "ratio"),
+        numpy_helper.from_array(np.array(True), "trains"),
+    ])  # fmt: skip
+    node = helper.make_node("Dropout", ["inner_maps", "ratio", "trains"], ["heatmaps"])
+    model.graph.node.append(node)
+
+
+def give_only_a_sequence(model: onnx.ModelProto) -> None:
+    give_a_sequence(model)
+    del model.graph.output[0]
+
+
+def lay_out_for_one_cpu(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Conv").domain = "com.microsoft.nchwc"
+
+
+def come_from_the_future(model: onnx.ModelProto) -> None:
+    model.ir_version = 99
+
+
 def classify(model: onnx.ModelProto) -> None:
     node = helper.make_node("ReduceMean", ["heatmaps"], ["scores"], axes=[2, 3], keepdims=0)
     model.graph.node.append(node)
@@ -613,6 +734,12 @@ def take_another(model: onnx.ModelProto) -> None:
         (take_another, "not a model that takes one image"),
         (lambda model: declare_input(model, ["n", 1, 64, 32]), "not a model that takes one image"),
         (lambda model: declare_input(model, ["n", 3, 64, 32], TensorProto.INT64), "is no image"),
+        (transpose_heatmaps, "heatmaps have the height and width of crops, scaled"),
+        (normalise_by_the_batch, "its BatchNormalization is in training mode"),
+        (drop_out, "its Dropout is in training mode"),
+        (give_only_a_sequence, "it has list sequence [?]"),
+        (lay_out_for_one_cpu, "ONNX Runtime has optimised it for one CPU"),
+        (come_from_the_future, "cannot load it: Unsupported model IR version: 99, max supported"),
     ],
 )
 def test_what_is_no_pose_model_is_refused(
@@ -668,3 +795,29 @@ def test_parameters_and_operations_are_those_of_the_export(
     assert made.macs == exported.macs
     # Normalisation layers are folded into convolutions.
     assert made.parameters == pytest.approx(exported.parameters, rel=0.05)
+    for edit in (keep_weights_in_nodes, define_functions):
+        other = onnx.ModelProto()
+        other.CopyFrom(graph)
+        edit(other)
+        same = bring(other)
+        assert (same.parameters, same.macs) == (made.parameters, made.macs)
+
+
+class _Images(CalibrationDataReader):
+    def __init__(self) -> None:
+        self._left = iter([{"input": images(1)}])
+
+    def get_next(self) -> Any:
+        return next(self._left, None)
+
+
+@pytest.mark.parametrize("form", [QuantFormat.QOperator, QuantFormat.QDQ])
+def test_operations_of_a_quantised_graph_are_those_of_the_layers(
+    bring: Bring, graph: onnx.ModelProto, tiny: Path, tmp_path: Path, form: QuantFormat
+) -> None:
+    onnx.save(graph, tmp_path / "fp32.onnx")
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "quantised.onnx", _Images(), form)
+
+    made = bring(tmp_path / "quantised.onnx")
+
+    assert (made.precision, made.macs) == ("int8", ModelCard.read(tiny / "model.json").macs)

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from hrnetpose.models import checkpoint
+from hrnetpose.models import checkpoint, unpickle
 from hrnetpose.stage import StageError
 
 WATCHED = ("compile", "ctypes", "exec", "import", "os.", "pickle.", "shutil.", "socket.",
@@ -212,6 +212,8 @@ PROGRAMS = {
     "marks": b"(" * 200_000 + b".",
     "rebuilds in rebuilds": b"ctorch._tensor\n_rebuild_from_type_v2\nq\x00" + b"(h\x00N" * 5000
     + b")" + b"Nt" * 5000 + b"R.",
+    "a key of many digits": b"}(\x8b" + struct.pack("<i", 5000) + b"\x7f" * 5000
+    + tensor(storage(FLOATS)) + b"u.",
     "a number of many digits": b"I" + b"9" * 100_000 + b"\n.",
     "an opcode that is none": b"\xff.",
 }  # fmt: skip
@@ -270,6 +272,16 @@ def test_a_program_of_weights_is_taken(
     checkpoint.load(target, tmp_path / "w.pth", "model.py")
 
     assert torch.equal(target[0].weight, torch.zeros(3, 2))
+
+
+def test_a_pickle_of_more_objects_than_any_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpickle, "_MOST_OPERATIONS", 1000)  # in seconds and without gigabytes
+    write_zip(tmp_path / "w.pth", b"]" * 2000 + b".")
+
+    with pytest.raises(StageError, match="a damaged checkpoint"):
+        checkpoint.load(model(), tmp_path / "w.pth", "model.py")
 
 
 @pytest.mark.parametrize("member", ["w/data.pkl", "w/data/0"])

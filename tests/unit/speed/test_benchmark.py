@@ -16,11 +16,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 from hrnetpose import files
-from hrnetpose.artifacts.engine import EngineCard
+from hrnetpose.artifacts.engine import Device, EngineCard
 from hrnetpose.artifacts.machine import Cutting, Machine, Peaks
 from hrnetpose.artifacts.perf import Perf
 from hrnetpose.data.annotations import Image, Person
 from hrnetpose.data.persons import Persons
+from hrnetpose.speed import host, limit
+from stand_ins import cuda
 
 RunStage = Callable[..., None]
 BATCH = 4
@@ -111,6 +113,86 @@ def test_all_scenarios_are_measured_and_add_up(
     assert min(whole.ms_per_person.values()) >= 0
     assert sum(whole.ms_per_person.values()) == pytest.approx(whole.total_ms_per_person)
     assert perf.energy.joules_per_image or perf.energy.source.startswith("not available")
+
+
+def test_threads_and_streams_are_those_that_run(
+    tiny: Path, benchmark: Callable[..., Perf], tmp_path: Path, run_stage: RunStage
+) -> None:
+    """OpenVINO runs no more streams than threads, whatever it is asked for."""
+    run_stage(
+        "build_engine", "--variant", "mine", "--backend", "openvino", "--precision", "fp32",
+        "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
+        "--options", '{"threads": 1}', "--output", tmp_path / "engine",
+    )  # fmt: skip
+
+    perf = benchmark(tmp_path / "engine", "--streams", 8)
+
+    assert perf.threads == 1
+    assert perf.throughput.streams == 1
+    assert [(point.batch, point.streams) for point in perf.throughput.sweep] == [(2, 1), (BATCH, 1)]
+
+
+def test_throughput_takes_no_more_batches_than_it_needs(
+    engine: Path, benchmark: Callable[..., Perf]
+) -> None:
+    """`min_samples` is of latency: batches of slow models would take minutes."""
+    perf = benchmark(engine, "--min-samples", 200, seconds=0.01)
+
+    assert perf.samples < 200 <= perf.latency.samples
+
+
+@pytest.fixture
+def build_on_gpu(
+    tiny: Path, tmp_path: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Build an engine on a stand-in for a GPU, with options as JSON; it stays in place."""
+    cuda.install(monkeypatch, tiny / "fp32.onnx", tiny / "model.json")
+
+    def build_on_gpu(options: str) -> Path:
+        run_stage(
+            "build_engine", "--variant", "mine", "--backend", "tensorrt_rtx", "--precision", "fp32",
+            "--graph", tiny / "fp32.onnx", "--card", tiny / "model.json", "--batch", BATCH,
+            "--options", options, "--output", tmp_path / "engine",
+        )  # fmt: skip
+        return tmp_path / "engine"
+
+    return build_on_gpu
+
+
+def test_the_cache_of_the_cpu_keeps_no_weights_of_a_gpu(
+    build_on_gpu: Callable[[str], Path], benchmark: Callable[..., Perf],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(host, "_last_level_cache", lambda: 0)
+    engine = build_on_gpu("{}")
+
+    perf = benchmark(engine, seconds=0.01)
+
+    model = EngineCard.read(engine / "engine.json").model
+    assert perf.roofline.bytes_per_image == limit.fewest_bytes(model, "fp16", BATCH, None)
+
+
+@pytest.mark.parametrize("option", ["false", "true"])
+def test_an_engine_in_tf32_is_held_against_the_peak_of_tf32(
+    build_on_gpu: Callable[[str], Path], benchmark: Callable[..., Perf], machine: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str,
+) -> None:  # fmt: skip
+    layer = {"LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Float"}]}
+    monkeypatch.setattr(cuda, "LAYERS", {"Layers": [{"Name": "conv", **layer}]})
+    peaks = {
+        name: Peaks(flops=flops, bandwidth=1e15, measured_with="paper")
+        for name, flops in (("fp32", 1e14), ("tf32", 1e15))
+    }
+    about = Machine.read(machine).host.model_copy(update={"gpu": str(cuda.GPU)})
+    device = Device(kind="gpu")
+    given = shared(machine, tmp_path / "gpu.json", host=about, device=device, peaks=peaks)
+    engine = build_on_gpu(f'{{"tf32": {option}}}')
+
+    perf = benchmark(engine, "--machine", given, seconds=0.01)
+
+    assert perf.precision.executed == "fp32"
+    assert perf.roofline.precision == ("tf32" if option == "true" else "fp32")
+    assert perf.roofline.peak_flops == peaks[perf.roofline.precision].flops
 
 
 def test_a_duration_of_one_second_is_too_short(

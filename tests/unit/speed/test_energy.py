@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from hrnetpose.speed import energy, nvml
+from hrnetpose.artifacts.engine import Device
+from hrnetpose.speed import energy, host, nvml
 from hrnetpose.speed.energy import Meter
 
 
 @pytest.fixture
 def powercap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two packages, one with a part of its own, and a platform domain that is no package."""
+    """Two packages, a part of one, the same one by other registers, and one that is no package."""
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     for name, kind in (
         ("intel-rapl:0", "package-0"),
         ("intel-rapl:0:0", "core"),
         ("intel-rapl:1", "package-1"),
         ("intel-rapl:2", "psys"),
+        ("intel-rapl-mmio:0", "package-0"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "name").write_text(f"{kind}\n")
@@ -58,8 +60,11 @@ class FakeNvml(types.ModuleType):
     class NVMLError(Exception):
         pass
 
-    def __init__(self, counts: bool = True, reasons: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, counts: bool = True, reasons: int = 0, processes: int = 1, second: str = "Abacus X"
+    ) -> None:
         super().__init__("pynvml")
+        self.names = ["Abacus X", second, "Abacus X", "Abacus X"]
         self.counts, self.reasons, self.processes = counts, reasons, processes
         self.opened: list[object] = []
         self.millijoules = 1_000_000
@@ -67,13 +72,18 @@ class FakeNvml(types.ModuleType):
     def nvmlInit(self) -> None:
         pass
 
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.names)
+
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        if index == 2:
+            raise self.NVMLError("Insufficient Permissions")
         self.opened.append(index)
-        return "gpu"
+        return self.names[index]
 
     def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
         self.opened.append(name)
-        return "gpu"
+        return "Abacus X"
 
     def nvmlDeviceGetTotalEnergyConsumption(self, gpu: str) -> int:
         if not self.counts:
@@ -91,7 +101,7 @@ class FakeNvml(types.ModuleType):
         return 1980
 
     def nvmlDeviceGetName(self, gpu: str) -> str:
-        return "Abacus X"
+        return gpu
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return "600.1"
@@ -100,7 +110,8 @@ class FakeNvml(types.ModuleType):
 def install(monkeypatch: pytest.MonkeyPatch, **values: Any) -> FakeNvml:
     fake = FakeNvml(**values)
     monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.delenv(name, raising=False)
     return fake
 
 
@@ -166,4 +177,26 @@ def test_the_gpu_is_the_one_that_cuda_counts_first(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
     assert nvml.describe() == "Abacus X, driver 600.1"
-    assert fake.opened == [opened]
+    assert fake.opened[-1] == opened
+
+
+def test_which_of_different_gpus_cuda_counts_first_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CUDA counts the fastest first, NVML by the bus: energy would be another GPU's."""
+    fake = install(monkeypatch, second="Abacus Y")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+
+    watch = nvml.Watch()
+
+    assert watch.report() is None
+    joules, source = Meter(watch).joules()
+    assert joules is None
+    assert source.endswith("counts in another order; set CUDA_DEVICE_ORDER=PCI_BUS_ID")
+    known = Device(kind="gpu", name="Abacus X (compute capability 1.0)")
+    assert host.describe(known).gpu == known.name
+
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert Meter(nvml.Watch()).joules() == (250.0, "NVML")
+    assert fake.opened[-1] == 1
+    assert nvml.describe() == "Abacus Y, driver 600.1"

@@ -74,6 +74,66 @@ def test_counters_of_the_cpus_that_are_used_are_read_at_both_ends(machine: Path)
     assert report.seconds >= 0.05
 
 
+@pytest.mark.parametrize(
+    ("groups", "folder", "line"),
+    [
+        ("0::/pod/job\n", "pod", "throttled_usec 400000"),
+        ("4:cpu,cpuacct:/pod/job\n0::/\n", "cpu/pod", "throttled_time 400000000"),
+        # A container sees its own group as the root, by another path than it is told.
+        ("4:cpu,cpuacct:/docker/4f2a\n", "cpu", "throttled_time 400000000"),
+        ("0::/../elsewhere\n", ".", "throttled_usec 400000"),
+    ],
+)
+def test_the_quota_of_a_group_around_its_own_holds_a_process_back_too(
+    machine: Path, groups: str, folder: str, line: str
+) -> None:
+    (machine / "proc/self/cgroup").write_text(groups)
+    around = machine / "sys/fs/cgroup" / folder / "cpu.stat"
+    own = around.parent / "job/cpu.stat"
+    for file in (around, own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("throttled_usec 0\nthrottled_time 0\n")
+
+    with Monitor() as watched:
+        around.write_text(f"{line}\n")
+
+    assert watched.report.quota == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/pod/job\n", {"pod/job/cpu.max": "max 100000", "pod/cpu.max": "150000 100000"}, 1.5),
+        (
+            "4:cpu,cpuacct:/docker/4f2a\n",
+            {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("0::/\n", {}, None),
+    ],
+)
+def test_the_smallest_quota_is_what_a_process_has(
+    machine: Path, groups: str, files: dict[str, str], cores: float | None
+) -> None:
+    (machine / "proc/self/cgroup").write_text(groups)
+    for name, content in files.items():
+        (machine / "sys/fs/cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (machine / "sys/fs/cgroup" / name).write_text(f"{content}\n")
+
+    assert monitor.quota_cores() == cores
+
+
+def test_processors_that_are_listed_but_not_counted_tell_nothing(machine: Path) -> None:
+    """As in gVisor: not that nobody else computes."""
+    (machine / "proc/stat").write_text("".join(f"cpu{n} 0 0 0 0 0 0 0 0 0 0\n" for n in range(2)))
+
+    with Monitor() as watched:
+        burn(0.02)
+
+    assert (watched.report.others, watched.report.steal) == (None, None)
+
+
 def test_nothing_is_concluded_where_there_are_no_counters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,11 +31,11 @@ import json
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +48,9 @@ from hrnetpose.artifacts.engine import ENGINE_CARD, ENGINE_FILE
 from hrnetpose.artifacts.model import HeatmapCodec, SimCCCodec
 from hrnetpose.batches import Crops
 from hrnetpose.data.cutting import center_and_scale, cut
+from hrnetpose.data.findings import are_corners
+from hrnetpose.data.images import decode_whole
+from hrnetpose.data.values import is_number
 from hrnetpose.engines.base import Engine, OpenRequest
 from hrnetpose.engines.onnxruntime import OnnxRuntimeEngine
 from hrnetpose.engines.openvino import OpenVinoEngine
@@ -104,6 +107,9 @@ PORTABLE_OPTIONS = {"streams": None, "provider": "cpu", "tf32": False}
 class Pose:
     """A model that is ready to run.
 
+    It may be called from several threads, which then wait for each other; a `Pose` for each thread
+    runs at the same time.
+
     Args:
         folder: the bundle, unpacked.
         flip: average with the mirrored image, which takes twice as long.
@@ -126,6 +132,9 @@ class Pose:
         streams: int | None = None,
         threads: int | None = None,
     ) -> None:
+        for name, number in (("batch", batch), ("streams", streams), ("threads", threads)):
+            if number is not None and number < 1:
+                raise StageError(f"{name}: {number}; expected a number from 1 on")
         self.folder, self.flip = Path(folder), flip
         self.card = read_card(self.folder)
         self.file = self.folder / (PORTABLE_FILE if portable else ENGINE_FILE)
@@ -152,6 +161,7 @@ class Pose:
             )
         )
         self.engine.__enter__()
+        self._is_open, self._lock = True, threading.Lock()
 
     def __call__(self, image: Image, boxes: npt.ArrayLike | None = None) -> tuple[Floats, Floats]:
         """Find the keypoints of the persons in an image.
@@ -163,18 +173,15 @@ class Pose:
         Returns:
             Keypoints float32 [N, K, 2], x and y in pixels of the image, and scores float32 [N, K].
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        image = np.asarray(image)
+        if image.shape[2:] != (3,) or not image.size or image.dtype != np.uint8:
             raise StageError(
                 f"image: is {image.dtype} {list(image.shape)}; expected uint8 [height, width, 3] "
                 "BGR, as cv2.imread gives it"
             )
         height, width = image.shape[:2]
         whole = [[0, 0, width, height]]
-        corners = np.asarray(whole if boxes is None else boxes, np.float32).reshape(-1, 4)
-        if not np.isfinite(corners).all() or (corners[:, 2:] <= corners[:, :2]).any():
-            raise StageError(
-                f"boxes: {corners.tolist()} are not x1, y1, x2, y2 with x1 < x2 and y1 < y2"
-            )
+        corners = read_corners(whole if boxes is None else boxes)
         crop = self.card.model.crop
         centers, scales = center_and_scale(corners, crop)
         shape = (0, crop.height, crop.width, 3)
@@ -196,27 +203,58 @@ class Pose:
         found = [np.zeros((0, count, 2), np.float32)]
         surely = [np.zeros((0, count), np.float32)]
         split = batches.split(crops, self.engine.batch)
-        for plain, mirrored in predict.infer(self.engine.stream, split, self.flip):
-            for outputs in (plain, mirrored):
-                if outputs is not None:
-                    finite.require(outputs.values(), self.file, self.card.requested)
-            start = sum(map(len, found))
-            rows = slice(start, start + batches.count_images(plain))
-            places = centers[rows], scales[rows]
-            positions, scores = predict.keypoints(plain, mirrored, [int(self.flip)], model, *places)
-            found.append(positions[0])
-            surely.append(scores[0])
+        with self._lock:
+            if not self._is_open:
+                raise StageError("this Pose is closed; make another one")
+            for plain, mirrored in predict.infer(self.engine.stream, split, self.flip):
+                for outputs in (plain, mirrored):
+                    if outputs is not None:
+                        finite.require(outputs.values(), self.file, self.card.requested)
+                start = sum(map(len, found))
+                rows = slice(start, start + batches.count_images(plain))
+                places = centers[rows], scales[rows]
+                flips = [int(self.flip)]
+                positions, scores = predict.keypoints(plain, mirrored, flips, model, *places)
+                found.append(positions[0])
+                surely.append(scores[0])
         return np.concatenate(found), np.concatenate(surely)
 
     def close(self) -> None:
-        """Free what the engine holds."""
-        self.engine.__exit__(None, None, None)
+        """Free what the engine holds; a second time does nothing."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self.engine.__exit__(None, None, None)
 
     def __enter__(self) -> "Pose":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def read_corners(boxes: npt.ArrayLike) -> Floats:
+    """Return boxes as float32 [N, 4].
+
+    Raises:
+        StageError: they are no x1, y1, x2, y2.
+    """
+    try:
+        given = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise StageError(f"boxes: no array of numbers [N, 4] ({error})") from error
+    if given.size and given.shape[-1:] != (4,):
+        raise StageError(
+            f"boxes: are {list(given.shape)}; expected [N, 4], x1, y1, x2, y2, without scores or "
+            "classes"
+        )
+    corners = given.reshape(-1, 4)
+    usable = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    if not usable.all():
+        raise StageError(
+            f"boxes: {corners[~usable][0].tolist()} is not x1, y1, x2, y2 with x1 < x2 and y1 < y2"
+        )
+    return corners
 
 
 def draw(image: Image, keypoints: Floats, scores: Floats, folder: Path | str = HERE) -> Image:
@@ -239,7 +277,6 @@ def draw(image: Image, keypoints: Floats, scores: Floats, folder: Path | str = H
 # The bundle
 
 
-@cache
 def read_card(folder: Path) -> Any:
     """Read the engine card.
 
@@ -257,7 +294,7 @@ def read_json(path: Path, as_objects: bool = False) -> Any:
         StageError: it is missing, or is no JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # as Windows' editors write it
         return json.loads(text, object_hook=to_object if as_objects else None)
     except OSError as error:
         raise StageError(f"{path}: {error.strerror}") from error
@@ -319,11 +356,7 @@ def check_place(card: Any) -> None:
         StageError: the runtime or the device is another, or is missing.
     """
     runner = RUNNERS[card.backend]
-    for package in runner.packages:
-        if importlib.util.find_spec(package) is None:
-            raise StageError(
-                f"{package} is not installed; `pip install -r requirements.txt`, or {PORTABLE}"
-            )
+    check_packages(runner)
     if runner.environment:
         here = runner.environment(card.options)
     else:
@@ -338,12 +371,35 @@ def check_place(card: Any) -> None:
             )
 
 
+def check_packages(runner: Runner) -> None:
+    """Check that what a backend imports is there.
+
+    Raises:
+        StageError: a package is missing or broken.
+    """
+    for package in runner.packages:
+        if reason := import_error(package):
+            raise StageError(f"{reason}; `pip install -r requirements.txt`, or {PORTABLE}")
+
+
+def import_error(package: str) -> str | None:
+    """Return why a package cannot be imported; None if it can."""
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed"
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # its own library, or one that the system lacks
+        return f"{package} is installed, but cannot be imported: {error}"
+    return None
+
+
 def check_opencv(folder: Path) -> None:
     """Check OpenCV: another major version cuts other pixels.
 
     Raises:
         StageError: it is another.
     """
+    check_files(folder, [folder / CHECK_FILE])
     cut_with = str(read_json(folder / CHECK_FILE)["opencv"])
     if cv2.__version__.partition(".")[0] != cut_with.partition(".")[0]:
         raise StageError(
@@ -359,9 +415,10 @@ def find_portable(preferred: str) -> str:
         StageError: nothing does.
     """
     for name in sorted(ON_CPU, key=lambda name: name != preferred):
-        if importlib.util.find_spec(name):
+        if not import_error(name):
             return name
-    raise StageError("--portable needs onnxruntime or openvino; `pip install onnxruntime`")
+    reasons = "; ".join(filter(None, map(import_error, ON_CPU)))
+    raise StageError(f"--portable: {reasons}; `pip install onnxruntime`")
 
 
 def count_cpus() -> int:
@@ -382,6 +439,7 @@ def build(folder: Path) -> None:
         raise StageError(
             f"--build: an engine of {card.backend} is not built on arrival; it runs as it is"
         )
+    check_packages(runner)
     graph = folder / GRAPH_FILE
     check_files(folder, [graph])
     start = time.perf_counter()
@@ -396,7 +454,6 @@ def build(folder: Path) -> None:
     (folder / SUMS_FILE).write_text(
         "".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8"
     )
-    read_card.cache_clear()
     print(
         f"built in {time.perf_counter() - start:.0f} s; the figures in README.md are those of the "
         "engine that the bundle came with: run --check"
@@ -520,40 +577,95 @@ def cpu_name() -> str:
 # The command line
 
 
-def read_boxes(path: Path) -> list[Any]:
+def read_boxes(path: Path) -> tuple[list[Any], dict[str, set[int]]]:
     """Read boxes: x, y, width, height, as lists or as `bbox` of COCO's objects.
 
     Returns:
-        The entries, as they are in the file.
+        The entries, as they are in the file, and the ids of images by their names, if it has any.
 
     Raises:
         StageError: it is not such a file.
     """
-    content = read_json(path)
+    content, ids = read_json(path), dict[str, set[int]]()
     if isinstance(content, dict):  # COCO's annotations
+        images = content.get("images")
+        for image in images if isinstance(images, list) else []:
+            if isinstance(image, dict) and isinstance(image.get("id"), int):
+                name = PurePosixPath(str(image.get("file_name")).replace("\\", "/")).name
+                ids.setdefault(name, set()).add(image["id"])
         content = content.get("annotations")
     if not isinstance(content, list):
         raise StageError(f"{path}: expected a list of boxes, [x, y, width, height] each")
-    return content
+    return content, ids
 
 
-def to_corners(entries: Sequence[Any], path: Path) -> Floats:
+def to_corners(entries: Any, path: Path) -> Floats:
     """Return boxes [N, 4], x1, y1, x2, y2.
 
     Raises:
         StageError: an entry is no box.
     """
     corners = []
-    for entry in entries:
-        box: Any = entry.get("bbox") if isinstance(entry, dict) else entry
+    for entry in entries if isinstance(entries, list) else [entries]:
+        is_object = isinstance(entry, dict)
+        box: Any = entry.get("bbox") if is_object else entry
         try:
-            x, y, width, height = map(float, box)
-        except (TypeError, ValueError) as error:
+            x, y, width, height = map(float, () if isinstance(box, str) else box)
+            corner = np.array([x, y, x + width, y + height], np.float32)
+            if not np.isfinite(corner).all() or (corner[2:] <= corner[:2]).any():
+                raise ValueError("empty")
+        except (TypeError, ValueError, OverflowError) as error:
             raise StageError(
-                f"{path}: {str(entry)[:80]} is no box; expected [x, y, width, height]"
+                f"{path}: {str(entry)[:80]} is no box; expected [x, y, width, height] in pixels"
             ) from error
-        corners.append([x, y, x + width, y + height])
+        if is_object and not is_number(entry.get("score", 1)):
+            raise StageError(f"{path}: score is {entry['score']!r}; expected a number, or no key")
+        if is_object and not isinstance(entry.get("image_id", 1), int):
+            raise StageError(
+                f"{path}: image_id is {entry['image_id']!r}; expected a whole number, or no key"
+            )
+        corners.append(corner)
     return np.array(corners, np.float32).reshape(-1, 4)
+
+
+def warn_of_corners(corners: Floats, shape: Sequence[int], path: Path) -> None:
+    """Say so if boxes that are read as x, y, width, height look like x1, y1, x2, y2."""
+    given = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    if are_corners(given, np.array([[shape[1], shape[0]]])):
+        print(
+            f"pose.py: warning: {path}: the boxes look like x1, y1, x2, y2, but are taken as x, y, "
+            "width, height",
+            file=sys.stderr,
+        )
+
+
+def find_image_id(
+    source: Path, entries: Sequence[Any], ids: dict[str, set[int]], path: Path | None
+) -> int:
+    """Return the id of an image.
+
+    It is that of its name in the file of the boxes, else the number that it is called, else the
+    only one that boxes have.
+
+    Args:
+        source: the image.
+        entries: the boxes.
+        ids: of images, by their names.
+        path: of the boxes.
+
+    Raises:
+        StageError: boxes have several, and nothing says which.
+    """
+    found = ids.get(source.name)
+    if not found and source.stem.isdecimal():
+        return int(source.stem)
+    found = found or {entry["image_id"] for entry in entries if "image_id" in entry} or {1}
+    if len(found) > 1:
+        raise StageError(
+            f"{path}: {len(found)} of its images may be {source.name}; call it by its image_id, "
+            f"such as {min(found)}{source.suffix}, or leave the others out"
+        )
+    return min(found)
 
 
 def entries_of(image_id: int, entries: Sequence[Any]) -> list[Any]:
@@ -596,7 +708,7 @@ def follow(keypoints: Floats, scores: Floats) -> Floats:
     """Return the boxes [N, 4] in which to look for the same persons in the next image."""
     boxes = []
     for points, sure in zip(keypoints, scores, strict=True):
-        seen = points[sure > DRAWN_ABOVE * sure.max()]
+        seen = points[sure >= min(DRAWN_ABOVE * sure.max(), sure.max())]  # none may be above 0
         low, high = seen.min(axis=0), seen.max(axis=0)
         half = np.maximum((high - low) / 2 * GROWN, 8)
         middle = (low + high) / 2
@@ -604,53 +716,85 @@ def follow(keypoints: Floats, scores: Floats) -> Floats:
     return np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def run_image(pose: Pose, image: Image, source: Path, boxes: Path | None, output: Path) -> None:
-    """Write the keypoints of an image, and the image with them drawn in."""
-    image_id = int(source.stem) if source.stem.isdigit() else 1
-    entries = entries_of(image_id, read_boxes(boxes)) if boxes else []
-    keypoints, scores = pose(image, to_corners(entries, boxes) if boxes else None)
+def run_image(pose: Pose, source: Path, boxes: Path | None, output: Path) -> None:
+    """Write the keypoints of an image, and the image with them drawn in.
+
+    Raises:
+        StageError: the image is damaged, the boxes are none, or the output cannot be written.
+    """
+    image = decode_whole(source.read_bytes())
+    if image is None:
+        raise StageError(f"{source}: is damaged: it cannot be decoded whole")
     if not cv2.haveImageWriter(str(output)):
         raise StageError(f"{output}: OpenCV cannot write it; give a .jpg or .png as --output")
+    check_output(output, source, boxes)
+    corners = None
+    listed, ids = read_boxes(boxes) if boxes else ([], {})
+    if boxes:
+        to_corners(listed, boxes)
+    image_id = find_image_id(source, listed, ids, boxes)
+    entries = entries_of(image_id, listed)
+    if boxes:
+        corners = to_corners(entries, boxes)
+        warn_of_corners(corners, image.shape, boxes)
+    keypoints, scores = pose(image, corners)
     write_json(output, to_coco(image_id, keypoints, scores, entries))
     if not cv2.imwrite(str(output), draw(image, keypoints, scores, pose.folder)):
         raise StageError(f"{output}: cannot be written")
-    print(f"{len(keypoints)} persons: {output}, {output.with_suffix('.json')}")
+    left = _left_out(len(listed) - len(entries))
+    print(f"{len(keypoints)} persons{left}: {output}, {output.with_suffix('.json')}")
 
 
-def run_video(pose: Pose, source: Path, boxes: Path | None, output: Path) -> None:
+def run_video(pose: Pose, source: Path, boxes: Path | None, follows: bool, output: Path) -> None:
     """Write the keypoints of each image of a video, and the video with them drawn in.
 
+    Args:
+        pose: the model.
+        source: the video.
+        boxes: a file of them; None for the whole image.
+        follows: look for the persons of an image where they were in the one before.
+        output: the video to write.
+
     Raises:
-        StageError: the video cannot be read or written.
+        StageError: the video cannot be read or written, or the boxes are none.
     """
     video = cv2.VideoCapture(str(source))
     if not video.isOpened():
         raise StageError(f"{source}: neither an image nor a video that OpenCV reads")
+    if not output.suffix or cv2.haveImageWriter(str(output)):
+        raise StageError(f"{output}: is no video; give a .mp4 or .avi as --output")
+    check_output(output, source, boxes)
     rate = video.get(cv2.CAP_PROP_FPS) or 25.0
-    entries = read_boxes(boxes) if boxes else []
-    is_per_frame = bool(entries) and (
-        isinstance(entries[0], list) and bool(entries[0]) and isinstance(entries[0][0], list | dict)
+    entries = read_boxes(boxes)[0] if boxes else []
+    is_per_frame = any(
+        isinstance(entry, list) and (not entry or isinstance(entry[0], list | dict))
+        for entry in entries
     )
     numbered = any(isinstance(entry, dict) and "image_id" in entry for entry in entries)
-    writer, results, where = None, [], None
+    if boxes:
+        lists = entries if is_per_frame else [entries]
+        corners = np.concatenate([to_corners(one, boxes) for one in lists])
+    writer, results, where, taken = None, [], None, 0
     start = time.perf_counter()
     for number in itertools.count():
         there, image = video.read()
         if not there:
             break
         own: list[Any] = []
+        if boxes and number == 0:
+            warn_of_corners(corners, image.shape, boxes)
         if boxes and (is_per_frame or numbered):
-            listed = entries[number] if is_per_frame and number < len(entries) else entries
-            own = entries_of(number, [] if is_per_frame and listed is entries else listed)
-            where = to_corners(own, boxes)
+            listed = entries[number : number + 1] if is_per_frame else [entries]
+            own = [entry for one in listed for entry in entries_of(number, one)]
+            where, taken = to_corners(own, boxes), taken + len(own)
         elif boxes and number == 0:
-            where = to_corners(entries, boxes)
+            where, taken = corners, len(corners)
         keypoints, scores = pose(image, where)
         results += to_coco(number, keypoints, scores, own)
         if writer is None:
             writer = open_writer(output, rate, image.shape)
         writer.write(draw(image, keypoints, scores, pose.folder))
-        if not (boxes and (is_per_frame or numbered)):
+        if follows and not (is_per_frame or numbered):
             where = follow(keypoints, scores)
         seconds = time.perf_counter() - start
         print(f"\r{number + 1} images, {(number + 1) / seconds:.1f} images/s", end="", flush=True)
@@ -659,7 +803,25 @@ def run_video(pose: Pose, source: Path, boxes: Path | None, output: Path) -> Non
         raise StageError(f"{source}: neither an image nor a video that OpenCV reads")
     writer.release()
     write_json(output, results)
-    print(f": {output}, {output.with_suffix('.json')}")
+    left = _left_out(len(corners) - taken) if boxes else ""
+    print(f"{left}: {output}, {output.with_suffix('.json')}")
+
+
+def _left_out(boxes: int) -> str:
+    return f" ({boxes} boxes of other images are left out)" if boxes > 0 else ""
+
+
+def check_output(output: Path, *inputs: Path | None) -> None:
+    """Check that what is drawn, and the keypoints beside it, can be written.
+
+    Raises:
+        StageError: there is no such folder, or what is read would be written over.
+    """
+    if not output.parent.is_dir():
+        raise StageError(f"{output}: there is no folder {output.parent}; make it first")
+    for path in (output, output.with_suffix(".json")):
+        if any(one and path.resolve() == one.resolve() for one in inputs):
+            raise StageError(f"{path}: is read, and would be written over; give another --output")
 
 
 def open_writer(output: Path, rate: float, shape: Sequence[int]) -> Any:
@@ -668,7 +830,7 @@ def open_writer(output: Path, rate: float, shape: Sequence[int]) -> Any:
     Raises:
         StageError: OpenCV does not write such a file.
     """
-    codec = cv2.VideoWriter.fourcc(*("MJPG" if output.suffix == ".avi" else "mp4v"))
+    codec = cv2.VideoWriter.fourcc(*("MJPG" if output.suffix.lower() == ".avi" else "mp4v"))
     writer = cv2.VideoWriter(str(output), codec, rate, (shape[1], shape[0]))
     if not writer.isOpened():
         raise StageError(f"{output}: OpenCV cannot write it; give a .mp4 or .avi as --output")
@@ -676,8 +838,16 @@ def open_writer(output: Path, rate: float, shape: Sequence[int]) -> Any:
 
 
 def write_json(output: Path, results: list[dict[str, Any]]) -> None:
-    """Write COCO's results beside an output."""
-    output.with_suffix(".json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+    """Write COCO's results beside an output.
+
+    Raises:
+        StageError: they cannot be written.
+    """
+    path = output.with_suffix(".json")
+    try:
+        path.write_text(json.dumps(results) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -713,23 +883,25 @@ def main(arguments: Sequence[str] | None = None, folder: Path = HERE) -> int:
     try:
         if given.build:
             build(folder)
+        if given.check and given.source:
+            command.error("--check takes no image")
         if given.check:
             return 0 if check(folder, given.portable) else 1
         if given.source is None:
             return 0 if given.build else command.error("name an image or a video")
         if not given.source.is_file():
             raise StageError(f"{given.source}: there is no such file")
-        image = cv2.imread(str(given.source))
-        if image is not None and not (given.boxes or given.whole_image):
+        is_image = cv2.haveImageReader(str(given.source))
+        if is_image and not (given.boxes or given.whole_image):
             raise StageError(f"{given.source}: give --boxes FILE, or --whole-image")
         chosen: dict[str, Any] = {"batch": given.batch, "threads": given.threads}
         with Pose(folder, flip=given.flip, portable=given.portable, **chosen) as pose:
-            suffix = ".mp4" if image is None else ".jpg"
+            suffix = ".jpg" if is_image else ".mp4"
             output = given.output or Path(f"{given.source.stem}_pose{suffix}")
-            if image is None:
-                run_video(pose, given.source, given.boxes, output)
+            if is_image:
+                run_image(pose, given.source, given.boxes, output)
             else:
-                run_image(pose, image, given.source, given.boxes, output)
+                run_video(pose, given.source, given.boxes, not given.whole_image, output)
     except StageError as error:
         print("\n  ".join([f"pose.py: error: {error}", *error.details]), file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hrnetpose.artifacts.findings import Finding
 from hrnetpose.data.annotations import MEAN_AREA, MOST_PERSONS, Annotations, Counts, Image
@@ -113,6 +114,20 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
     ]
 
 
+def are_corners(boxes: npt.NDArray[np.floating], sizes: npt.NDArray[np.integer]) -> bool:
+    """Return True if boxes [N, 4] look like x1, y1, x2, y2, and hardly like x, y, width, height.
+
+    Args:
+        boxes: four numbers each.
+        sizes: [N, 2] or [1, 2], width and height of their images.
+    """
+    if not len(boxes):
+        return False
+    outside = (boxes[:, :2] + boxes[:, 2:] > 1.02 * sizes).any(axis=1)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= 1.02 * sizes).all()
+    return bool(outside.mean() > 0.5 and inside)
+
+
 def find_in_boxes(
     boxes: Sequence[Sequence[float]], sizes: Counts, which: Literal["gt", "det"]
 ) -> list[Finding]:
@@ -126,13 +141,9 @@ def find_in_boxes(
     found = np.array(boxes, np.float64).reshape(-1, 4)
     if not len(found):
         return []
-    ends = found[:, :2] + found[:, 2:]
-    outside = (ends > 1.02 * sizes).any(axis=1)
     if np.abs(found).max() <= 1.5 and sizes.min() > 8:
         kind, form = "fractions", "fractions of the image"
-    elif outside.mean() > 0.5 and (
-        (found[:, 2:] > found[:, :2]).all() and (found[:, 2:] <= 1.02 * sizes).all()
-    ):
+    elif are_corners(found, sizes):
         kind, form = "corners", "x1, y1, x2, y2"
     else:
         return []

@@ -138,9 +138,8 @@ class ImageStore:
         Raises:
             StageError: it is missing, damaged, or not of the annotated size.
         """
-        content = self.read(name)
-        image = _decode(content, cv2.IMREAD_COLOR)
-        if image is None or _is_truncated_jpeg(content):
+        image = decode_whole(self.read(name))
+        if image is None:
             raise StageError(
                 f"{self.path}: image {stage.name(name)} is damaged: it cannot be decoded whole"
             )
@@ -150,6 +149,12 @@ class ImageStore:
                 f"but its annotation says {width}x{height} (width x height)"
             )
         return image
+
+
+def decode_whole(content: bytes) -> npt.NDArray[np.uint8] | None:
+    """Return an image, uint8 [height, width, 3] in BGR; None if it is damaged."""
+    image = _decode(content, cv2.IMREAD_COLOR)
+    return None if _is_truncated_jpeg(content) else image
 
 
 def _decode(content: bytes, how: int) -> npt.NDArray[np.uint8] | None:

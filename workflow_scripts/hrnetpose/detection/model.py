@@ -94,13 +94,10 @@ class Detector:
         return Boxes(dets[0, wanted, :4], dets[0, wanted, 4])
 
     def _read_grid(self, output: Floats) -> Boxes:
-        expected = sum(
-            (self.how.height // stride) * (self.how.width // stride) for stride in boxes.STRIDES
-        )
-        if output.ndim != 3 or output.shape[:2] != (1, expected) or output.shape[2] < 6:
+        if output.ndim != 3 or output.shape[:2] != (1, self._cells) or output.shape[2] < 6:
             raise StageError(
-                f"{self._path}: gave {self._dets} {list(output.shape)}; YOLOX's is [1, {expected}, "
-                f"5 + classes] for an input of {self.how.height}x{self.how.width}"
+                f"{self._path}: gave {self._dets} {list(output.shape)}; YOLOX's is [1, "
+                f"{self._cells}, 5 + classes] for an input of {self.how.height}x{self.how.width}"
             )
         if self._person >= output.shape[2] - 5:
             raise StageError(
@@ -111,6 +108,13 @@ class Detector:
         assert self.nms is not None
         return boxes.read_grid(
             output[0], self.how, bool(self._decoded), self._person, self.score, self.nms
+        )
+
+    @property
+    def _cells(self) -> int:
+        """How many cells YOLOX's grids have for this input."""
+        return sum(
+            (self.how.height // stride) * (self.how.width // stride) for stride in boxes.STRIDES
         )
 
     def _read_input(self, card: DetectorCard) -> Preprocessing:
@@ -169,11 +173,14 @@ class Detector:
         if len(dets) == 1 and len(labels) == 1:
             return dets[0].name, labels[0].name
         if len(arrays) == len(outputs) == 1 and _can_be(arrays[0], lambda size: size > 5):
-            return arrays[0].name, None
+            cells = arrays[0].shape[1]
+            if not isinstance(cells, int) or cells == self._cells:
+                return arrays[0].name, None
         given = ", ".join(f"{one.name} {one.shape}" for one in outputs)
         raise StageError(
             f"{self._path}: gives {given}; a detector gives dets [batch, n, 5] and labels "
-            "[batch, n], as mmdeploy exports it, or [batch, cells, 5 + classes], as YOLOX does"
+            f"[batch, n], as mmdeploy exports it, or [batch, {self._cells}, 5 + classes], as YOLOX "
+            f"does for an input of {self.how.height}x{self.how.width}"
         )
 
     def _read_grid_keys(self, card: DetectorCard) -> tuple[float | None, float | None, bool | None]:

@@ -139,6 +139,11 @@ class Engine(ABC, Generic[OptionsT]):
         """Number of batches in flight."""
         return len(self._slots)
 
+    @property
+    def streams(self) -> int | None:
+        """Number of batches that run at a time; None where that is no option of the backend."""
+        return None
+
     def infer(self, crops: Crops) -> Outputs:
         """Run one batch and wait for it.
 
@@ -158,14 +163,18 @@ class Engine(ABC, Generic[OptionsT]):
     def stream(self, crops: Iterable[Crops]) -> Iterator[Outputs]:
         """Run batches as `infer` does, one in each slot at a time; yield outputs in order."""
         busy: deque[tuple[Slot, int]] = deque()
-        for number, batch in enumerate(crops):
-            if len(busy) == len(self._slots):
+        try:
+            for number, batch in enumerate(crops):
+                if len(busy) == len(self._slots):
+                    yield self._collect(*busy.popleft())
+                slot = self._slots[number % len(self._slots)]
+                self._submit(slot, batch)
+                busy.append((slot, len(batch)))
+            while busy:
                 yield self._collect(*busy.popleft())
-            slot = self._slots[number % len(self._slots)]
-            self._submit(slot, batch)
-            busy.append((slot, len(batch)))
-        while busy:
-            yield self._collect(*busy.popleft())
+        finally:
+            for slot, _ in busy:  # of a stream that broke off: the engine may be used again
+                slot.wait()
 
     def infer_in_phases(self, crops: Crops) -> tuple[Outputs, Phases]:
         """Run one batch as `infer` does, and time its parts; each is waited for."""
@@ -238,9 +247,8 @@ class Engine(ABC, Generic[OptionsT]):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for slot in self._slots:
-            slot.free()
-        self._slots.clear()
+        while self._slots:
+            self._slots.pop().free()  # the last reference: what a slot holds ends before the engine
         self._close()
 
     def _submit(self, slot: Slot, crops: Crops) -> None:

@@ -1,5 +1,6 @@
 """Slots on an NVIDIA GPU through pycuda, which is imported when an engine is opened."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,11 +16,13 @@ Shape = tuple[int, ...]
 class Streams:
     """The primary context of the device, shared with PyTorch and the CUDA runtime, and its streams.
 
-    Copies in, computation and copies out have one stream each, so that they overlap for different
-    batches.
+    The device is the first that CUDA_VISIBLE_DEVICES leaves, which `cuda` describes.  Copies in,
+    computation and copies out have one stream each, so that they overlap for different batches.
     """
 
     def __init__(self) -> None:
+        # Otherwise pycuda heeds ~/.cuda_device, and takes the next GPU where the first is busy.
+        os.environ["CUDA_DEVICE"] = "0"
         import pycuda.autoprimaryctx
         import pycuda.driver
 

@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU or an NVIDIA GPU.  The engine file is the graph with pixels as input."""
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -128,6 +129,9 @@ class OnnxRuntimeEngine(Engine[OnnxRuntimeOptions]):
         if self._options.provider != "cpu":
             # Prefer CUDA and cuDNN of PyTorch's packages, where there are any.
             onnxruntime.preload_dlls()
+        if self._options.provider == "tensorrt" and not self._options.tf32:
+            # This provider has no option for it (microsoft/onnxruntime, issue 26029).
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3

@@ -21,7 +21,7 @@ from hrnetpose.stage import StageError
 # The layers that an int8 graph leaves in floating point run in bf16: the error of int8 is larger.
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "bf16"}
 _NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
-_HEAVY = ("Convolution", "MatMul", "FullyConnected")
+_HEAVY = ("Convolution", "Deconvolution", "MatMul", "FullyConnected")
 
 
 class OpenVinoOptions(StreamOptions):
@@ -51,6 +51,11 @@ class OpenVinoSlot(Slot):
 
 class OpenVinoEngine(Engine[OpenVinoOptions]):
     """The graph, compiled for the CPU."""
+
+    @property
+    def streams(self) -> int:
+        # At most as many as there are threads, whatever was asked for.
+        return int(self._compiled.get_property("NUM_STREAMS"))
 
     def _open(self) -> list[Slot]:
         self._compiled = self._compile()

@@ -186,7 +186,7 @@ def _receive(
     have, total = _extent(response, url, partial, state)
     pieces = response.iter_content(PIECE)
     first = next(pieces, b"")
-    if page := archives.describe_html(first):
+    if page := archives.describe_stand_in(first):
         raise TransferError(url, f"the server sent {page}")
     if size is not None and total not in (None, size):
         raise TransferError(url, f"the server offers {total} bytes, expected {size}")

@@ -46,12 +46,14 @@ def _to_half(half: onnx.ModelProto, kind: int) -> onnx.ModelProto:
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = kind
-            elif (
-                attribute.HasField("t")
-                and attribute.t.data_type == TensorProto.FLOAT
-                and not (node.op_type == "Constant" and node.output[0] in kept)
-            ):
+            elif node.op_type == "Constant" and node.output[0] in kept:
+                continue
+            elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
                 attribute.t.CopyFrom(_half(attribute.t, kind))
+            elif attribute.name in ("value_float", "value_floats"):  # of a Constant
+                values = np.array(helper.get_attribute_value(attribute), np.float32)
+                tensor = _half(numpy_helper.from_array(values), kind)
+                attribute.CopyFrom(helper.make_attribute("value", tensor))
     ends = {value.name: f"{value.name}_half" for value in (*graph.input, *graph.output)}
     for node in graph.node:
         node.input[:] = [ends.get(name, name) for name in node.input]
@@ -73,8 +75,9 @@ def _half(tensor: TensorProto, kind: int, positive: bool = False) -> TensorProto
     dtype: Any = helper.tensor_dtype_to_np_dtype(kind)
     values = numpy_helper.to_array(tensor)
     if kind == TensorProto.FLOAT16:
-        limit = float(np.finfo(np.float16).max)
-        # A scale that became 0 would be divided by.
-        smallest = float(np.finfo(np.float16).smallest_subnormal) if positive else -limit
-        values = np.clip(values, smallest, limit)
-    return numpy_helper.from_array(values.astype(dtype), tensor.name)
+        limit, smallest = np.finfo(np.float16).max, np.finfo(np.float16).smallest_subnormal
+        values = np.clip(values, -limit, limit)
+        if positive or values.size == 1:
+            # A scale, or an epsilon, that became 0 would be divided by.
+            values = np.where((values > 0) & (values < smallest), smallest, values)
+    return numpy_helper.from_array(np.asarray(values).astype(dtype), tensor.name)

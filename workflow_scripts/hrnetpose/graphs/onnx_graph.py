@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, inliner, numpy_helper
 
-from hrnetpose import batches
+from hrnetpose import archives, batches
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
@@ -35,14 +35,23 @@ FP8 = {
 def read(path: Path, weights: bool = True) -> onnx.ModelProto:
     """Read a graph, and what it keeps in files beside it unless `weights` is false.
 
+    What it defines as functions of its own is put in their place: all that looks for nodes finds
+    them.
+
     Raises:
         StageError: the file is missing or is no ONNX model.
     """
     try:
         model = onnx.load(path, load_external_data=weights)
+        if model.functions:
+            model = inliner.inline_local_functions(model)
     except FileNotFoundError as error:
         raise StageError(f"{path}: there is no such ONNX file") from error
     except Exception as error:
+        with path.open("rb") as file:
+            stand_in = archives.describe_stand_in(file.read(4096))
+        if stand_in:
+            raise StageError(f"{path}: not an ONNX model but {stand_in}") from error
         raise StageError(f"{path}: not an ONNX model ({error}); export it again") from error
     for part in ("node", "input", "output"):
         if not getattr(model.graph, part):

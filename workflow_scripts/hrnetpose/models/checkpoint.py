@@ -89,7 +89,8 @@ def load(model: torch.nn.Module, path: Path, config: str) -> list[str]:
     stored = sorted({_name_dtype(value) for name, value in state.items() if name in own})
     logging.info("stored as %s", ", ".join(stored))
     if training:
-        logging.info("left out, for training only: %s (first: %s)", len(training), training[0])
+        first = stage.name(training[0])
+        logging.info("left out, for training only: %s (first: %s)", len(training), first)
     if not copies:
         return []
     listed = ", ".join(map(str, copies))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from hrnetpose import archives
 from hrnetpose.models import unpickle
 from hrnetpose.models.unpickle import Checkpoint
 from hrnetpose.stage import StageError, shown
@@ -16,7 +17,6 @@ from hrnetpose.stage import StageError, shown
 EXPECTED = "expected a checkpoint of PyTorch (a state dict, saved with torch.save) or safetensors"
 _FETCH = "fetch it again and compare its sha256"
 _SIGNATURES = {
-    b"version https://git-lfs": "a pointer of Git LFS; run `git lfs pull` where it comes from",
     b"\x89HDF": "a file of HDF5, as Keras writes it",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
     b"Rar!": "a rar archive; unpack it",
@@ -111,6 +111,8 @@ def _identify(head: bytes, path: Path) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "a web page; the link leads to a page and not to the file"
+    if stand_in := archives.describe_stand_in(head):
+        return stand_in
     if text.startswith(b"{"):
         return _identify_json(path)
     if tarfile.is_tarfile(path):

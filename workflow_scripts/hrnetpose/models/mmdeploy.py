@@ -5,10 +5,12 @@
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hrnetpose import stage
 from hrnetpose.stage import StageError, shown
 
 FILES = ("pipeline.json", "detail.json", "deploy.json")
@@ -56,7 +58,7 @@ def find_graph(folder: Path, given: Mapping[str, Any]) -> Path:
     """
     for model in _list(_get(given.get("deploy.json"), "models")):
         net = _get(model, "net")
-        if isinstance(net, str) and Path(net).name == net and (folder / net).is_file():
+        if isinstance(net, str) and Path(net).name == net and os.path.isfile(folder / net):
             return folder / net
     graphs = sorted(folder.glob("*.onnx"))
     if len(graphs) != 1:
@@ -112,7 +114,9 @@ def read_card(given: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
 def hint(given: Mapping[str, Any]) -> str:
     """Return what `detail.json` says of where the model comes from; empty if it does not."""
     config = _get(given.get("detail.json"), "codebase", "config")
-    return f" (detail.json: exported from {Path(config).name})" if isinstance(config, str) else ""
+    if not isinstance(config, str):
+        return ""
+    return f" (detail.json: exported from {stage.name(Path(config).name)})"
 
 
 def _read_transforms(steps: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -183,7 +187,7 @@ def _read_old_decoding(params: Mapping[str, Any]) -> dict[str, Any]:
         "megvii": {"type": "MegviiHeatmap", "blur_kernel_size": kernel},
     }
     process = params.get("post_process", "default")
-    if process not in codecs:
+    if process not in [*codecs]:
         raise StageError(
             f"pipeline.json: post_process is {shown(process)}; supported: {', '.join(codecs)}"
         )

@@ -6,7 +6,6 @@ graph, which also fills in what shapes can tell.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -101,6 +100,11 @@ def describe(
     mean, std = (_read_numbers(said, key) for key in ("mean", "std"))
     if min(std) <= 0:
         raise StageError(f"{said.place('std')} is {shown(std)}; expected numbers above 0")
+    if max(std) < 1:
+        raise StageError(
+            f"{said.place('std')} is {shown(std)}, which is of pixels from 0 to 1; expected `mean` "
+            "and `std` of pixels from 0 to 255: multiply both by 255"
+        )
     order = said.values["channel_order"]
     if order not in ("RGB", "BGR"):
         raise StageError(f"{said.place('channel_order')} is {shown(order)}; expected RGB or BGR")
@@ -161,6 +165,8 @@ def measure(
     shapes = original.measure(_image_end(source, crop), images)
     outputs = [
         one.model_copy(update={"shape": _measured(shapes[one.name], batch)})
+        if one.name in shapes  # a sequence has none
+        else one
         for one in facts.outputs
     ]
     return facts.model_copy(update={"outputs": outputs})
@@ -232,12 +238,17 @@ def _gather(given: OnnxCard, facts: OnnxFacts, exported: Mapping[str, Any], path
         for key, value in said.items():
             old, old_source = values.get(key), sources.get(key)
             values[key], sources[key] = value, source[key]
+            if key not in ("crop", "codec"):
+                continue
+            kind = value.get("type") if isinstance(value, dict) else ()
+            if not isinstance(kind, str | None):
+                raise StageError(
+                    f"{path}: card.{key} (from {source[key]}) is {shown(value)}; expected a section"
+                )
             # What is said in part goes over the rest, and a codec over one of the same type.
-            if key in ("crop", "codec") and isinstance(old, dict) and isinstance(value, dict):
-                kinds = {one["type"] for one in (old, value) if "type" in one}
-                if len(kinds) < 2:
-                    values[key] = old | value
-                    sources[key] = f"{source[key]}, {old_source}"
+            if old is not None and kind in (None, old.get("type", kind)):
+                values[key] = old | value
+                sources[key] = f"{source[key]}, {old_source}"
 
     from_files = mmdeploy.read_card(exported)
     add({k: v for k, (v, _) in from_files.items()}, {k: s for k, (_, s) in from_files.items()})
@@ -375,9 +386,10 @@ def _read_outputs(
     ]
     expected = f"{'an output' if len(shapes) == 1 else 'outputs'} {' and '.join(shapes)}"
     if not found:
+        ratio = "" if len(shapes) > 1 else "; heatmaps have the height and width of crops, scaled"
         raise StageError(
             f"{path}: not the pose model that its card describes: {count} keypoints, {codec.type} "
-            f"and crops {crop} need {expected}; it has {', '.join(map(str, facts.outputs))}"
+            f"and crops {crop} need {expected}; it has {', '.join(map(str, facts.outputs))}{ratio}"
         )
     if len(found) > 1:
         choices = [", ".join(end.name for end in ends) for ends in found]
@@ -394,7 +406,7 @@ def _named_outputs(said: _Said, facts: OnnxFacts, path: str) -> list[OnnxTensor]
     if asked is None:
         return None
     known = {output.name: output for output in facts.outputs}
-    if not isinstance(asked, list) or not all(one in known for one in asked):
+    if not isinstance(asked, list) or not all(one in [*known] for one in asked):
         if said.sources["outputs"] != CARD:
             return None  # of another export of the same model
         raise StageError(
@@ -468,15 +480,17 @@ def _vector_ends(output: OnnxTensor, keypoints: int) -> Iterator[tuple[OnnxEnd, 
 
 
 def _heatmap_ends(output: OnnxTensor, channels: int, crop: Crop) -> Iterator[OnnxEnd]:
-    """Yield how an output can be [batch, channels, height, width]."""
+    """Yield how an output can be [batch, channels, height, width], shaped like the crop."""
     shape, batched = _with_batch(output, 4)
     fits = []
     for axes in ([0, 1, 2, 3], [0, 3, 1, 2]) if shape else ():
         height, width = shape[axes[2]], shape[axes[3]]
         if shape[axes[1]] != channels or not height or not width:
             continue
-        if 1 < height <= crop.height and 1 < width <= crop.width:
-            fits.append((abs(math.log(height * crop.width / (width * crop.height))), axes))
+        # In elements of the longer side: one is rounded away where strides do not divide the crop.
+        off = abs(height * crop.width - width * crop.height) / max(crop.height, crop.width)
+        if 1 < height <= crop.height and 1 < width <= crop.width and off <= 1:
+            fits.append((off, axes))
     if fits:  # of two ways the one that is shaped like the crop
         yield _end(output, min(fits)[1], batched)
 
@@ -505,7 +519,7 @@ def _simcc_fits(facts: OnnxFacts, height: int | None, width: int | None) -> bool
 def _read_numbers(said: _Said, key: str) -> list[float]:
     value = said.values[key]
     numbers = isinstance(value, list) and len(value) in (1, 3)
-    if not numbers or not all(isinstance(one, int | float) and math.isfinite(one) for one in value):
+    if not numbers or not all(isinstance(one, int | float) and abs(one) < 1e9 for one in value):
         raise StageError(f"{said.place(key)} is {shown(value)}; expected three numbers")
     return [float(one) for one in (*value,) * 3][:3]
 

@@ -51,7 +51,8 @@ def read_facts(path: Path) -> OnnxFacts:
     """Read what a file declares; weights in files beside it are not looked at.
 
     Raises:
-        StageError: it is no ONNX file, or its weights lie where they may not.
+        StageError: it is no ONNX file, its weights lie where they may not, or it was written for
+            training or for one CPU.
     """
     import onnx
 
@@ -74,6 +75,7 @@ def read_facts(path: Path) -> OnnxFacts:
                 f"{path}: its weights are in {shown(file)}; expected a file beside it, by a "
                 "relative path"
             )
+    _refuse_other_purposes(model, path)
     with suppress(Exception):  # the stage measures shapes
         model = onnx.shape_inference.infer_shapes(model)
     return OnnxFacts(
@@ -92,9 +94,41 @@ def read_facts(path: Path) -> OnnxFacts:
     )
 
 
+def _refuse_other_purposes(model: Any, path: Path) -> None:
+    """Refuse a graph whose outputs for an image depend on chance, on other images or on the CPU."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer} | {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    for node in model.graph.node:
+        if node.domain == "com.microsoft.nchwc":
+            raise StageError(
+                f"{path}: ONNX Runtime has optimised it for one CPU ({node.domain}); give the file "
+                "that it was made from"
+            )
+        trains = any(one.name == "training_mode" and one.i for one in node.attribute)
+        if node.op_type == "BatchNormalization":
+            trains = trains or len(node.output) == 5  # before opset 14
+        elif node.op_type == "Dropout" and len(node.input) == 3 and node.input[2] in stored:
+            trains = bool(numpy_helper.to_array(stored[node.input[2]]))
+        if trains:
+            raise StageError(
+                f"{path}: its {node.op_type} is in training mode, where an image's output depends "
+                "on chance or on the images beside it; export it after `model.eval()`"
+            )
+
+
 def _describe(value: Any) -> OnnxTensor:
     import onnx
 
+    if not value.type.HasField("tensor_type"):
+        other = str(value.type.WhichOneof("value")).removesuffix("_type")  # a sequence
+        return OnnxTensor(name=value.name, dtype=other, shape=None)
     kind = value.type.tensor_type
     names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     names |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
@@ -138,15 +172,16 @@ class OriginalGraph:
             )
         except Exception as error:  # its exceptions have no common base
             raise StageError(
-                f"{self.path}: ONNX Runtime cannot load it: {_first_line(error)}; export it with "
-                "ONNX's own operators"
+                f"{self.path}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
+                f"{_first_line(error)}; export it in fp32 with operators and versions that it has"
             ) from error
 
     def measure(self, source: OnnxEnd, images: Array) -> dict[str, tuple[int, ...]]:
-        """Run it once and return the shapes of all outputs by name."""
-        names = [output.name for output in self._session.get_outputs()]
-        outputs = self._call(names, source, images)
-        return {key: values.shape for key, values in zip(names, outputs, strict=True)}
+        """Run it once and return the shapes of all outputs that are tensors, by name."""
+        outputs = self._session.get_outputs()
+        names = [output.name for output in outputs if output.type.startswith("tensor")]
+        found = self._call(names, source, images) if names else []
+        return {key: values.shape for key, values in zip(names, found, strict=True)}
 
     def run(self, origin: OnnxOrigin, images: Array) -> list[Array]:
         """Run it on images of the form that the card describes.
@@ -215,4 +250,6 @@ def _of_card(values: Any, end: OnnxEnd) -> Array:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().split("\n")[0]
-    return re.sub(r"^\[\w+\] : \d+ : \w+ : ", "", text)[:300]
+    text = re.sub(r"^\[\w+\] : \d+ : \w+ : |Load model from .*? failed: ?", "", text)
+    # The place in ONNX Runtime's own source, and the function's signature, if they are there.
+    return re.sub(r"^\S+\.(cc|h):\d+ .*\) (?=[A-Z])", "", text)[:300]

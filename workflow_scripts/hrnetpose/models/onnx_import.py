@@ -5,6 +5,7 @@ that its codec decodes, by their names and with their axes.  What a graph does n
 is, and is said.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +29,15 @@ TOLERANCE = 1e-4
 """Largest relative error of a graph that was brought to another opset or batch."""
 HALF_TOLERANCE = 2e-2
 """The same where the graph computes in 16 or 8 bits."""
+_WEIGHTS = {
+    **dict.fromkeys((
+        "Conv", "ConvTranspose", "ConvInteger", "MatMul", "MatMulInteger", "Gemm",
+        # ONNX Runtime's own
+        "FusedConv", "FusedGemm", "FusedMatMul",
+    ), 1),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm"), 3),
+}  # fmt: skip
+"""Layers whose operations are counted -> the input that is their weights."""
 IMAGES = 3
 """A graph with a batch is tried with so many, and with two."""
 
@@ -132,13 +142,8 @@ def _find_dynamic(
 def _free_reshapes(model: onnx.ModelProto, fixed: int) -> None:
     """Let the first dimension that a Reshape gives be free, where it is the number of the batch."""
     graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer} | {
-        node.output[0]: attribute.t
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    }
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    taken = set(_list_names(graph))
     for node in graph.node:
         tensor = constants.get(node.input[1]) if node.op_type == "Reshape" else None
         if tensor is None:
@@ -148,7 +153,7 @@ def _free_reshapes(model: onnx.ModelProto, fixed: int) -> None:
             continue
         # 0 takes the dimension of what is reshaped; -1 works out what is left.
         freed = np.array([0 if -1 in shape else -1, *shape[1:]], np.int64)
-        name = f"{node.output[0]}_shape"
+        name = _unused(taken, f"{node.output[0]}_shape")
         graph.initializer.append(numpy_helper.from_array(freed, name))
         node.input[1] = name
 
@@ -161,20 +166,22 @@ def _with_ends(
     result.CopyFrom(model)
     result.ir_version = max(result.ir_version, IR_VERSION)
     graph = result.graph
+    _store_constants(graph)
     for node in graph.node:
         if node.op_type == "BatchNormalization":
             _mend_batch_normalization(node, result)
     names = [INPUT, *described.codec.OUTPUTS]
     used = [origin.input.name, *(end.name for end in origin.outputs)]
-    for name in {*names} - {*used}:  # names of something inside
-        _rename(graph, name, f"{name}_inside")
-    for name in used:
-        _rename(graph, name, f"{name}_given")
-    before = _input_nodes(origin, f"{origin.input.name}_given")
+    # Those of something inside, and the ends' own: all make room for what is put around them.
+    taken = {*_list_names(graph), *names}
+    inside = {name: _unused(taken, f"{name}_inside") for name in dict.fromkeys([*names, *used])}
+    for old, new in inside.items():
+        _rename(graph, old, new)
+    before = _input_nodes(origin, inside[origin.input.name], taken)
     after = [
         node
         for end, name in zip(origin.outputs, names[1:], strict=True)
-        for node in _output_nodes(end, f"{end.name}_given", name)
+        for node in _output_nodes(end, inside[end.name], name, taken)
     ]
     nodes = [*before, *graph.node, *after]
     del graph.input[:], graph.output[:], graph.value_info[:]
@@ -201,6 +208,38 @@ def _with_ends(
     return result
 
 
+def _store_constants(graph: onnx.GraphProto) -> None:
+    """Store the weights that a graph has in nodes, as Paddle's converter writes them, as such."""
+    kept = []
+    for node in graph.node:
+        tensor = next((one.t for one in node.attribute if one.name == "value"), None)
+        if node.op_type == "Constant" and tensor is not None:
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _unused(taken: set[str], wanted: str) -> str:
+    """Take a name that is not taken yet: the one wanted, or it with a number."""
+    numbered = (f"{wanted}_{number}" for number in itertools.count(1))
+    name = next(name for name in itertools.chain([wanted], numbered) if name not in taken)
+    taken.add(name)
+    return name
+
+
+def _list_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names of the tensors of a graph and of the graphs inside it."""
+    yield from (one.name for one in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _list_names(inner)
+
+
 def _mend_batch_normalization(node: onnx.NodeProto, model: onnx.ModelProto) -> None:
     """Leave out `spatial=0` where there is one number for each channel: MXNet wrote it in error."""
     scale = next((one for one in model.graph.initializer if one.name == node.input[1]), None)
@@ -211,7 +250,7 @@ def _mend_batch_normalization(node: onnx.NodeProto, model: onnx.ModelProto) -> N
         node.attribute.extend(copies)
 
 
-def _input_nodes(origin: OnnxOrigin, target: str) -> list[onnx.NodeProto]:
+def _input_nodes(origin: OnnxOrigin, target: str, taken: set[str]) -> list[onnx.NodeProto]:
     """Return the nodes from an export's input to the file's own."""
     steps: list[tuple[str, dict[str, Any]]] = []
     if origin.input.axes != [0, 1, 2, 3]:
@@ -219,10 +258,10 @@ def _input_nodes(origin: OnnxOrigin, target: str) -> list[onnx.NodeProto]:
     if origin.input.dtype != "float32":
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(origin.input.dtype))
         steps.append(("Cast", {"to": kind}))
-    return _chain(INPUT, target, steps)
+    return _chain(INPUT, target, steps, taken)
 
 
-def _output_nodes(end: Any, source: str, target: str) -> list[onnx.NodeProto]:
+def _output_nodes(end: Any, source: str, target: str, taken: set[str]) -> list[onnx.NodeProto]:
     """Return the nodes from an output of the file to the card's."""
     steps: list[tuple[str, dict[str, Any]]] = []
     if end.dtype != "float32":
@@ -232,22 +271,22 @@ def _output_nodes(end: Any, source: str, target: str) -> list[onnx.NodeProto]:
         steps.append(("Reshape", {"shape": shape}))
     if end.axes != sorted(end.axes):
         steps.append(("Transpose", {"perm": end.axes}))
-    return _chain(source, target, steps)
+    return _chain(source, target, steps, taken)
 
 
 def _chain(
-    source: str, target: str, steps: list[tuple[str, dict[str, Any]]]
+    source: str, target: str, steps: list[tuple[str, dict[str, Any]]], taken: set[str]
 ) -> list[onnx.NodeProto]:
     nodes = []
     steps = steps or [("Identity", {})]
     for number, (kind, attributes) in enumerate(steps):
         is_last = number == len(steps) - 1
-        output = target if is_last else f"{target}_{number}"
+        output = target if is_last else _unused(taken, f"{target}_{number}")
         inputs = [source]
         if shape := attributes.pop("shape", None):
-            constant = helper.make_tensor(f"{output}_value", TensorProto.INT64, [len(shape)], shape)
-            nodes.append(helper.make_node("Constant", [], [f"{output}_shape"], value=constant))
-            inputs.append(f"{output}_shape")
+            inputs.append(_unused(taken, f"{target}_shape"))
+            constant = helper.make_tensor(inputs[1], TensorProto.INT64, [len(shape)], shape)
+            nodes.append(helper.make_node("Constant", [], [inputs[1]], value=constant))
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         source = output
     return nodes
@@ -339,31 +378,32 @@ def count_macs(model: onnx.ModelProto, batch: int, image: Array) -> int:
     """
     from hrnetpose.graphs.quantize import Session
 
-    kinds = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-    layers = [node for node in model.graph.node if node.op_type in kinds]
-    tensors = {name for node in layers for name in (node.input[0], node.input[1], node.output[0])}
+    layers = [node for node in model.graph.node if node.op_type in _WEIGHTS]
+    tensors = {name for node in layers for name in _operands(node)}
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
     stored = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    asked = sorted(tensors - stored.keys())
+    asked, taken = sorted(tensors - stored.keys()), set(_list_names(model.graph))
     for number, name in enumerate(asked):
-        probe.graph.node.append(helper.make_node("Shape", [name], [f"shape_{number}"]))
-        probe.graph.output.append(
-            helper.make_tensor_value_info(f"shape_{number}", TensorProto.INT64, None)
-        )
+        shape = _unused(taken, f"shape_{number}")
+        probe.graph.node.append(helper.make_node("Shape", [name], [shape]))
+        probe.graph.output.append(helper.make_tensor_value_info(shape, TensorProto.INT64, None))
     found = Session(probe, optimised=False)({INPUT: np.repeat(image, batch, axis=0)})
     shapes = stored | {name: tuple(map(int, one)) for name, one in zip(asked, found, strict=True)}
     total = 0
     for node in layers:
-        first, second, out = (
-            shapes[name] for name in (node.input[0], node.input[1], node.output[0])
-        )
-        if node.op_type == "Conv":
+        first, second, out = (shapes[name] for name in _operands(node))
+        if node.op_type.endswith(("Conv", "ConvInteger")):
             total += math.prod(out) * math.prod(second[1:])
         elif node.op_type == "ConvTranspose":
             total += math.prod(first) * math.prod(second[1:])
         else:
             transposed = any(one.name == "transA" and one.i for one in node.attribute)
-            total += math.prod(out) * first[0 if transposed else -1]
+            total += math.prod(out) * first[-2 if transposed else -1]
     return total // batch
+
+
+def _operands(node: onnx.NodeProto) -> tuple[str, str, str]:
+    """Return what a layer takes, its weights, and what it gives."""
+    return node.input[0], node.input[_WEIGHTS[node.op_type]], node.output[0]

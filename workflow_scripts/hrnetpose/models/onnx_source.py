@@ -1,5 +1,6 @@
 """Where an ONNX file is: alone, in the folder of an mmdeploy export, or in a zip of one."""
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from hrnetpose import archives
 from hrnetpose.models import mmdeploy
 from hrnetpose.models.onnx_file import OnnxFacts
-from hrnetpose.stage import StageError
+from hrnetpose.stage import StageError, name
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class OnnxSource:
             StageError: one in which the graph keeps weights is not there.
         """
         beside = [self.graph.parent / file for file in facts.external]
-        for path in beside:
-            if not path.is_file():
+        for path, file in zip(beside, facts.external, strict=True):
+            if not os.path.isfile(path):
                 raise StageError(
-                    f"{self.graph}: its weights are in {path.name}, which is not beside it; put "
+                    f"{self.graph}: its weights are in {name(file)}, which is not beside it; put "
                     "the two into a folder or a zip, and give that"
                 )
         return [self.graph, *beside, *(self.graph.parent / name for name in self.exported)]

@@ -23,8 +23,12 @@ MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of the format before the zip."""
 _LARGEST_PICKLE = 1 << 30
 """Bytes.  A pickle holds no values of tensors, and a small zip could claim any size."""
+_MOST_OPERATIONS = 20_000_000
+"""Of a pickle: each may leave an object of some 70 bytes.  Those of models have some 100,000."""
 _KEYS = (str, bytes, int, float, type(None))
 """Keys of a dictionary that are kept: others, such as nested tuples, may never finish hashing."""
+_LARGEST_KEY = 64
+"""Bits of a whole number that is a key: Python writes no number of some thousand digits."""
 _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 _STORAGES = {
     "BFloat16Storage": torch.bfloat16,
@@ -183,9 +187,11 @@ class _Interpreter:
 
     def run(self, file: IO[bytes]) -> Any:
         """Return the pickle's content; leave the file at its end."""
-        for opcode, argument, _ in pickletools.genops(file):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if opcode.name == "STOP":
                 return self._stack[-1]
+            if number > _MOST_OPERATIONS:
+                raise ValueError(f"the pickle has more than {_MOST_OPERATIONS} operations")
             self._execute(opcode.name, argument)
         raise ValueError("the pickle has no end")
 
@@ -315,7 +321,8 @@ def _set_items(target: Any, items: list[Any]) -> Any:
     """Put alternating keys and values into a dictionary; other targets stay as they are."""
     if isinstance(target, dict):
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if isinstance(key, _KEYS):
+            is_huge = isinstance(key, int) and key.bit_length() > _LARGEST_KEY
+            if isinstance(key, _KEYS) and not is_huge:
                 target[key] = value
     return target
 

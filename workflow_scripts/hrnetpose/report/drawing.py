@@ -12,6 +12,8 @@ from hrnetpose.artifacts.model import Keypoints
 Image = npt.NDArray[np.uint8]
 SHIFT = 4
 """Fractional bits of OpenCV's drawing coordinates: 1/16 pixel."""
+FARTHEST = 1 << 20
+"""Pixels: what is farther away is drawn there; OpenCV's coordinates have 32 bits."""
 
 
 def skeletons(
@@ -32,7 +34,8 @@ def skeletons(
     size = max(1.0, min(image.shape[:2]) / 240)
     for person in persons:
         shown = person[:, 2] > threshold
-        points = np.round(np.nan_to_num(person[:, :2]) * (1 << SHIFT)).astype(int)
+        near = np.clip(np.nan_to_num(person[:, :2]), -FARTHEST, FARTHEST)
+        points = np.round(near * (1 << SHIFT)).astype(int)
         for a, b in info.skeleton:
             if shown[a] and shown[b]:
                 color = _color(info.names[a], info.names[b])

@@ -45,10 +45,14 @@ class Meter:
 
 
 def _packages() -> list[Path]:
-    """Return the zones of whole packages: intel-rapl:0, whoever made the CPU; not their parts."""
+    """Return the zones of whole packages: intel-rapl:0, whoever made the CPU; not their parts.
+
+    Nor intel-rapl-mmio:0, which counts the first package once more through other registers.
+    """
     if not POWERCAP.is_dir():
         return []
-    zones = [POWERCAP / name for name in sorted(os.listdir(POWERCAP)) if name.count(":") == 1]
+    names = [name for name in sorted(os.listdir(POWERCAP)) if name.startswith("intel-rapl:")]
+    zones = [POWERCAP / name for name in names if name.count(":") == 1]
     return [zone for zone in zones if (zone / "name").read_text().startswith("package")]
 
 

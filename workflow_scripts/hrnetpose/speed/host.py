@@ -47,7 +47,7 @@ def describe(device: Device | None = None) -> Host:
         cache_bytes=_last_level_cache(),
         clock_mhz=clock_mhz(),
         virtual="hypervisor" in flags,
-        gpu=nvml.describe() if device and device.kind == "gpu" else None,
+        gpu=nvml.describe() or device.name if device and device.kind == "gpu" else None,
         memory_bytes=psutil.virtual_memory().total,
         os=platform.platform(),
         python=platform.python_version(),

@@ -20,9 +20,11 @@ from hrnetpose.artifacts.machine import Peaks
 from hrnetpose.artifacts.measured import Host, Roofline
 from hrnetpose.artifacts.model import ModelCard
 
-_NVIDIA = {"fp32": (0, 0), "fp16": (7, 0), "int8": (7, 5), "bf16": (8, 0), "fp8": (8, 9)}
+_NVIDIA = {
+    "fp32": (0, 0), "tf32": (8, 0), "fp16": (7, 0), "int8": (7, 5), "bf16": (8, 0), "fp8": (8, 9),
+}  # fmt: skip
 """Precision -> the compute capability from which on a GPU has units for it."""
-_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
+_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 _FASTEST_FIRST = ("int8", "fp8", "fp16", "bf16", "fp32")
 _SIZES = (256, 512, 1024)
 """Sizes of PyTorch's square matrices on a CPU; the best counts."""
@@ -262,6 +264,7 @@ def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]
     """
     import torch
 
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     one = torch.ones((), device="cuda")
     for size in (2048, 4096, 8192):
         # Random: equal digits cost a GPU less power, and so make it faster than it is at work.
@@ -276,8 +279,8 @@ def _cuda_products(precision: str) -> Iterator[tuple[float, Callable[[], None]]]
                     torch._scaled_mm, left, right.t(), one, one, out_dtype=torch.bfloat16
                 )
             case _:
-                dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-                left, right = (matrix.to(dtype[precision]) for matrix in numbers)
+                dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+                left, right = (matrix.to(dtype or torch.float32) for matrix in numbers)
                 product = partial(torch.mm, left, right)
 
         def call(product: Callable[[], Any] = product) -> None:

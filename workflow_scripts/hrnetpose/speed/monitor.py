@@ -8,6 +8,7 @@ missing swap counters, and lists CPUs without their numbers.
 import os
 import resource
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -89,6 +90,19 @@ class Monitor:
         )
 
 
+def quota_cores() -> float | None:
+    """Return how many cores the control groups of this process allow; None without a limit."""
+    found = []
+    for folder in _cgroups():
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            words = " ".join(line for name in names for line in _lines(folder / name)).split()
+            with suppress(ValueError):  # "max" is no number, and a missing file has none
+                quota, period = map(int, words)
+                if quota > 0:
+                    found.append(quota / period)
+    return round(min(found), 2) if found else None
+
+
 def _counters(cpus: list[int]) -> dict[str, float]:
     """Read the counters that this system has; times in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -96,7 +110,9 @@ def _counters(cpus: list[int]) -> dict[str, float]:
     for line in _lines(PROC / "stat"):
         name, *ticks = line.split()
         if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cpus:
-            user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
+            user, nice, system, idle, _, irq, softirq, steal = map(int, ticks[:8])
+            if not user + system + idle:
+                continue  # gVisor has the line, and counts nothing
             per_second = os.sysconf("SC_CLK_TCK")
             busy = (user + nice + system + irq + softirq) / per_second
             found["busy"] = found.get("busy", 0.0) + busy
@@ -110,27 +126,28 @@ def _counters(cpus: list[int]) -> dict[str, float]:
             file = SYS / f"devices/system/cpu/cpu{number}/thermal_throttle/{name}"
             for line in _lines(file):
                 found["thermal"] = found.get("thermal", 0.0) + int(line)
-    for line in _lines(_own_cgroup() / "cpu.stat"):
-        name, _, value = line.partition(" ")
-        if name == "throttled_usec":
-            found["quota"] = int(value) / 1e6
-        elif name == "throttled_time":  # version 1, nanoseconds
-            found["quota"] = int(value) / 1e9
+    units = {"throttled_usec": 1e6, "throttled_time": 1e9}  # of versions 2 and 1
+    for folder in _cgroups():
+        for line in _lines(folder / "cpu.stat"):
+            name, _, value = line.partition(" ")
+            if name in units:
+                found["quota"] = found.get("quota", 0.0) + int(value) / units[name]
     return found
 
 
-def _own_cgroup() -> Path:
-    """Return the folder of this process's control group; inside a container it is the root."""
+def _cgroups() -> list[Path]:
+    """Return the folders of this process's control group and of those that it is in.
+
+    A quota of any of them holds the process back.  Inside a container only the root may be there.
+    """
     root = SYS / "fs/cgroup"
     for line in _lines(PROC / "self/cgroup"):
         number, controllers, path = line.split(":", 2)
-        if number == "0":
-            own = root / path.lstrip("/")
-            return own if (own / "cpu.stat").is_file() else root
-        if "cpu" in controllers.split(","):
-            own = root / "cpu" / path.lstrip("/")
-            return own if (own / "cpu.stat").is_file() else root / "cpu"
-    return root
+        if number == "0" or "cpu" in controllers.split(","):
+            top = root if number == "0" else root / "cpu"
+            own = top / path.lstrip("/")
+            return [one for one in (own, *own.parents) if one.is_relative_to(top)]
+    return [root]
 
 
 def _lines(path: Path) -> list[str]:

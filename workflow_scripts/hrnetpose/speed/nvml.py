@@ -5,6 +5,7 @@ says why.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +86,27 @@ def describe() -> str | None:
 
 
 def _open() -> tuple[Any, Any]:
-    """Return the module and the GPU that CUDA calls number 0."""
+    """Return the module and the GPU that CUDA calls number 0.
+
+    NVML counts GPUs by their place on the bus, CUDA the fastest first unless it is told otherwise
+    (CUDA C++ Programming Guide, CUDA_DEVICE_ORDER).
+
+    Raises:
+        LookupError: which of several different GPUs it is cannot be told.
+    """
     import pynvml
 
     pynvml.nvmlInit()
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
-    if first.isdigit():
-        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(int(first))
-    return pynvml, pynvml.nvmlDeviceGetHandleByUUID(first)
+    if not first.isdigit():
+        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(first)
+    names = set()
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        with suppress(pynvml.NVMLError):  # a GPU that this process may not use is counted, too
+            names.add(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(number)))
+    if len(names) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        raise LookupError(
+            "GPUs of several kinds, which CUDA counts in another order; set "
+            "CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        )
+    return pynvml, pynvml.nvmlDeviceGetHandleByIndex(int(first))

@@ -29,6 +29,10 @@ class Engine(Protocol):
     def requests(self) -> int:
         """How many batches are kept in flight."""
 
+    @property
+    def streams(self) -> int | None:
+        """How many of them run at a time; None if the backend has no streams."""
+
     def infer(self, crops: Crops) -> Outputs:
         """Run one batch and waits for it."""
 
@@ -67,14 +71,13 @@ class ThroughputResult:
 
 
 def measure_latency(
-    engine: Engine, inputs: Sequence[Crops], streams: int | None, limits: Limits, device: Device
+    engine: Engine, inputs: Sequence[Crops], limits: Limits, device: Device
 ) -> Measured[LatencyResult]:
     """Measure one request at a time, at the batch of the engine.
 
     Args:
         engine: opened at it.
         inputs: full batches that take turns.
-        streams: it was opened with; None if the backend has none.
         limits: how long.
         device: what it runs on.
     """
@@ -83,7 +86,7 @@ def measure_latency(
         samples = timing.latency(engine.infer, inputs, limits)
     scenario = LatencyScenario(
         batch=engine.batch,
-        streams=streams,
+        streams=engine.streams,
         samples=len(samples),
         duration_s=watched.report.seconds,
         spread=timing.latency_spread(samples),
@@ -106,7 +109,6 @@ def measure_latency(
 def try_point(
     engine: Engine,
     inputs: Sequence[Crops],
-    streams: int | None,
     load_seconds: float,
     seconds: float,
     device: Device,
@@ -116,7 +118,6 @@ def try_point(
     Args:
         engine: that is open.
         inputs: full batches that take turns.
-        streams: it was opened with; None if the backend has none.
         load_seconds: what opening it took.
         seconds: how long.
         device: what it runs on.
@@ -126,7 +127,7 @@ def try_point(
         found = timing.throughput(engine.stream, inputs, Limits(seconds, 3), engine.requests)
     point = SweepPoint(
         batch=engine.batch,
-        streams=streams,
+        streams=engine.streams,
         fps=found.fps,
         samples=len(found.done),
         duration_s=found.done[-1],
@@ -139,7 +140,6 @@ def try_point(
 def measure_throughput(
     engine: Engine,
     inputs: Sequence[Crops],
-    streams: int | None,
     limits: Limits,
     device: Device,
     sweep: list[SweepPoint],
@@ -149,7 +149,6 @@ def measure_throughput(
     Args:
         engine: opened at the best point of the sweep.
         inputs: full batches that take turns.
-        streams: it was opened with; None if the backend has none.
         limits: how long.
         device: what it runs on.
         sweep: what was tried before.
@@ -161,7 +160,7 @@ def measure_throughput(
     figures = Throughput(
         fps=found.fps,
         batch=engine.batch,
-        streams=streams,
+        streams=engine.streams,
         requests=engine.requests,
         samples=len(found.done),
         images=found.images,

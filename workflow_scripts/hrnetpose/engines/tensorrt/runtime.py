@@ -1,6 +1,7 @@
 """Load a plan and run it on the GPU."""
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class TensorRtEngine(Engine[TensorRtOptions]):
     def _open(self) -> list[Slot]:
         trt = self._flavour.module
         # Created first: it makes the context current in which the runtime works.
-        streams = self._streams = Streams()
+        self._streams = Streams()
         self._engine = load(self._flavour, self._file.read_bytes(), self._file, self._options)
         names = [self._engine.get_tensor_name(n) for n in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -61,21 +62,22 @@ class TensorRtEngine(Engine[TensorRtOptions]):
         self._input = inputs[0]
         self._check_profile()
         # TensorRT-RTX captures CUDA graphs itself.
-        captures_itself = hasattr(trt, "CudaGraphStrategy")
-        self._context = self._create_context(self._options.cuda_graphs and captures_itself)
-        self._context.set_input_shape(self._input, self.crops_shape)
-        slots = [
-            PycudaSlot(streams, self.crops_shape, self.output_shapes, self._enqueue)
-            for _ in range(self._options.buffers)
+        graphs, captures_itself = self._options.cuda_graphs, hasattr(trt, "CudaGraphStrategy")
+        buffers = self._options.buffers
+        # A context must not change after a graph was captured from it, and TensorRT-RTX captures
+        # anew where addresses change: so each slot has its own.
+        contexts = [
+            self._create_context(graphs and captures_itself)
+            for _ in range(buffers if graphs else 1)
         ]
-        if self._options.cuda_graphs and not captures_itself:
+        slots = [self._create_slot(contexts[n % len(contexts)]) for n in range(buffers)]
+        if graphs and not captures_itself:
             for slot in slots:
                 slot.capture()
         return [*slots]
 
     def _close(self) -> None:
-        # In this order: a context must not outlive its engine.
-        del self._context, self._engine, self._streams
+        del self._engine, self._streams
 
     def time_layers(self, crops: Crops, count: int) -> list[LayerTime]:
         milliseconds: defaultdict[str, float] = defaultdict(float)
@@ -89,21 +91,18 @@ class TensorRtEngine(Engine[TensorRtOptions]):
                 milliseconds[layer_name] += ms
 
         # A context of its own: a profiler slows one down, and a captured graph has none.
-        kept, profiler = self._context, Profiler()
-        self._context = self._create_context(capture=False)
-        slot = PycudaSlot(self._streams, self.crops_shape, self.output_shapes, self._enqueue)
+        context, profiler = self._create_context(capture=False), Profiler()
+        slot = self._create_slot(context)
         try:
-            self._context.set_input_shape(self._input, self.crops_shape)
             slot.copy_in(self._pad(crops))
             slot.launch()
             slot.wait()
-            self._context.profiler = profiler
+            context.profiler = profiler
             for _ in range(count):
                 slot.launch()
                 slot.wait()
         finally:
             slot.free()
-            self._context = kept
         described = describe_layers(inspect(self._flavour, self._engine))
         return [
             LayerTime(name, *described.get(name, ("", "unknown")), spent / 1e3 / count)
@@ -124,7 +123,7 @@ class TensorRtEngine(Engine[TensorRtOptions]):
             )
 
     def _create_context(self, capture: bool) -> Any:
-        """Create the execution context; it captures CUDA graphs itself if `capture` is set."""
+        """Create an execution context; it captures CUDA graphs itself if `capture` is set."""
         reset_logger(self._flavour)
         if capture:
             config = self._engine.create_runtime_config()
@@ -135,10 +134,14 @@ class TensorRtEngine(Engine[TensorRtOptions]):
             context = self._engine.create_execution_context()
         if context is None:
             raise make_error(self._flavour, self._file, "cannot run it")
+        context.set_input_shape(self._input, self.crops_shape)
         return context
 
-    def _enqueue(self, slot: PycudaSlot) -> None:
-        context = self._context
+    def _create_slot(self, context: Any) -> PycudaSlot:
+        shapes = self.crops_shape, self.output_shapes
+        return PycudaSlot(self._streams, *shapes, partial(self._enqueue, context))
+
+    def _enqueue(self, context: Any, slot: PycudaSlot) -> None:
         context.set_tensor_address(self._input, int(slot.device_input))
         for name, buffer in slot.device_outputs.items():
             context.set_tensor_address(name, int(buffer))
