@@ -63,7 +63,7 @@ def compare(path: Path) -> list[tuple[str, bool]]:
         return []
     return [
         (
-            f"{change.variant}: {change.figure} is {change.now:.4g}, and was {change.before:.4g} "
+            f"{change.variant}: {change.figure} is {change.now:.6g}, and was {change.before:.6g} "
             f"in {baseline.source}: {change.verdict}",
             change.verdict != "worse",
         )
@@ -80,11 +80,11 @@ def checks(
 
     def at_least(what: str, value: float | None, least: float | None) -> None:
         if least is not None and value is not None:
-            found.append((f"{what} is {value:.4g}, at least {least:g} is asked", value >= least))
+            found.append((f"{what} is {value:.6g}, at least {least:.9g} is asked", value >= least))
 
     def at_most(what: str, value: float | None, most: float | None) -> None:
         if most is not None and value is not None:
-            found.append((f"{what} is {value:.4g}, at most {most:g} is allowed", value <= most))
+            found.append((f"{what} is {value:.6g}, at most {most:.9g} is allowed", value <= most))
 
     if accuracy is not None:
         at_least("AP", accuracy.metrics.AP, limit.ap)

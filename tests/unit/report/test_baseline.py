@@ -160,3 +160,17 @@ def test_the_gate_fails_where_a_figure_is_worse(
     assert found["source"] == str(path)
     assert "1 worse, 2 within noise" in (folder / "summary.md").read_text()
     assert "Compared with an earlier run" in (folder / "page.html").read_text()
+
+
+def test_the_gate_writes_figures_out(
+    make_row: MakeRow, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = written([make_row("a", fps=12345.6, ap=0.5, drift=0.1)])
+    given = {kind: [folder / f"results/0_{kind}.json"] for kind in ("accuracy", "perf", "parity")}
+
+    with pytest.raises(StageError) as error:
+        check_gate.main(
+            limits={"a": Limits(fps=12345.7)}, verdicts=None, output=tmp_path / "gate.txt", **given
+        )
+
+    assert list(error.value.details) == ["a: images/s is 12345.6, at least 12345.7 is asked"]

@@ -44,6 +44,7 @@ def open_page(browser: Any) -> Iterator[Open]:
 
     def open_file(path: Path, width: int = 1400, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
@@ -248,7 +249,7 @@ def test_every_number_is_that_of_its_artifact(
         "images/s": ("perf", lambda one: one["throughput"]["fps"]),
         "p50 ms": ("perf", lambda one: one["latency_ms"]["p50"]),
         "p99 ms": ("perf", lambda one: one["latency_ms"]["p99"]),
-        "of limit": ("perf", lambda one: one["roofline"]["fraction"]),
+        "of roofline": ("perf", lambda one: one["roofline"]["fraction"]),
     }
 
     for place, row in enumerate(rows):
@@ -393,9 +394,66 @@ def test_a_baseline_of_another_host_is_refused_on_the_page(
 
 def test_print_shows_what_is_folded(open_page: Open, report: Path) -> None:
     page = open_page(report)
+    count = "document.querySelectorAll('details[open]').length"
+    before = page.evaluate(count)
+    fill(page, "ap_drop", "0.05")
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
 
     assert page.is_visible("#speed")
     assert page.is_hidden("#limits")
+    assert page.text_content("#asked") == "Limits: allowed loss of AP: 0.05."
+    assert page.is_visible("#asked")
     assert len(page.pdf()) > 10_000
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(count) == before
+
+
+@pytest.mark.parametrize("width", [695, 965], ids=["portrait", "landscape"])
+def test_no_column_is_cut_off_on_paper(open_page: Open, report: Path, width: int) -> None:
+    page = open_page(report, width)
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+
+    wide = page.eval_on_selector_all(
+        "table", "found => found.filter((one) => one.offsetWidth > one.parentElement.clientWidth"
+        " + 1).map((one) => one.id)",
+    )  # fmt: skip
+    assert wide == []
+
+
+def test_a_phone_sees_what_it_sorts_by_and_points_at(open_page: Open, report: Path) -> None:
+    page = open_page(report, 400)
+    see_all(page)
+
+    page.click("#variants thead th:nth-child(5) button")
+    order = "rows => rows.map((row) => row.dataset.variant)"
+    found = page.eval_on_selector_all("#variants tbody tr", order)
+    assert found == ["bf16", "int8", "fp16", "pytorch"]
+    page.hover("figure[data-chart=plot] .live .mark-symbol path >> nth=1")
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    tip = page.query_selector("#vg-tooltip-element").bounding_box()
+    assert tip["height"] < 250
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_labels_of_the_plot_do_not_overlap(
+    open_page: Open, make_row: MakeRow, written: Write, width: int
+) -> None:
+    rows = [
+        make_row(f"a_long_name_{place}", ap=0.5, change=-place / 2000, fps=100.0 + 9 * place)
+        for place in range(12)
+    ]
+    page = open_page(written(rows) / "page.html", width)
+    see_all(page)
+
+    boxes = page.eval_on_selector_all(
+        "figure[data-chart=plot] .live .mark-text text",
+        "found => found.map((one) => one.getBoundingClientRect().toJSON())"
+        ".filter((one) => one.width > 0)",
+    )
+    assert boxes
+    for place, one in enumerate(boxes):
+        for other in boxes[:place]:
+            apart = one["left"] >= other["right"] or other["left"] >= one["right"]
+            assert apart or one["top"] >= other["bottom"] - 2 or other["top"] >= one["bottom"] - 2

@@ -374,6 +374,46 @@ def test_pictures_begin_with_the_worst_and_stay_within_their_budget(
     assert (len(small.worst), small.left_out) == (0, 6)
 
 
+def test_a_person_whose_oks_did_not_fall_is_not_among_the_worst(
+    make_row: MakeRow, written: Write
+) -> None:
+    row = make_row("int8", ap=0.5, change=0.0)
+    assert row.accuracy
+    for result in row.accuracy.protocols:
+        assert result.keypoints
+        for person in result.keypoints.worst:
+            person.reference = person.oks + 0.0004
+
+    text = (written([make_row("pytorch", ap=0.5), row], pictures=True) / "page.html").read_text()
+
+    shown = text.partition("int8: worst against pytorch")[2].partition("int8: typical")[0]
+    assert "No person's OKS falls by 0.0005 or more." in shown
+    assert "<img" not in shown
+
+
+def test_a_percentile_needs_its_requests(make_row: MakeRow, model_card: ModelCard) -> None:
+    few, many = make_row("few"), make_row("many")
+    assert many.perf
+    many.perf.latency.samples = 1000
+
+    tables = Page(page.render(Report([few, many], [model_card]))).tables
+
+    place = tables["speed"][0].index("p99.9 ms")
+    assert [line[place] for line in tables["speed"][1:]] == ["\u2013", "19.50"]
+
+
+def test_the_roofline_is_the_best_of_a_precision_and_invalid_marks_are_hollow(
+    make_row: MakeRow,
+) -> None:
+    rows = [make_row("a", fps=100.0), make_row("b", fps=200.0, reasons=("latency: short",))]
+
+    roofs, marks = charts.draw_all(rows, Limits(), {}, {})["roofline"]["layer"]
+
+    assert len({value["roof"] for value in roofs["data"]["values"]}) == 1
+    assert max(value["rate"] for value in roofs["data"]["values"]) == 200.0
+    assert marks["encoding"]["fill"]["condition"]["test"] == "!datum.valid"
+
+
 def test_what_was_given_to_snakemake_and_how_long_stages_took_is_told(
     make_row: MakeRow, written: Write, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hrnetpose.artifacts.accuracy import Delta
 from hrnetpose.artifacts.verdicts import Verdict
 from hrnetpose.report import numbers, table
+from hrnetpose.report.failures import Failure
 from hrnetpose.report.rows import Row
 
 MakeRow = Callable[..., Row]
@@ -19,7 +20,14 @@ def test_every_row_has_all_of_its_figures(make_row: MakeRow) -> None:
     header, _, line = text.splitlines()
     assert header.split()[:4] == ["variant", "backend", "precision", "AP"]
     assert line.split()[:4] == ["fp16", "openvino", "fp16", "0.6543"]
-    for figure in ("\u22120.0021 [\u22120.0121, +0.0079]", "123.5", "11.5", "17.3", "50 %", "3.5"):
+    for figure in (
+        "\u22120.0021 [\u22120.0121, +0.0079]",
+        "123.5",
+        "11.50",
+        "17.25",
+        "50 %",
+        "3.5",
+    ):
         assert figure in line
     assert line.split()[-2:] == ["VALID", "3.5"]
 
@@ -159,6 +167,16 @@ def test_models_with_different_decoders_compare(make_row: MakeRow) -> None:
     assert table.labels(rows) == {}
     assert table.headline(rows) == "gt boxes, no flip, few"
     assert table.headline(rows[:1]) == "gt boxes, no flip, dark decoding, few"
+
+
+def test_markdown_names_failures_as_they_are(make_row: MakeRow) -> None:
+    row = make_row("a_b")
+    failed = row.variant.model_copy(update={"failures": [Failure(part="speed")]})
+
+    text = table.as_markdown([replace(row, variant=failed, perf=None)], [], None, {})
+
+    assert "1 failure:" in text
+    assert "- **a\\_b**: no speed" in text
 
 
 def test_figures_of_different_protocols_are_told_apart(make_row: MakeRow) -> None:

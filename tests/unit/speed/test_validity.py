@@ -71,7 +71,7 @@ def test_a_measurement_that_is_too_small_is_not() -> None:
 
 
 def test_a_measurement_that_is_unsteady_is_not() -> None:
-    assert unsteadiness(0.2) == ["unstable: windows differ by 20%, at most 10% is allowed"]
+    assert unsteadiness(0.2) == ["unstable: windows differ by 20.0%, at most 10% is allowed"]
 
 
 def test_a_tick_of_the_counters_is_no_process() -> None:

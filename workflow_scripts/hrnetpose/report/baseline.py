@@ -1,8 +1,8 @@
 """Compare a run with an older one: improved, worse or within noise, as the intervals tell.
 
 Figures of another protocol or another machine are not compared, by name.  The interval of an AP is
-that of its change against its run's reference; a reference, which has none, is compared as far as
-the fourth digit.
+that of its change against its run's reference; the AP of a reference, which has none, is the same
+as far as 0.001.
 """
 
 import zipfile

@@ -4,6 +4,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+MOST_DIGITS = 9
 
 
 def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
@@ -13,6 +14,14 @@ def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
     rounded = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     text = f"{rounded:+f}" if sign else f"{rounded:f}"
     return text.replace("-", MINUS)
+
+
+def enough_digits(value: float, digits: int) -> int:
+    """Return how many digits, at least those given, show that a figure is not 0."""
+    return next(
+        (more for more in range(digits, MOST_DIGITS) if number(value, more).strip("0.")),
+        MOST_DIGITS,
+    )
 
 
 def plain(value: float) -> str:

@@ -1,16 +1,18 @@
 """The report's page: one HTML file that needs nothing else."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from hrnetpose.artifacts.metrics import Metrics
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.artifacts.verdicts import Baseline, Recommendation
 from hrnetpose.limits import Limits
-from hrnetpose.report import charts, numbers, recommend, table
+from hrnetpose.report import charts, numbers, pictures, plot, recommend, table
 from hrnetpose.report.pictures import Gallery
 from hrnetpose.report.rows import OwnLimits, Row
 from hrnetpose.report.stages import Made, Stage, Timing
@@ -64,8 +66,8 @@ def render(report: Report) -> str:
     fastest = table.fastest(rows)
     specs = charts.draw_all(rows, report.limits, report.own_limits, report.samples)
     candidates = recommend.of_rows(rows, report.own_limits)
-    plot = specs["plot"]["data"]["values"] if "plot" in specs else []
-    plotted = {value["variant"] for value in plot}
+    values = specs["plot"]["data"]["values"] if "plot" in specs else []
+    plotted = {value["variant"] for value in values}
     is_single = len({row.variant.model for row in rows}) < 2
     return (
         _environment()
@@ -94,7 +96,8 @@ def render(report: Report) -> str:
             },
             limits=report.limits,
             own_limits=report.own_limits,
-            plot_title=f"Images/s over {'the change of AP' if is_single else 'AP'}",
+            plot_title=f"{'Change of AP' if is_single else 'AP'} over images/s",
+            front=plot.find_front([one for one in candidates if one.name in plotted]),
             not_plotted=[
                 row.name for row in rows if row.accuracy and row.perf and row.name not in plotted
             ],
@@ -111,6 +114,9 @@ def render(report: Report) -> str:
             warnings=report.warnings,
             warning_count=sum(map(len, report.warnings.values())),
             baseline=report.baseline,
+            changes=table.say_baseline(report.baseline) if report.baseline else "",
+            digits=table.DIGITS,
+            least_fall=pictures.LEAST_FALL,
             dataset=report.dataset,
             most_fps=fastest.perf.throughput.fps if fastest and fastest.perf else None,
             has_energy=any(perf.energy.joules_per_image is not None for perf in measured),
@@ -142,7 +148,17 @@ def _environment() -> jinja2.Environment:
     environment.filters["published"] = table.published
     environment.filters["letter"] = table.letter
     environment.filters["tint"] = _tint
+    environment.filters["code"] = _mark_code
     return environment
+
+
+def _mark_code(text: str) -> Markup:
+    """Return text with what is in backticks as code."""
+    parts = re.split(r"`([^`]+)`", text)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(
+        code.format(part) if index % 2 else part for index, part in enumerate(parts)
+    )
 
 
 def _tint(precision: str) -> str:

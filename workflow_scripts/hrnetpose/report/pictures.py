@@ -21,6 +21,8 @@ WORST, TYPICAL = 8, 2
 """Persons of each variant that are drawn."""
 BUDGET = 4_000_000
 """Characters of all pictures of the page; of each variant the worst persons come first."""
+LEAST_FALL = 0.0005
+"""Of OKS, from which a person is shown among the worst."""
 CROP_WIDTH, WHOLE_WIDTH = 220, 360
 """Pixels."""
 ANNOTATED = "annotated"
@@ -224,7 +226,8 @@ def _in_turns(
     for place in range(WORST + TYPICAL):
         for row, gallery in shown:
             assert row.view
-            persons = row.view.worst[:WORST] if place < WORST else row.view.typical[:TYPICAL]
+            worst = [person for person in row.view.worst if has_fallen(person)][:WORST]
+            persons = worst if place < WORST else row.view.typical[:TYPICAL]
             index = place if place < WORST else place - WORST
             if index < len(persons):
                 yield (
@@ -233,6 +236,11 @@ def _in_turns(
                     persons[index],
                     gallery.worst if place < WORST else gallery.typical,
                 )
+
+
+def has_fallen(person: PersonOks) -> bool:
+    """Return True if a person's OKS is lower than the reference's, as far as it is written."""
+    return person.reference is None or person.reference - person.oks >= LEAST_FALL
 
 
 def _collect(ids: npt.NDArray[Any], images: npt.NDArray[Any], persons: Floats) -> _Persons:

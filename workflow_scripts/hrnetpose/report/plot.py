@@ -1,6 +1,7 @@
 """The plot of the first screen: speed over accuracy."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from hrnetpose.report import recommend
 from hrnetpose.report.recommend import Candidate
 from hrnetpose.report.vega import (
     COLOUR,
+    FILL,
     SHAPE,
     VARIANT,
     WIDTH,
@@ -22,13 +24,20 @@ from hrnetpose.report.vega import (
     quantity,
 )
 
-HEIGHT = 360
+HEIGHT, NARROW = 360, 260
+"""Of the plot, and its width on a phone, in pixels."""
+OFFSETS = tuple(
+    (align, dx, dy)
+    for align, dx in (("left", 10), ("right", -10))
+    for dy in (-9, 11, -22, 24, -35, 37)
+)
+"""Of a label from its mark, the best first."""
 LETTER = 6.5
 """About the width of a label's letter, in pixels."""
 
 
 def draw_plot(candidates: Sequence[Candidate], limits: Limits, looks: Looks) -> Spec | None:
-    """Return images/s over the change of AP, or over AP where there are several models.
+    """Return the change of AP over images/s, or AP where there are several models.
 
     Rows of another headline protocol than most are left out, since their AP does not compare.
     """
@@ -107,7 +116,8 @@ def _layers(front: Values, bands: Values, x: Spec, y: Spec, over_ap: bool) -> li
         over_ap: the height is AP, not its change.
     """
     y_scale = y["scale"]
-    shade = {"opacity": {"condition": {"test": "datum.outside", "value": 0.25}, "value": 1}}
+    shade = {"opacity": {"condition": {"test": "datum.outside", "value": 0.35}, "value": 1}}
+    place = f"datum.labels[width < {(WIDTH + NARROW) // 2} ? 1 : 0]"
     interval = {"mark": {"type": "rule", "strokeWidth": 1.5}}
     change = [] if over_ap else [figure("height", "change", "+.4f")]
     layers: list[Spec] = [
@@ -151,10 +161,7 @@ def _layers(front: Values, bands: Values, x: Spec, y: Spec, over_ap: bool) -> li
                 "x": x,
                 "y": y,
                 "stroke": COLOUR,
-                "fill": {
-                    "condition": {"test": "!datum.valid", "value": "var(--paper)"},
-                    **COLOUR,
-                },
+                "fill": FILL,
                 "shape": SHAPE,
                 "size": {
                     "condition": {"test": "datum.variant === selected", "value": 260},
@@ -174,11 +181,16 @@ def _layers(front: Values, bands: Values, x: Spec, y: Spec, over_ap: bool) -> li
         {
             "mark": {
                 "type": "text",
-                "align": {"expr": "datum.align"},
-                "dx": {"expr": "datum.dx"},
-                "dy": {"expr": "datum.dy"},
+                **{look: {"expr": f"{place}.{look}"} for look in ("text", "align", "dx", "dy")},
             },
-            "encoding": {"x": x, "y": y, "text": {"field": "text"}, "color": COLOUR, **shade},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "color": {
+                    "condition": {"test": "datum.outside", "value": "var(--soft)"},
+                    "value": "var(--ink)",
+                },
+            },
         },
     ]
     if not over_ap:
@@ -192,29 +204,40 @@ def _layers(front: Values, bands: Values, x: Spec, y: Spec, over_ap: bool) -> li
 
 
 def _place_labels(values: Values, x_domain: Sequence[float], y_domain: Sequence[float]) -> None:
-    """Put each label beside its mark where no other label or mark is; else leave it out."""
+    """Give each value its label's place on a desk and on a phone, by the name `labels`.
+
+    It is beside its mark where no other label or mark is, and if possible no interval; where there
+    is no room it is left out, of the slowest first.
+    """
     low, high = np.log(x_domain[0]), np.log(x_domain[1])
-    places = [
-        (
-            WIDTH * (np.log(value["fps"]) - low) / (high - low),
-            HEIGHT * (y_domain[1] - value["height"]) / (y_domain[1] - y_domain[0]),
-        )
-        for value in values
-    ]
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    offsets = [("left", 10, dy) for dy in (-9, 11, -22, 24, -35, 37)]
-    offsets += [("right", -10, dy) for dy in (-9, 11, -22, 24, -35, 37)]
-    for value, (x, y) in zip(values, places, strict=True):
-        length = LETTER * len(value["label"])
-        value |= {"text": "", "align": "left", "dx": 0, "dy": 0}
-        for align, dx, dy in offsets:
-            left = x + dx - (length if align == "right" else 0)
-            box = (left, y + dy - 7, left + length, y + dy + 7)
-            inside = box[0] >= 0 and box[1] >= 0 and box[2] <= WIDTH and box[3] <= HEIGHT
-            if inside and not any(_overlap(box, other) for other in taken):
-                value |= {"text": value["label"], "align": align, "dx": dx, "dy": dy}
-                taken.append(box)
-                break
+
+    def rise(height: float) -> float:
+        return HEIGHT * (y_domain[1] - height) / (y_domain[1] - y_domain[0])
+
+    for value in values:
+        value["labels"] = []
+    for width in (WIDTH, NARROW):
+        places = [
+            (width * (np.log(v["fps"]) - low) / (high - low), rise(v["height"])) for v in values
+        ]
+        taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+        bars = [
+            (x - 1, rise(value["high"]), x + 1, rise(value["low"]))
+            for (x, _), value in zip(places, values, strict=True)
+        ]
+        fastest_first = sorted(zip(values, places, strict=True), key=lambda one: -one[0]["fps"])
+        for value, (x, y) in fastest_first:
+            found = {"text": "", "align": "left", "dx": 0, "dy": 0}
+            for obstacles, (align, dx, dy) in product((taken + bars, taken), OFFSETS):
+                length = LETTER * len(value["label"])
+                left = x + dx - (length if align == "right" else 0)
+                box = (left, y + dy - 7, left + length, y + dy + 7)
+                inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= HEIGHT
+                if inside and not any(_overlap(box, other) for other in obstacles):
+                    found = {"text": value["label"], "align": align, "dx": dx, "dy": dy}
+                    taken.append(box)
+                    break
+            value["labels"].append(found)
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:

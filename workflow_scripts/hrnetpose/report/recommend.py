@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hrnetpose.artifacts.verdicts import Outside, Recommendation
 from hrnetpose.limits import Limits
-from hrnetpose.report.numbers import number, plain
+from hrnetpose.report.numbers import enough_digits, number, plain
 from hrnetpose.report.rows import OwnLimits, Row
 
 MOST_NAMES = 3
@@ -134,9 +134,7 @@ def _choose(models: list[str], candidates: Sequence[Candidate], limits: Limits) 
             models=models, variant=None, text=text, nearest=nearest.name, alike=[], outside=outside
         )
     chosen = _take(within)
-    alike = [
-        one.name for one in within if one is not chosen and are_alike(one, chosen) and chosen.ap
-    ]
+    alike = [one.name for one in within if one is not chosen and are_alike(one, chosen)]
     return Recommendation(
         models=models,
         variant=chosen.name,
@@ -166,11 +164,12 @@ def find_violations(one: Candidate, common: Limits, some_trained: bool) -> list[
         if value is None:
             found.append(Violation(unknown, None))
         elif (excess := sign * (value - limit)) > 0:
+            digits = enough_digits(excess, digits)
             numbers = number(value, digits), number(excess, digits), plain(limit)
             found.append(Violation(text.format(*numbers), excess / (limit or 1.0)))
 
     if one.missing:
-        found.append(Violation(f"its {' and '.join(one.missing)} could not be made", None))
+        found.append(Violation(f"its {list_names(one.missing)} could not be made", None))
     if one.fps is not None and one.invalid is not None:
         found.append(Violation(f"its speed is INVALID ({one.invalid})", None))
     if not one.trained:
@@ -253,10 +252,20 @@ def _say(
     text += f"; AP {number(chosen.ap)}"
     if chosen.interval and chosen.interval != (0.0, 0.0):
         ends = " to ".join(number(end, sign=True) for end in chosen.interval)
-        text += f", a change of {number(chosen.change, sign=True)} ({ends})"
+        text += f", a change of {number(chosen.change, sign=True)} (95 %: {ends})"
     if alike:
-        faster = " and is the faster" if chosen is fastest else ""
-        text += f"; by accuracy it cannot be told apart from {list_names(alike)}{faster}"
+        as_fast = [one.name for one in within if are_equally_fast(one, chosen)]
+        same = [name for name in alike if name in as_fast]
+        if same == alike:
+            text += (
+                f"; neither by accuracy nor by speed can it be told apart from {list_names(same)}"
+            )
+        else:
+            text += f"; by accuracy it cannot be told apart from {list_names(alike)}"
+            if same:
+                text += f", nor by speed from {list_names(same)}"
+            elif chosen is fastest:
+                text += " and is the faster"
     allowed = chosen.limits.get("ap_drop", limits.ap_drop)
     if allowed is not None and chosen.interval and -chosen.interval[0] > allowed:
         text += f"; the interval reaches beyond the loss of {plain(allowed)} that is allowed"

@@ -8,6 +8,7 @@ from hrnetpose.report.rows import Row
 from hrnetpose.report.vega import (
     COLOUR,
     FAINT,
+    FILL,
     SHAPE,
     VARIANT,
     Looks,
@@ -155,7 +156,7 @@ def draw_parts(rows: Sequence[Row]) -> Spec | None:
 def draw_roofline(rows: Sequence[Row], looks: Looks) -> Spec | None:
     """Return each variant under what the machine can do at most in its precision."""
     held = [
-        (row.name, row.perf.throughput.fps, row.perf.roofline)
+        (row, row.perf, row.perf.roofline)
         for row in rows
         if row.perf and row.perf.roofline.peak_flops and row.perf.roofline.bandwidth_bytes_s
     ]
@@ -163,26 +164,31 @@ def draw_roofline(rows: Sequence[Row], looks: Looks) -> Spec | None:
         return None
     values: Values = [
         {
-            **looks[name],
+            **looks[row.name],
             "intensity": roofline.flops_per_image / roofline.bytes_per_image,
-            "rate": fps * roofline.flops_per_image / 1e9,
+            "rate": perf.throughput.fps * roofline.flops_per_image / 1e9,
             "fraction": roofline.fraction,
+            "valid": not perf.invalid,
         }
-        for name, fps, roofline in held
+        for row, perf, roofline in held
     ]
     intensities = [value["intensity"] for value in values]
+    # Each variant was measured beside its own peak: the highest is the machine's.
+    best: dict[tuple[str, str], tuple[float, float]] = {}
+    for _, perf, roofline in held:
+        key = (roofline.precision, perf.host.gpu or perf.host.cpu)
+        peak, bandwidth = best.get(key, (0.0, 0.0))
+        best[key] = (
+            max(peak, roofline.peak_flops or 0.0),
+            max(bandwidth, roofline.bandwidth_bytes_s or 0.0),
+        )
     roofs: Values = []
-    for precision, peak, bandwidth in dict.fromkeys(
-        (roofline.precision, roofline.peak_flops, roofline.bandwidth_bytes_s)
-        for _, _, roofline in held
-    ):
-        assert peak
-        assert bandwidth
+    for (precision, machine), (peak, bandwidth) in best.items():
         ridge = peak / bandwidth
         ends = sorted({min(*intensities, ridge) / 3, ridge, max(*intensities, ridge) * 3})
         roofs += [
             {
-                "roof": f"{precision} {peak:.3g}",
+                "roof": f"{precision} on {machine}",
                 "colour": f"var(--{precision})",
                 "precision": precision,
                 "intensity": end,
@@ -206,14 +212,14 @@ def draw_roofline(rows: Sequence[Row], looks: Looks) -> Spec | None:
                 "x": x,
                 "y": y,
                 "stroke": COLOUR,
-                "fill": COLOUR,
+                "fill": FILL,
                 "shape": SHAPE,
                 "opacity": FAINT,
                 "tooltip": [
                     VARIANT,
                     figure("intensity", "operations/byte", ".1f"),
                     figure("rate", "GFLOP/s", ".1f"),
-                    figure("fraction", "of the limit", ".0%"),
+                    figure("fraction", "of its roofline", ".0%"),
                 ],
             },
         },

@@ -118,7 +118,10 @@ class Stage:
 def of_model(folder: Path, card: ModelCard, dataset: str) -> list[Stage]:
     """Describe the graphs of a model, calibrated ones as far as they are of the dataset."""
     steps = {
-        "model.onnx": ("export", f"opset {card.opset}, input {card.input.name} {card.input.shape}"),
+        "model.onnx": (
+            "export",
+            f"opset {card.opset}, `{card.input.name}` of {' x '.join(map(str, card.input.shape))}",
+        ),
         "simplified.onnx": ("simplify", ""),
     }
     layout = Layout(None, dataset)
@@ -162,7 +165,7 @@ def _simplified_note(made: Simplification) -> str:
         return f"the exported graph, {made.nodes_before} nodes; that of {tool} is not used: " + (
             made.reason or ""
         )
-    error = f"relative error {made.relative_error:.0e} on fixed inputs"
+    error = f"relative error {made.relative_error:.1g} on fixed inputs"
     return f"{tool}: {made.nodes_before} -> {made.nodes_after} nodes, {error}"
 
 

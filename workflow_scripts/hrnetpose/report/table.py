@@ -136,8 +136,8 @@ def as_markdown(
     letters = labels(rows)
     lines = [f"**{_escape(one.text)}**" for one in recommendations]
     if count := len(failures(rows)):
-        lines += ["", f"{count} failures:", ""]
-        lines += [f"- `{_escape(name)}`: {_escape(reason)}" for name, reason in failures(rows)]
+        lines += ["", f"{count} failure{'s' if count > 1 else ''}:", ""]
+        lines += [f"- **{_escape(name)}**: {_escape(reason)}" for name, reason in failures(rows)]
     cells = [[_escape(cell) for cell in _cells(row, letters)] for row in rows]
     lines += ["", *_markdown_table(list(COLUMNS), list(COLUMNS.values()), cells)]
     if letters:
@@ -145,15 +145,15 @@ def as_markdown(
     if baseline:
         lines += [
             "",
-            f"Compared with `{_escape(baseline.source)}`: **{say_baseline(baseline)}**",
+            f"Compared with {_escape(baseline.source)}: **{say_baseline(baseline)}**",
             "",
         ]
         changes = [
             [
                 _escape(one.variant),
                 one.figure,
-                number(one.before, 4 if one.figure == "AP" else 2),
-                number(one.now, 4 if one.figure == "AP" else 2),
+                number(one.before, DIGITS[one.figure]),
+                number(one.now, DIGITS[one.figure]),
                 _escape(f"{one.verdict}: {one.reason}" if one.reason else one.verdict),
             ]
             for one in baseline.changes
@@ -184,10 +184,12 @@ def say_baseline(baseline: Baseline) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "nothing"
 
 
+DIGITS = {"AP": 4, "images/s": 1, "p50 ms": 2}
+"""Of the figures that are compared with an older run."""
 CSV_COLUMNS = (
     "variant", "model", "backend", "precision", "executed", "protocol", "AP", "change",
     "change_low", "change_high", "images_per_s", "images_per_s_interval", "batch",
-    "streams", "p50_ms", "p99_ms", "of_limit", "speed", "joules_per_image", "bytes", "failures",
+    "streams", "p50_ms", "p99_ms", "of_roofline", "speed", "joules_per_image", "bytes", "failures",
 )  # fmt: skip
 
 DISTURBED = "attempts that were disturbed; the first undisturbed one counts"
@@ -202,7 +204,7 @@ COLUMNS = {
     "images/s": "right",
     "p50 ms": "right",
     "p99 ms": "right",
-    "of limit": "right",
+    "of roofline": "right",
     "speed": "right",
     "MB": "right",
 }
@@ -244,8 +246,8 @@ def _speed(row: Row) -> tuple[str, ...]:
         return MISSING, MISSING, MISSING, MISSING, FAILED
     return (
         number(perf.throughput.fps, 1),
-        number(perf.latency_ms.p50, 1),
-        number(perf.latency_ms.p99, 1),
+        number(perf.latency_ms.p50, 2),
+        number(perf.latency_ms.p99, 2),
         share(perf.roofline.fraction),
         "INVALID" if perf.invalid else "VALID",
     )

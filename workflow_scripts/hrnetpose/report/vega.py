@@ -63,6 +63,8 @@ def figure(field: str, title: str, form: str) -> Spec:
 
 VARIANT = nominal("variant")
 COLOUR, SHAPE, DASH = (nominal(look, scale=None) for look in ("colour", "shape", "dash"))
+FILL: Spec = {"condition": {"test": "!datum.valid", "value": "var(--paper)"}, **COLOUR}
+"""Of a mark: hollow if the speed is INVALID."""
 FAINT: Spec = {
     "condition": {"test": "selected === null || datum.variant === selected", "value": 1},
     "value": 0.15,

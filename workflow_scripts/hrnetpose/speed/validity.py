@@ -62,7 +62,7 @@ def audit_size(samples: int, fewest: int, seconds: float) -> list[Check]:
 
 def audit_spread(spread: float) -> list[Check]:
     """Check that the windows of a measurement differ by little."""
-    differ = f"windows differ by {spread:.0%}, at most {MAX_SPREAD:.0%} is allowed"
+    differ = f"windows differ by {spread:.1%}, at most {MAX_SPREAD:.0%} is allowed"
     remedy = "measure on a machine with a steady clock, or raise `benchmark.patience`"
     return [Check.that("steady", spread <= MAX_SPREAD, differ, f"unstable: {differ}", remedy)]
 

@@ -34,6 +34,9 @@ function follow() {
     row.classList.toggle("chosen", chosen.has(name));
     row.querySelector(".why").textContent = why ? why.join("; ") : "";
   }
+  const said = inputs.filter((input) => input.value.trim() !== "")
+    .map((input) => `${input.parentElement.firstChild.textContent}: ${input.value}`);
+  document.querySelector("#asked span").textContent = said.join("; ") || "none";
   showInPlot(limits, reasons);
 }
 
@@ -141,8 +144,18 @@ const sight = new IntersectionObserver((entries) => {
 }, {rootMargin: "300px"});
 for (const figure of $$("figure[data-chart]")) sight.observe(figure);
 
-// What is folded is printed, too.
-addEventListener("beforeprint", () => $$("details").forEach((one) => { one.open = true; }));
+// What is folded is printed, too, and folded again.
+const folded = new Set();
+addEventListener("beforeprint", () => {
+  for (const one of $$("details:not([open])")) {
+    folded.add(one);
+    one.open = true;
+  }
+});
+addEventListener("afterprint", () => {
+  for (const one of folded) one.open = false;
+  folded.clear();
+});
 
 showPeople();
 follow();

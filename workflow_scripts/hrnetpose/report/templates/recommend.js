@@ -1,7 +1,7 @@
 // The rule of report/recommend.py, for limits that are changed on the page.
 "use strict";
 
-const MISSING = "\u2013", MINUS = "\u2212", MOST_NAMES = 3;
+const MISSING = "\u2013", MINUS = "\u2212", MOST_DIGITS = 9, MOST_NAMES = 3;
 
 function number(value, digits = 4, sign = false) {
   if (value === null || value === undefined) return MISSING;
@@ -28,10 +28,11 @@ function findViolations(one, common, someTrained) {
     if ((value ?? null) === null) return add(unknown);
     const excess = sign * (value - limit);
     if (excess > 0) {
+      while (digits < MOST_DIGITS && !Number(excess.toFixed(digits))) digits += 1;
       add(say(number(value, digits), number(excess, digits), plain(limit)), excess / (limit || 1));
     }
   };
-  if (missing.length) add(`its ${missing.join(" and ")} could not be made`);
+  if (missing.length) add(`its ${listNames(missing)} could not be made`);
   const timed = (one.fps ?? null) !== null;
   if (timed && (one.invalid ?? null) !== null) add(`its speed is INVALID (${one.invalid})`);
   if (one.trained === false) {
@@ -105,11 +106,18 @@ function say(chosen, within, alike, limits) {
   const interval = chosen.interval;
   if (interval && (interval[0] !== 0 || interval[1] !== 0)) {
     const ends = interval.map((end) => number(end, 4, true)).join(" to ");
-    text += `, a change of ${number(chosen.change, 4, true)} (${ends})`;
+    text += `, a change of ${number(chosen.change, 4, true)} (95 %: ${ends})`;
   }
   if (alike.length) {
-    const faster = chosen === fastest ? " and is the faster" : "";
-    text += `; by accuracy it cannot be told apart from ${listNames(alike)}${faster}`;
+    const asFast = within.filter((one) => areEquallyFast(one, chosen)).map((one) => one.name);
+    const same = alike.filter((name) => asFast.includes(name));
+    if (same.length === alike.length) {
+      text += `; neither by accuracy nor by speed can it be told apart from ${listNames(same)}`;
+    } else {
+      text += `; by accuracy it cannot be told apart from ${listNames(alike)}`;
+      if (same.length) text += `, nor by speed from ${listNames(same)}`;
+      else if (chosen === fastest) text += " and is the faster";
+    }
   }
   const allowed = "ap_drop" in (chosen.limits ?? {}) ? chosen.limits.ap_drop : limits.ap_drop;
   if ((allowed ?? null) !== null && interval && -interval[0] > allowed) {
@@ -134,7 +142,7 @@ function choose(models, candidates, limits) {
     return {models, variant: null, text, nearest: name, alike: [], outside};
   }
   const chosen = take(within);
-  const alike = within.filter((one) => one !== chosen && areAlike(one, chosen) && chosen.ap)
+  const alike = within.filter((one) => one !== chosen && areAlike(one, chosen))
     .map((one) => one.name);
   return {models, variant: chosen.name, text: say(chosen, within, alike, limits), nearest: null,
     alike, outside};
