@@ -1,6 +1,7 @@
 """An overlay for one's own model and data works; what is wrong with them ends it in one line."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,18 @@ def test_a_config_that_is_saved_in_the_checkpoint_is_written_and_not_run(
     assert planned(overlay, repository).models["tiny"].section.config == "mine_config.py"
     assert Path("mine_config.py").read_text() == text
     assert not Path("executed").exists()
+
+
+def test_of_what_is_refused_no_config_is_left(given: Path, repository: Path) -> None:
+    Path("tiny.py").unlink()
+    torch.save({"meta": {"cfg": TINY_CONFIG}, "state_dict": {"w": torch.zeros(1)}}, "tiny.pth")
+    Path("no.json").write_text('{"images": [], "annotations": []}')
+
+    assert "no annotation has `keypoints`" in refusal(lambda: run(annotations=Path("no.json")))
+    assert planned(run(), repository).models["tiny"].section.config == "mine_config.py"
+    Path("mine.yaml").unlink()
+    assert "mine_config.py: is there already" in refusal(run)
+    assert Path("mine_config.py").read_text() == TINY_CONFIG
 
 
 def test_a_published_checkpoint_is_known_by_its_name(given: Path, repository: Path) -> None:
@@ -216,6 +229,10 @@ def test_damaged_data_ends_in_the_right_complaint(given: Path, damage: Any, says
         ({"model": "gone.pth"}, "gone.pth: there is no such file"),
         ({"images": Path("gone")}, "gone: there is no such file"),
         ({"model": "val.json"}, "val.json: JSON; expected a checkpoint"),
+        (
+            {"model": "https://host/m.onnx"},
+            "https://host/m.onnx: what is in it must be seen",
+        ),
         ({"config": "td-hm_hrnet-w99"}, "td-hm_hrnet-w99: mmpose has no config of that name"),
     ],
 )
@@ -225,12 +242,16 @@ def test_what_is_no_model_or_data_is_refused(
     assert says in refusal(lambda: run(**changes))
 
 
+@pytest.mark.parametrize("is_here", [False, True])
 def test_the_command_to_go_on_with_can_be_copied(
-    given: Path, capsys: pytest.CaptureFixture[str]
+    given: Path, repository: Path, capsys: pytest.CaptureFixture[str], is_here: bool
 ) -> None:
+    if is_here:
+        Path("Snakefile").touch()
     run(config="?", output=Path("my people.yaml"))
 
-    command = "snakemake --cores 4 report --configfile 'my people.yaml'"
+    where = "" if is_here else f"--snakefile {shlex.quote(str(repository / 'Snakefile'))} "
+    command = f"snakemake --cores 4 report {where}--configfile 'my people.yaml'"
     assert capsys.readouterr().out.endswith(f"for you to answer: 1; then:\n{command}\n")
     assert f"#     {command}\n" in Path("my people.yaml").read_text()
 
@@ -244,3 +265,21 @@ def test_the_command_prints_one_line(given: Path) -> None:
 
     assert done.returncode == 1
     assert done.stderr == "init: error: gone.pth: there is no such file; correct the path\n"
+
+
+def test_make_hands_names_over_as_they_are(repository: Path, tmp_path: Path) -> None:
+    """`make init` puts no shell command together from them."""
+    (tmp_path / "run.stamp").touch()
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+
+    done = subprocess.run(
+        ["make", "init", f"VENV={tmp_path}", 'MODEL=the "best" `one`.pth', "IMAGES=a folder"],
+        cwd=repository, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines()[-4:] == [
+        "--model", 'the "best" `one`.pth', "--images", "a folder",
+    ]  # fmt: skip

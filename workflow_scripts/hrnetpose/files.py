@@ -37,7 +37,7 @@ def known_sha256(path: Path, memory: Path | None = None) -> str:
     """Return the SHA-256 of a file, which is computed again only after the file has changed.
 
     It is remembered in `memory`, by default `.NAME.sha256` beside the file, with the file's size
-    and time.
+    and times.
     """
     memory = memory or _memory(path)
     try:
@@ -100,8 +100,9 @@ def _memory(path: Path) -> Path:
 
 
 def _stamp(path: Path) -> list[str]:
+    """Return what changes with a file: programs that copy or unpack set its date, not its ctime."""
     status = path.stat()
-    return [str(status.st_size), str(status.st_mtime_ns)]
+    return [str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns)]
 
 
 @contextmanager

@@ -80,12 +80,18 @@ def main(
     for path, kind in ((images, True), (annotations, False), (detector, False)):
         if path and (fault := paths.fault(str(path), images=kind)):
             raise StageError(fault)
-    if is_onnx(model):
-        entries, names = look_at_onnx(Path(paths.local(model) or model))
-    else:
-        entries = look_at_model(model, config, output)
-        names = find_keypoints(entries[0].value)
-    _, audit = audits.run(annotations, images, names, category, os.cpu_count() or 1)
+    is_kept = saved_config(output).exists()
+    try:
+        if is_onnx(model):
+            entries, names = look_at_onnx(model)
+        else:
+            entries = look_at_model(model, config, output)
+            names = find_keypoints(entries[0].value)
+        _, audit = audits.run(annotations, images, names, category, os.cpu_count() or 1)
+    except BaseException:  # nothing is left of what is refused
+        if not is_kept:
+            saved_config(output).unlink(missing_ok=True)
+        raise
     described = describe(audit)
     print("\n".join(described))
     data = look_at_data(images, annotations, category, described)
@@ -145,7 +151,7 @@ def is_onnx(model: str) -> bool:
     return path.suffix in (".onnx", ".zip") or path.is_dir()
 
 
-def look_at_onnx(path: Path) -> tuple[list[Entry], list[str]]:
+def look_at_onnx(model: str) -> tuple[list[Entry], list[str]]:
     """Return the keys of a model of which only the ONNX is there, and its keypoints if known.
 
     Raises:
@@ -153,8 +159,12 @@ def look_at_onnx(path: Path) -> tuple[list[Entry], list[str]]:
     """
     from hrnetpose.models import onnx_card, onnx_file, onnx_source
 
+    local = paths.local(model)
+    if local is None:
+        raise StageError(f"{model}: what is in it must be seen; fetch it, and give its path")
+    path = Path(local)
     if not path.exists():
-        raise StageError(f"{path}: there is no such file or folder; what is in it must be seen")
+        raise StageError(f"{path}: there is no such file or folder; correct the path")
     with onnx_source.opened(path) as source:
         facts = onnx_file.read_facts(source.graph)
         missing = onnx_card.list_missing(facts, source.exported, str(path))
@@ -204,22 +214,21 @@ def find_config(
         else:
             return published["config"], "from the name of the checkpoint"
     if held:
-        path = output.with_name(f"{output.stem}_config.py")
+        path = saved_config(output)
         if path.exists():
             raise StageError(f"{path}: is there already; name another --output, or give --config")
         files.write_text(path, held)
-        try:
-            config_file.check(path)
-            config_file.read_crop(path)
-        except StageError:
-            path.unlink()
-            raise
         return str(path), f"saved in the checkpoint, and written to {path}"
     beside = sorted(Path(local).parent.glob("*.py")) if local else []
     same = [path for path in beside if path.stem == Path(model).stem]
     if same:
         return str(same[0]), "beside the checkpoint, of the same name"
     return QUESTION, ""
+
+
+def saved_config(output: Path) -> Path:
+    """Return where the config that is saved in a checkpoint is written: beside the overlay."""
+    return output.with_name(f"{output.stem}_config.py")
 
 
 def read_config(path: Path) -> str | None:
@@ -310,7 +319,10 @@ def render(
 
 def command_for(overlay: Path) -> str:
     """Return the command that makes the report of an overlay."""
-    return f"snakemake --cores 4 report --configfile {shlex.quote(str(overlay))}"
+    snakefile = DEFAULT.with_name("Snakefile")
+    elsewhere = [] if Path("Snakefile").exists() else ["--snakefile", str(snakefile)]
+    command = ["snakemake", "--cores", "4", "report", *elsewhere, "--configfile", str(overlay)]
+    return shlex.join(command)
 
 
 def name_of(text: str) -> str:

@@ -183,9 +183,7 @@ def test_an_engine_in_tf32_is_held_against_the_peak_of_tf32(
         name: Peaks(flops=flops, bandwidth=1e15, measured_with="paper")
         for name, flops in (("fp32", 1e14), ("tf32", 1e15))
     }
-    about = Machine.read(machine).host.model_copy(update={"gpu": str(cuda.GPU)})
-    device = Device(kind="gpu")
-    given = shared(machine, tmp_path / "gpu.json", host=about, device=device, peaks=peaks)
+    given = shared(machine, tmp_path / "gpu.json", device=Device(kind="gpu"), peaks=peaks)
     engine = build_on_gpu(f'{{"tf32": {option}}}')
 
     perf = benchmark(engine, "--machine", given, seconds=0.01)

@@ -66,7 +66,8 @@ def difference(shared: Machine, here: Host, device: Device, threads: int) -> str
         "number of cores": (shared.host.cores, here.cores),
         "number of threads": (shared.threads, threads),
         "device": (shared.device.kind, device.kind),
-        "GPU": (shared.host.gpu, here.gpu),
+        # Without NVML only the backend of an engine knows its name.
+        "GPU": (shared.host.gpu or here.gpu, here.gpu),
     }
     return next(
         (f"the {name} was {one}, and is {two}" for name, (one, two) in found.items() if one != two),
