@@ -136,6 +136,22 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def walk(path: Path) -> Iterator[str]:
+    """Yield all files below a folder, through symbolic links too, but into no folder twice.
+
+    A folder that is there by itself and by a link comes by its own name.
+    """
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
+        for name in names:
+            yield os.path.join(folder, name)
+
+
 def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
     """Read arrays of a .npz that belong together; pickled objects are refused.
 
