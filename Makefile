@@ -37,7 +37,7 @@ report: $(VENV)/run.stamp
 		&& echo && echo "report: $(CURDIR)/$$results/report.html"
 
 INIT_FLAGS = $(foreach name,MODEL CONFIG IMAGES ANNOTATIONS CATEGORY DETECTOR OUTPUT,$(if $($(name)),\
-	--$(shell echo $(name) | tr A-Z a-z) "$($(name))"))
+	--$(shell echo $(name) | tr A-Z a-z) "$$$(name)"))
 init: $(VENV)/run.stamp
 	@$(BIN)/python -m hrnetpose.init $(INIT_FLAGS)
 
@@ -96,10 +96,11 @@ docs: $(VENV)/develop.stamp
 bench: $(VENV)/run.stamp
 	$(BIN)/python tools/bench/bench.py --output results/bench.json $(BENCH)
 
-# A run's own files lie in folders of its name; models, datasets and crops are shared.
+# A run's own files lie in folders of its name; models, datasets and crops are shared.  An empty RUN
+# is a mistake: without one everything goes.
 clean:
-ifdef RUN
-	@case "$(RUN)" in ""|*[!A-Za-z0-9_.-]*|.*) echo "RUN=$(RUN): no name of a run" >&2; exit 1;; esac
+ifneq ($(origin RUN),undefined)
+	@case "$$RUN" in ""|bundles|*[!A-Za-z0-9_.-]*|.*) echo "RUN=$$RUN: no name of a run" >&2; exit 1;; esac
 	rm -rf "results/$(RUN)" "build/engines/$(RUN)" "build/predictions/$(RUN)" "build/machine/$(RUN)" "build/crops/$(RUN)" logs/*/"$(RUN)"
 else
 	rm -rf build logs results .snakemake

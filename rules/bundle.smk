@@ -19,7 +19,7 @@ rule make_bundle:
             RUN[w.variant].paths.accuracy if RUN[w.variant].model.is_trained else []
         ),
         parity=VARIANT.parity,
-        license=str(ROOT / "LICENSE"),
+        license=str(SCRIPTS.parent / "LICENSE"),
     output:
         VARIANT.bundle,
     log:

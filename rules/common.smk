@@ -20,7 +20,7 @@ if not (ROOT / "workflow_scripts").is_dir():
     )
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hrnetpose import config_text, disk, environment, imports, locks, plan
+from hrnetpose import config_text, disk, environment, imports, locks, paths, plan
 from hrnetpose.config import ConfigError
 from hrnetpose.data import contents
 from hrnetpose.flags import option
@@ -28,6 +28,18 @@ from hrnetpose.layout import any_of
 from hrnetpose.resolve import resolve
 from hrnetpose.stage import StageError
 from hrnetpose.version import VERSION
+
+if paths.has_wildcard(os.path.realpath(ROOT)):
+    raise WorkflowError(
+        f"{os.path.realpath(ROOT)}: Snakemake takes braces in a path for a wildcard; rename the"
+        " folder"
+    )
+MODIFIER = workflow.modifier.path_modifier
+if MODIFIER.prefix or MODIFIER.modifies_prefixes:
+    raise WorkflowError(
+        "prefix: the paths of this workflow are fixed; leave `prefix` and `replace_prefix` out, and"
+        " give `run: NAME` in the module's `config` to keep its results apart"
+    )
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 HAS_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
@@ -37,7 +49,8 @@ IS_CACHED = (
     and "SNAKEMAKE_OUTPUT_CACHE" in os.environ
 )
 # `code(script)`: the script, and the library files that it imports; a stage is made from them too.
-SCRIPTS = Path(os.path.relpath(ROOT / "workflow_scripts"))
+# Links are followed: inputs have the same names from whichever of them Snakemake is started.
+SCRIPTS = Path(os.path.relpath(os.path.realpath(ROOT / "workflow_scripts")))
 code = partial(imports.imported_files, SCRIPTS)
 # With conda it is the environment's file that says versions.
 versions = environment.installed_versions if not HAS_CONDA else lambda *packages: None

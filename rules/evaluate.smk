@@ -326,5 +326,7 @@ rule no_such_variant:
     output:
         LAYOUT.variant("{name}").figures("{kind}"),
     wildcard_constraints:
-        name=rf"(?!({any_of(RUN.variants)})_(accuracy|perf|perf_samples|parity)\.json).+",
+        # In a module, figures in other folders are those of other modules.
+        name=rf"(?!({any_of(RUN.variants)})_(accuracy|perf|perf_samples|parity)\.json)"
+        rf"{'[^/]+' if IS_MODULE else '.+'}",
         kind="accuracy|perf|parity",

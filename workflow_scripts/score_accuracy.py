@@ -253,8 +253,10 @@ def describe_precision(scored: Scored) -> dict[str, list[float]]:
 
 def view_keypoints(
     scored: Scored, other: Scored | None, evaluator: Evaluator, model: ModelCard
-) -> KeypointView:
+) -> KeypointView | None:
     """Look at the keypoints themselves, on ground-truth boxes, which say whose they are.
+
+    There is nothing to look at where nobody who was cut out has a labelled keypoint.
 
     Args:
         scored: the variant.
@@ -271,6 +273,8 @@ def view_keypoints(
     mean_share, _ = joints.mean_and_median(share)
     labelled = (truths.keypoints[persons, :, 2] > 0).sum(axis=0)
     similarities = joints.person_oks(predicted, truths, persons, sigmas)
+    if np.isnan(similarities).all():
+        return None
     counts, _ = np.histogram(similarities[~np.isnan(similarities)], OKS_STEPS, (0, 1))
     worst, typical = choose_persons(similarities, truths, persons, other, sigmas)
     bins = joints.visibility_bins(len(sigmas))

@@ -104,6 +104,11 @@ def test_an_unknown_key_is_answered_with_the_known_ones(
     ("key", "value", "says"),
     [
         ("shards", "4", "shards: '4': input should be a valid integer (inside --config every"),
+        (
+            "limits", {"ap": "null"},
+            "limits.ap: 'null': input should be a valid number, unable to parse string as a number "
+            "(inside --config every value is a string",
+        ),
         ("shards", 0, "shards: 0: input should be greater than or equal to 1"),
         ("shards", True, "shards: True: input should be a valid integer"),
         ("benchmark.min_seconds", -1.0, "benchmark.min_seconds: -1.0: input should be greater"),

@@ -65,9 +65,12 @@ def test_the_results_are_where_the_last_file_with_a_run_says(
     monkeypatch.chdir(repository)
     other = tmp_path / "other.yaml"
     other.write_text("shards: 2\n")
+    tabs = tmp_path / "tabs.json"
+    tabs.write_text('{\n\t"run": "mine"\n}\n')
 
     assert config_text.find_results("config.yaml") == "results"
     assert config_text.find_results("config.yaml", "configs/gpu.yaml", other) == "results/gpu"
+    assert config_text.find_results("config.yaml", tabs) == "results/mine"
 
 
 def test_a_question_that_is_not_answered_is_refused(tmp_path: Path) -> None:

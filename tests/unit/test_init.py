@@ -265,3 +265,21 @@ def test_the_command_prints_one_line(given: Path) -> None:
 
     assert done.returncode == 1
     assert done.stderr == "init: error: gone.pth: there is no such file; correct the path\n"
+
+
+def test_make_hands_names_over_as_they_are(repository: Path, tmp_path: Path) -> None:
+    """`make init` puts no shell command together from them."""
+    (tmp_path / "run.stamp").touch()
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+
+    done = subprocess.run(
+        ["make", "init", f"VENV={tmp_path}", 'MODEL=the "best" `one`.pth', "IMAGES=a folder"],
+        cwd=repository, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines()[-4:] == [
+        "--model", 'the "best" `one`.pth', "--images", "a folder",
+    ]  # fmt: skip

@@ -20,6 +20,8 @@ def test_the_page_is_in_step_with_the_code(repository: Path) -> None:
 
     if page.rstrip() != reference.page().rstrip():
         pytest.fail("docs/configuration.md is out of sync with the code. Run `make docs`.")
+    headings = re.findall(r"^##+ .*", page, re.MULTILINE)
+    assert len(headings) == len(set(headings))
 
 
 def test_the_schema_is_in_step_with_the_code(repository: Path) -> None:

@@ -83,6 +83,15 @@ def without_persons(content: dict[str, list[dict[str, object]]]) -> None:
         entry["num_keypoints"] = 0
 
 
+def without_labels(content: dict[str, list[dict[str, object]]]) -> None:
+    for entry in content["annotations"]:
+        entry["keypoints"] = [10, 10, 0] * 17
+
+
+def with_a_text_for_an_id(content: dict[str, list[dict[str, object]]]) -> None:
+    content["categories"][0]["id"] = "1"
+
+
 def truncate_annotations(project: Project) -> None:
     path = project.folder / ANNOTATIONS
     path.write_text(path.read_text()[:1000])
@@ -116,6 +125,11 @@ def truncate_archive(project: Project) -> None:
         (take_other_weights, EXPORT, f"sample.pth: does not belong to {CONFIG}: "),
         (edit_annotations(without_keypoints), PERSONS, "val.json: no annotation has `keypoints`"),
         (edit_annotations(without_persons), PERSONS, "val.json: no person with labelled keypoints"),
+        (edit_annotations(without_labels), PERSONS, "val.json: no person with labelled keypoints"),
+        (
+            edit_annotations(with_a_text_for_an_id), PERSONS,
+            "are of category 1, but `categories` lists '1'; give a category one id in both",
+        ),
         (truncate_annotations, PERSONS, "val.json: not JSON"),
         (edit_first_image(lambda image: None), PERSONS, "val.zip: holds no image 0"),
         (edit_first_image(lambda image: image[:2000]), PERSONS, "is damaged: it cannot be decoded"),

@@ -1,6 +1,9 @@
 """What a cluster must know of each job, and what its profiles say; runs need a cluster."""
 
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +60,47 @@ def test_profiles_name_rules_that_there_are(repository: Path, profile: str) -> N
     # Jobs are compared by content everywhere alike.
     assert content["max-checksum-file-size"] == "256MB"
     assert content["rerun-incomplete"] is True
+
+
+def test_a_copied_slurm_profile_has_partitions_and_an_account_of_its_own(
+    project: Project, tmp_path: Path
+) -> None:
+    """As docs/cluster.md copies it, with what its comments say for an account."""
+    shutil.copytree(project.folder / "profiles", tmp_path / "profiles")
+    guide = (project.folder / "docs/cluster.md").read_text()
+    for command in re.findall(r"^    ((?:cp|sed) .*?)(?: {2,}#.*)?$", guide, re.MULTILINE):
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
+    profile = tmp_path / "profiles/mine/profile.yaml"
+
+    content = yaml.safe_load(
+        profile.read_text().replace("  # - slurm_account", "  - slurm_account")
+    )
+
+    assert content["slurm-partition-config"] == "profiles/mine/partitions.yaml"
+    assert (tmp_path / "profiles/mine/partitions.yaml").is_file()
+    assert "slurm_account=my_project" in content["default-resources"]
+
+
+def test_the_submit_command_for_lsf_gives_the_script_and_prints_the_id(
+    repository: Path, tmp_path: Path
+) -> None:
+    """The command stands in a comment, and the plugin puts the job's script behind it."""
+    profile = (repository / "profiles/cluster-generic/profile.yaml").read_text()
+    found = re.search(r"^#   LSF: +(sh -c '[^']*')", profile, re.MULTILINE)
+    assert found
+    command = re.sub(r"\{[a-z_.]+\}", "2", re.sub(r"\n# *", " ", found[1]))
+    stand_in = tmp_path / "bsub"
+    stand_in.write_text('#!/bin/sh\nshift $(($# - 1)); test -f "$1" &&\n'
+                        'echo "Job <4711> is submitted to queue <normal2>."\n')  # fmt: skip
+    stand_in.chmod(0o755)
+    (tmp_path / "job.sh").write_text("#!/bin/sh\n")
+
+    done = subprocess.run(
+        ["sh", "-c", f'{command} "job.sh"'], cwd=tmp_path, capture_output=True, text=True,
+        check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )  # fmt: skip
+
+    assert done.stdout == "4711\n"
 
 
 def test_a_thousand_shards_are_planned(project: Project, planner: Planner) -> None:

@@ -82,8 +82,10 @@ def test_one_run_is_removed_alone(project: Project, planner: Planner) -> None:
     assert planner.jobs(project.folder, "--", "report") == set()
     assert not (project.folder / "results/mine").exists()
     assert not (project.folder / "build/engines/mine").exists()
-    assert project.make("clean", "RUN=../given").returncode != 0
+    for wrong in ("../given", "bundles", ""):
+        assert project.make("clean", f"RUN={wrong}").returncode != 0
     assert (project.folder / "given/images/a.jpg").is_file()
+    assert (project.folder / "results/report.html").is_file()
 
 
 def test_a_run_without_a_name_that_would_overwrite_another_s_results_says_so(
@@ -154,6 +156,31 @@ def test_a_run_from_another_folder_is_the_same_and_writes_there(
     assert status == 0, there
     assert counts(there) == counts(here) == counts(directed)
     assert "benchmark_engine" in counts(here)
+
+
+def test_a_run_by_way_of_a_link_is_the_same(project: Project, planner: Planner) -> None:
+    fabricate(planner, project.folder, "--", "report")
+    link = project.folder.with_name("link")
+    link.symlink_to(project.folder)
+
+    by_link = ("--snakefile", str(link / "Snakefile"), "--directory", str(link), "--", "report")
+
+    assert planner.jobs(project.folder.parent, *by_link) == set()
+
+
+def test_braces_in_a_path_are_refused(project: Project, planner: Planner, tmp_path: Path) -> None:
+    """Snakemake would look for a wildcard of that name, and put its value there."""
+    project.overlay(
+        {**RUN, "datasets": {"mine": {**RUN["datasets"]["mine"], "images": "a{dataset}"}}}
+    )
+    status, printed = planner.snakemake(project.folder, "--dry-run", *OVERLAY)
+    assert status == 1
+    assert "configuration: a{dataset}: Snakemake takes braces in a path for a wildcard" in printed
+
+    moved = project.folder.rename(tmp_path / "a{b}")
+    status, printed = planner.snakemake(moved, "--dry-run", "--", "report")
+    assert status == 1
+    assert "a{b}: Snakemake takes braces in a path for a wildcard; rename the folder" in printed
 
 
 def test_a_configuration_in_the_working_directory_goes_over_the_workflow_s(
@@ -231,6 +258,39 @@ def test_two_modules_with_other_models_and_shards_stand_side_by_side(
     exported = {job["model"] for job in jobs if job.rule.endswith("export_onnx")}
     assert exported == {"sample", "w32"}
     assert len([job for job in jobs if job.rule == "one_predict_keypoints"]) == 4
+
+
+def test_a_module_without_a_run_leaves_the_figures_of_another_one_alone(
+    project: Project, planner: Planner, tmp_path: Path
+) -> None:
+    given = str(project.folder / "given")
+    data = {"images": f"{given}/images", "annotations": f"{given}/annotations.json"}
+    w32 = {"config": "td-hm_hrnet-w32_8xb64-210e_coco-256x192", "weights": None}
+    two = {
+        "run": "two", "model": "w32", "models": {"w32": w32}, "dataset": "mine",
+        "datasets": {"mine": data}, "variants": {"int8": None},
+    }  # fmt: skip
+    folder = outer(project, tmp_path / "outer", one={"variants": {"int8": None}}, two=two)
+
+    jobs = planner.jobs(folder, "--", "results/fp32_perf.json", "results/two/fp32_perf.json")
+
+    assert {"one_benchmark_engine", "two_benchmark_engine"} <= {job.rule for job in jobs}
+    status, printed = planner.snakemake(folder, "--dry-run", "--", "results/fp64_perf.json")
+    assert status == 1
+    assert "there is no variant 'fp64'" in printed
+
+
+def test_a_module_with_a_prefix_is_refused(
+    project: Project, planner: Planner, tmp_path: Path
+) -> None:
+    folder = outer(project, tmp_path / "outer", pose={})
+    snakefile = folder / "Snakefile"
+    snakefile.write_text(snakefile.read_text().replace("config:", "prefix: 'sub'\n    config:"))
+
+    status, printed = planner.snakemake(folder, "--dry-run", "--", "pose_report")
+
+    assert status == 1
+    assert "prefix: the paths of this workflow are fixed" in printed
 
 
 def test_single_files_from_an_address_are_refused_with_the_recipe(

@@ -445,7 +445,7 @@ def _explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
             return f"{shown(error['input'])} is not allowed; {error['ctx']['expected']} is"
         case _:
             hint = ""
-            if isinstance(error["input"], str) and error["type"].endswith("_type"):
+            if isinstance(error["input"], str) and error["type"].endswith(("_type", "_parsing")):
                 hint = " (inside --config every value is a string; use --configfile for others)"
             return f"{shown(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}{hint}"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from hrnetpose import files, paths
+from hrnetpose import files, paths, stage
 from hrnetpose.config import ConfigError, Described
 from hrnetpose.layout import WRITTEN, Layout
 
@@ -71,6 +71,9 @@ def locate(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
     Args:
         raw: as YAML gives it.
         root: the folder of the Snakefile.
+
+    Raises:
+        ConfigError: a path has braces in it.
     """
 
     def find(value: Any) -> Any:
@@ -80,6 +83,11 @@ def locate(raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
             return [find(inner) for inner in value]
         if not isinstance(value, str) or files.is_url(value) or value.startswith(WRITTEN):
             return value
+        if paths.has_wildcard(value):
+            raise ConfigError(
+                f"{stage.name(value)}: Snakemake takes braces in a path for a wildcard; rename "
+                "what has them, or make a link to it"
+            )
         is_here = paths.exists(value) or not paths.exists(root / value)
         return value if is_here else str(root / value)
 
@@ -170,9 +178,17 @@ def _yaml(path: Path, text: str) -> Any:
     return {} if isinstance(root, yaml.MappingNode) else None
 
 
+def _load(text: str) -> Any:
+    """Read JSON, or else YAML, as Snakemake does: tabs are white space in JSON, and not in YAML."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
+
+
 def find_results(*given: str | Path) -> str:
     """Return the folder of the results of a run: the last file that has `run` names it."""
-    contents = [yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in given]
+    contents = [_load(Path(file).read_text(encoding="utf-8")) for file in given]
     runs = [content["run"] for content in contents if "run" in (content or {})]
     return Layout(runs[-1] if runs else None, "").results
 

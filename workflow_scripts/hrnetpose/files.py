@@ -37,7 +37,7 @@ def known_sha256(path: Path, memory: Path | None = None) -> str:
     """Return the SHA-256 of a file, which is computed again only after the file has changed.
 
     It is remembered in `memory`, by default `.NAME.sha256` beside the file, with the file's size
-    and time.
+    and times.
     """
     memory = memory or _memory(path)
     try:
@@ -100,8 +100,9 @@ def _memory(path: Path) -> Path:
 
 
 def _stamp(path: Path) -> list[str]:
+    """Return what changes with a file: programs that copy or unpack set its date, not its ctime."""
     status = path.stat()
-    return [str(status.st_size), str(status.st_mtime_ns)]
+    return [str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns)]
 
 
 @contextmanager
@@ -133,6 +134,22 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file's content, atomically."""
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+def walk(path: Path) -> Iterator[str]:
+    """Yield all files below a folder, through symbolic links too, but into no folder twice.
+
+    A folder that is there by itself and by a link comes by its own name.
+    """
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))
+        for name in names:
+            yield os.path.join(folder, name)
 
 
 def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:

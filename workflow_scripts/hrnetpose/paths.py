@@ -33,6 +33,11 @@ def is_same(one: str, other: str) -> bool:
         return False
 
 
+def has_wildcard(path: str) -> bool:
+    """Return True if Snakemake would put a value into a path, in the place of braces in it."""
+    return re.search(r"\{.*\}", path) is not None
+
+
 def fault(path: str, *, images: bool = False, is_folder: bool = False) -> str | None:
     """Say why a file cannot be read.
 

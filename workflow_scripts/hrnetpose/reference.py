@@ -47,7 +47,8 @@ As a module of another workflow, from a checkout:
 
     use rule * from pose as pose_*
 
-Two such modules stand side by side if they differ in `run`, model and dataset.
+Two such modules stand side by side if they differ in `run`, model and dataset. `prefix` is not
+taken: `run` keeps results apart.
 """
 
 
@@ -80,8 +81,9 @@ def _section(
         found, mapping = _inner_sections(field.annotation)
         path = f"{key}.{name}" if key else name
         for inner in found:
-            # Of several kinds each is known by its first key.
-            which = f" with `{next(iter(inner.model_fields))}`" if len(found) > 1 else ""
+            # Of several kinds each is known by the first key that it requires.
+            first = next((key for key, f in inner.model_fields.items() if f.is_required()), None)
+            which = f" with `{first}`" if len(found) > 1 else ""
             yield from _section(inner, f"{path}.NAME" if mapping else path, shown, which)
 
 

@@ -217,7 +217,7 @@ def content() -> Content:
         "annotations": [
             {
                 "id": number, "image_id": image, "category_id": 1, "bbox": [1, 2, 30, 40],
-                "keypoints": [5, 6, 2] * 3, "num_keypoints": 3, "iscrowd": 0,
+                "keypoints": [5, number, 2] * 3, "num_keypoints": 3, "iscrowd": 0,
             }
             for number, image in [(9, 20), (2, 20), (5, 10), (4, 20)]
         ],
@@ -362,8 +362,8 @@ SCATTERED = [10, 11, 2, 20, 21, 1, 30, 31, 2]
 def named(content: Content, *names: str) -> Content:
     """The category names its keypoints."""
     content["categories"][0]["keypoints"] = list(names)
-    for entry in content["annotations"]:
-        entry["keypoints"] = SCATTERED
+    for number, entry in enumerate(content["annotations"]):
+        entry["keypoints"] = [SCATTERED[0] + number, *SCATTERED[1:]]
     return content
 
 
@@ -459,6 +459,27 @@ def test_categories_of_which_none_or_several_fit_are_listed(
         coco.parse(several, Path("a.json"), names)
 
 
+def test_a_category_that_is_listed_twice_has_the_names_that_are_given_once(
+    content: Content,
+) -> None:
+    """As files have it that were put together of several."""
+    named(content, "right_eye", "nose", "left_eye")["categories"].insert(0, {"id": 1})
+
+    assert told(content, *POINTS)[-1] == "reordered"
+
+
+@pytest.mark.parametrize("number", ["1", 0, None])
+def test_a_category_without_an_entry_is_refused_where_there_are_some(
+    content: Content, number: object
+) -> None:
+    """COCO's evaluation finds nobody in it, and its keypoints have no names."""
+    named(content, *POINTS)["categories"][0]["id"] = number
+
+    says = rf"4 annotations are of category 1, but `categories` lists {number!r};"
+    with pytest.raises(StageError, match=says):
+        parsed(content)
+
+
 @pytest.mark.parametrize("area", [0, None, math.nan, math.inf, -5, "123.4", [], True])
 def test_an_area_that_is_none_is_estimated_and_told(content: Content, area: object) -> None:
     content["annotations"][2]["area"] = area
@@ -474,6 +495,12 @@ def test_areas_of_boxes_are_told(content: Content) -> None:
     for entry in content["annotations"]:
         entry["area"] = 30 * 40.0
     assert told(content, *POINTS) == ["area_of_box", "unnamed"]
+    for entry in content["annotations"]:
+        entry["area"] = 600.0
+    content["annotations"][0] |= {"area": 64 * 48, "iscrowd": 1}
+    content["annotations"][1]["area"] = 64 * 48
+    (found,) = parsed(content).findings
+    assert (found.kind, found.label) == ("area_beyond_box", "1 areas larger than the box")
 
 
 @pytest.mark.parametrize(
@@ -511,6 +538,36 @@ def test_persons_that_cocoeval_leaves_out_or_cannot_find_are_told(content: Conte
     assert kinds["not_labelled"].count == 1
 
 
+def test_persons_that_are_matched_by_their_box_are_told(content: Content) -> None:
+    for entry in content["annotations"][:2]:
+        entry["keypoints"] = [5, 6, 0] * 3
+
+    finding = next(f for f in parsed(content).findings if f.kind == "matched_by_box")
+
+    assert finding.label == "2 persons matched by their box alone"
+    assert "annotations[0] (id 9): [5.0, 6.0, 0.0]" in finding.text
+
+
+def test_persons_without_keypoints_and_ignored_ones_and_copies_are_told(content: Content) -> None:
+    first, second = content["annotations"][:2]
+    content["annotations"] += [
+        {**first, "id": 90},
+        {**first, "id": 91, "keypoints": None},
+        {"id": 92, "image_id": 10, "category_id": 1, "bbox": [1, 2, 30, 40], "iscrowd": 1},
+        {"id": 93, "image_id": 99, "category_id": 1},
+        {"id": 94, "image_id": 10, "category_id": 2, "keypoints": []},
+    ]
+    second["ignore"] = 1
+
+    found = parsed(content)
+
+    kinds = {finding.kind: finding for finding in found.findings}
+    assert len(found.ids) == 5
+    assert kinds["no_keypoints"].label == "2 persons without keypoints not ignored"
+    assert kinds["persons_twice"].label == "1 persons annotated twice"
+    assert (kinds["ignore"].count, kinds["ignore"].label) == (1, None)
+
+
 def test_persons_beyond_the_twenty_of_an_image_are_told(content: Content) -> None:
     first = content["annotations"][0]
     content["annotations"] = [{**first, "id": number} for number in range(23)]
@@ -533,7 +590,7 @@ def test_what_is_not_labelled_may_be_null(content: Content) -> None:
 def test_other_spellings_are_read(content: Content) -> None:
     expected = parsed(content)
     for entry in content["annotations"]:
-        entry["keypoints"] = [[5, 6, 2.0]] * 3
+        entry["keypoints"] = [[5, entry["id"], 2.0]] * 3
         entry["num_keypoints"] = None
         entry["image_id"] = float(entry["image_id"])
     for entry in content["images"]:
@@ -557,6 +614,10 @@ def test_other_spellings_are_read(content: Content) -> None:
     [
         ([[10, 5, 50, 40], [30, 20, 60, 45], [40, 1, 63, 47]], "boxes_corners"),
         ([[0.1, 0.2, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]], "boxes_fractions"),
+        # One that was clipped to nothing or ends far outside, or is of another form.
+        ([[10, 5, 50, 40], [30, 20, 60, 45]] * 6 + [[64, 5, 64, 30]], "boxes_corners"),
+        ([[10, 5, 50, 40], [30, 20, 60, 45]] * 6 + [[40, 5, 90, 30]], "boxes_corners"),
+        ([[0.1, 0.2, 0.5, 0.5]] * 12 + [[10, 5, 30, 40]], "boxes_fractions"),
         ([[10, 5, 30, 40], [30, 20, 30, 25], [40, 1, 20, 47]], None),
     ],
 )
@@ -569,10 +630,17 @@ def test_boxes_of_another_form_are_told(
     assert [finding.kind for finding in found] == ([kind] if kind else [])
 
     content["annotations"] = [
-        {**content["annotations"][0], "id": number, "bbox": box, "area": 500}
+        {
+            **content["annotations"][0],
+            "id": number,
+            "bbox": box,
+            "area": 500,
+            "keypoints": [number, 6, 2] * 3,
+        }
         for number, box in enumerate(boxes)
     ]
-    assert [finding.kind for finding in parsed(content).findings] == ([kind] if kind else [])
+    kinds = [finding.kind for finding in parsed(content).findings]
+    assert [one for one in kinds if one.startswith("boxes")] == ([kind] if kind else [])
 
 
 def test_the_table_is_read_back(content: Content, tmp_path: Path) -> None:

@@ -146,6 +146,20 @@ def test_a_check_compares_sizes_but_for_a_few_pixels(tmp_path: Path) -> None:
         opened.check("a.jpg", WIDTH + 9, HEIGHT)
 
 
+def test_an_image_that_opencv_cannot_cut_from_is_refused(tmp_path: Path) -> None:
+    opened = in_folder(
+        tmp_path,
+        {
+            f"{width}.png": cv2.imencode(".png", np.zeros((1, width), np.uint8))[1].tobytes()
+            for width in (32766, 32767)
+        },
+    )
+    for read in (opened.check, opened.decode):
+        read("32766.png", 32766, 1)
+        with pytest.raises(StageError, match=r"image 32767\.png is 32767x1, but OpenCV cuts"):
+            read("32767.png", 32767, 1)
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "sub/../../secret.png"])
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.png").write_bytes(PNG)
@@ -164,6 +178,17 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
     assert opened.read("a.png") == PNG
     assert "holds no image b.png" in refusal(opened, "b.png")
+
+
+def test_a_linked_folder_further_in_is_searched_once(tmp_path: Path) -> None:
+    in_folder(tmp_path / "coco", {"a.png": PNG})
+    images = in_folder(tmp_path, {"old/b.png": PNG}).path
+    (images / "2017").symlink_to(tmp_path / "coco" / "val")
+    (images / "2017" / "round").symlink_to(images)
+    (images / "again").symlink_to(images / "old")
+
+    assert ImageStore(images).find("a.png") == "2017/a.png"
+    assert ImageStore(images).find("b.png") == "old/b.png"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """An ONNX file alone becomes what an export is: the same graph, the same card."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -450,8 +451,12 @@ def test_weights_beside_the_file_are_found(
     bring(archive)
     assert heatmaps(tmp_path / "model.onnx", images()) == pytest.approx(expected, abs=1e-5)
 
-    (given.parent / "given.data").unlink()
+    (given.parent / "given.data").rename(tmp_path / "blob")
     assert "its weights are in given.data, which is not beside it" in refusal(bring, given)
+    for link in (os.symlink, os.link):  # as Hugging Face's cache has them, and copies that share
+        link(tmp_path / "blob", given.parent / "given.data")
+        assert "given.data, which is a link, as in a cache; ONNX reads" in refusal(bring, given)
+        (given.parent / "given.data").unlink()
 
 
 def test_weights_elsewhere_are_refused(

@@ -31,7 +31,8 @@ def run(
         StageError: no right figure could be measured with them.
     """
     found = coco.read(annotations, keypoints, category)
-    if found.ignored.all():
+    labelled = (found.keypoints[..., 2] > 0).any(axis=1)
+    if not (labelled & ~found.ignored).any():
         raise StageError(f"{annotations}: no person with labelled keypoints to evaluate")
     findings = [*found.findings, *check_images(found, ImageStore(images), threads)]
     for finding in findings:

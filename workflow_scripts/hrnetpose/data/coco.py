@@ -16,7 +16,7 @@ from hrnetpose.data import findings
 from hrnetpose.data.annotations import Annotations, Image, estimate_areas
 from hrnetpose.data.entries import Entry, read_keypoints
 from hrnetpose.data.keypoint_names import match_names, normalize
-from hrnetpose.data.values import list_some, read_int, read_json
+from hrnetpose.data.values import is_number, list_some, read_int, read_json
 from hrnetpose.stage import StageError, shown
 
 
@@ -66,9 +66,13 @@ def parse(
     """
     images = _parse_images(content["images"], path)
     entries: dict[int, list[tuple[dict[str, Any], str]]] = {}
+    bare = []
     elsewhere = 0
     for index, entry in enumerate(content["annotations"]):
         if not entry.get("keypoints"):  # other objects have none, or an empty list
+            image = entry.get("image_id")
+            if is_number(image) and image in images:
+                bare.append(entry.get("category_id", 1))
             continue
         where = f"{path}: annotations[{index}]"
         if read_int(entry, "image_id", where) not in images:
@@ -86,6 +90,12 @@ def parse(
         for number, members in sorted(entries.items())
     ]
     chosen = _choose(categories, path, names, category)
+    listed = [entry.get("id") for entry in content.get("categories", [])]
+    if listed and chosen.id not in listed:
+        raise StageError(
+            f"{path}: {chosen.persons} annotations are of category {chosen.id}, but `categories` "
+            f"lists {list_some([shown(one) for one in listed])}; give a category one id in both"
+        )
     persons = [Entry.parse(entry, where, images) for entry, where in entries[chosen.id]]
     for person in persons:
         if len(person.keypoints) != chosen.number:
@@ -105,6 +115,14 @@ def parse(
             len(categories) - 1,
             "{} other categories have keypoints, and are left out: "
             + list_some([one.name for one in categories if one != chosen]),
+        ),
+        findings.make_finding(
+            "no_keypoints",
+            bare.count(chosen.id),
+            f"{{}} annotations of category {chosen.name!r} have no keypoints: they are left out, "
+            "and who is found there counts as false; COCO gives such persons zeros and "
+            "num_keypoints 0, and ignores them",
+            "{} persons without keypoints not ignored",
         ),
         *findings.find_in_images(images),
         *findings.find_in_persons(persons, table),
@@ -135,7 +153,9 @@ class _Category:
         """Check a category by its entry, which may be missing, and its first person."""
         nothing: dict[str, Any] = {}
         known = content.get("categories", [])
-        entry = next((entry for entry in known if entry.get("id") == number), nothing)
+        listed = [entry for entry in known if entry.get("id") == number]
+        # Files that were put together list a category several times.
+        entry = max(listed, key=lambda entry: bool(entry.get("keypoints")), default=nothing)
         name = str(entry.get("name") or f"category {number}")
         keypoints = _read_names(entry.get("keypoints") or [], name, path)
         total = len(keypoints) or len(read_keypoints(first["keypoints"], where))

@@ -64,7 +64,7 @@ def _folder(path: Path, cache: Path) -> list[tuple[str, str]]:
         known = _RECORD.validate_json(record.read_bytes())
     except (OSError, ValueError):  # no cache yet, or a damaged one
         known = {}
-    stamps = dict(_walk(path))
+    stamps = dict(_stamps(path))
     changed = [name for name, stamp in stamps.items() if known.get(name, ())[:-1] != stamp]
     with ThreadPoolExecutor(8) as pool:
         hashes = dict(
@@ -83,19 +83,12 @@ def _folder(path: Path, cache: Path) -> list[tuple[str, str]]:
     return list(held.items())
 
 
-def _walk(path: Path) -> Iterator[tuple[str, Stamp]]:
-    """Yield all files below a folder, through symbolic links too, but into no folder twice."""
-    seen: set[str] = set()
-    for folder, inner, names in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        for name in names:
-            file = os.path.join(folder, name)
-            with suppress(FileNotFoundError):  # a dangling link
-                found = os.stat(file)
-                yield (
-                    os.path.relpath(file, path),
-                    (found.st_size, found.st_mtime_ns, found.st_ctime_ns),
-                )
+def _stamps(path: Path) -> Iterator[tuple[str, Stamp]]:
+    """Yield all files below a folder."""
+    for file in files.walk(path):
+        with suppress(FileNotFoundError):  # a dangling link
+            found = os.stat(file)
+            yield (
+                os.path.relpath(file, path),
+                (found.st_size, found.st_mtime_ns, found.st_ctime_ns),
+            )

@@ -13,6 +13,9 @@ from hrnetpose.data.entries import Entry
 from hrnetpose.data.values import list_some
 from hrnetpose.stage import shown
 
+MOST = 0.9
+"""The share from which on a finding speaks of all: in most files a few are odd in another way."""
+
 
 def make_finding(
     kind: str,
@@ -50,17 +53,23 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
 
     lost = [p for p in persons if p.is_wanted and not p.can_be_cut]
     zero = [p for p in persons if p.is_empty and p.labelled and not p.is_crowd]
-    blank = [
+    placed = [
         p for p in persons
-        if not p.labelled and not p.is_crowd and (not p.is_empty or p.keypoints[:, :2].max() > 0)
+        if p.is_empty and not p.labelled and not p.is_crowd and p.keypoints[:, :2].max() > 0
     ]  # fmt: skip
+    to_find = [p for p in persons if not p.is_crowd and not p.is_empty]
+    by_box = [p for p in to_find if not p.labelled]
+    marked = [p for p in to_find if p.given.get("ignore")]
+    different = {(p.image_id, p.keypoints.tobytes()) for p in to_find if p.labelled}
+    again = len(to_find) - len(by_box) - len(different)
     counts = np.bincount(table.images[~table.ignored], minlength=len(table.image_ids))
     beyond = int(np.maximum(counts - MOST_PERSONS, 0).sum())
     no_area = [
         person for person, ignored in zip(persons, table.ignored, strict=True)
         if person.area is None and not ignored
     ]  # fmt: skip
-    sizes = table.boxes[:, 2:].prod(axis=1)
+    sizes = np.maximum(table.boxes[:, 2:], 0).prod(axis=1)
+    beyond_box = int((~table.ignored & (sizes > 0) & (table.areas > 1.1 * sizes)).sum())
     of_box = int((np.abs(table.areas - sizes) <= 1e-3 * sizes).sum())
     odd = sum(bool((~np.isin(p.keypoints[:, 2], (0, 1, 2))).any()) for p in persons)
     return [
@@ -81,9 +90,17 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
         ),
         make_finding(
             "not_labelled",
-            len(blank),
-            "{} persons have keypoints of which none is labelled (visibility 0): nobody can find "
-            f"them{first(blank, lambda p: p.keypoints[0].tolist())}",
+            len(placed),
+            "{} persons have keypoints of which none is labelled (visibility 0): they are left "
+            f"out, as in COCO's evaluation{first(placed, lambda p: p.keypoints[0].tolist())}",
+        ),
+        make_finding(
+            "matched_by_box",
+            len(by_box),
+            "{} persons have a num_keypoints above 0, but no labelled keypoint (visibility 0): "
+            "COCO's evaluation takes whoever is predicted in or near their box for a perfect match"
+            f"{first(by_box, lambda p: p.keypoints[0].tolist())}",
+            "{} persons matched by their box alone",
         ),
         make_finding(
             "crowded",
@@ -101,9 +118,30 @@ def find_in_persons(persons: list[Entry], table: Annotations) -> list[Finding]:
         ),
         make_finding(
             "area_of_box",
-            of_box if of_box > 0.9 * len(persons) else 0,
+            of_box if of_box > MOST * len(persons) else 0,
             "the area of {} persons is that of their box; COCO's is that of their outline, about "
             f"{MEAN_AREA} of it: AP comes out higher than with outlines",
+        ),
+        make_finding(
+            "area_beyond_box",
+            beyond_box,
+            "the area of {} persons is larger than their box: COCO's is that of their outline, and "
+            "AP comes out higher the larger it is",
+            "{} areas larger than the box",
+        ),
+        make_finding(
+            "ignore",
+            len(marked),
+            "{} persons have `ignore`, which COCO's evaluation does not read: they are evaluated; "
+            "it leaves out those with iscrowd 1 or num_keypoints 0"
+            f"{first(marked, lambda p: p.given['ignore'])}",
+        ),
+        make_finding(
+            "persons_twice",
+            again,
+            "{} persons are there again, with the same keypoints on the same image: NMS takes what "
+            "is predicted for them for one person, so they count as missed",
+            "{} persons annotated twice",
         ),
         make_finding("odd_visibility", odd, "{} persons have visibilities other than 0, 1 and 2"),
         *find_in_boxes(
@@ -124,8 +162,8 @@ def are_corners(boxes: npt.NDArray[np.floating], sizes: npt.NDArray[np.integer])
     if not len(boxes):
         return False
     outside = (boxes[:, :2] + boxes[:, 2:] > 1.02 * sizes).any(axis=1)
-    inside = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= 1.02 * sizes).all()
-    return bool(outside.mean() > 0.5 and inside)
+    corners = ((boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= 1.02 * sizes)).all(axis=1)
+    return bool(outside.mean() > 0.5 and corners.mean() > MOST)
 
 
 def find_in_boxes(
@@ -141,7 +179,8 @@ def find_in_boxes(
     found = np.array(boxes, np.float64).reshape(-1, 4)
     if not len(found):
         return []
-    if np.abs(found).max() <= 1.5 and sizes.min() > 8:
+    fractions = (np.abs(found) <= 1.5).all(axis=1)
+    if fractions.mean() > MOST and sizes.min() > 8:
         kind, form = "fractions", "fractions of the image"
     elif are_corners(found, sizes):
         kind, form = "corners", "x1, y1, x2, y2"

@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hrnetpose import archives, stage
+from hrnetpose import archives, files, stage
 from hrnetpose.stage import StageError
 
 LARGEST_IMAGE = 1 << 28
 """Bytes of an encoded image; it is read into memory."""
+LONGEST_SIDE = 32766
+"""Of an image, in pixels: `cv2.warpAffine` takes no longer one."""
 REDUCED = 8
 """What `check` divides sides by: a JPEG is then decoded in a fifth of the time."""
 
@@ -111,11 +113,7 @@ class ImageStore:
     def _names(self) -> list[str]:
         if self._zip is not None:
             return [member.filename for member in self._zip.infolist() if not member.is_dir()]
-        return [
-            os.path.relpath(os.path.join(folder, name), self.path)
-            for folder, _, names in os.walk(self.path)
-            for name in names
-        ]
+        return [os.path.relpath(file, self.path) for file in files.walk(self.path)]
 
     def check(self, name: str, width: int, height: int) -> None:
         """Check an image as `decode` does, at an eighth of its size.
@@ -126,7 +124,12 @@ class ImageStore:
         content = self.read(name)
         image = _decode(content, cv2.IMREAD_REDUCED_COLOR_8)
         expected = (-(-height // REDUCED), -(-width // REDUCED))
-        if image is None or _is_truncated_jpeg(content) or image.shape[:2] != expected:
+        if (
+            image is None
+            or _is_truncated_jpeg(content)
+            or image.shape[:2] != expected
+            or max(width, height) > LONGEST_SIDE
+        ):
             self.decode(name, width, height)  # which says what is wrong
 
     def decode(self, name: str, width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -136,7 +139,7 @@ class ImageStore:
             uint8 [height, width, 3] in BGR.
 
         Raises:
-            StageError: it is missing, damaged, or not of the annotated size.
+            StageError: it is missing, damaged, too large, or not of the annotated size.
         """
         image = decode_whole(self.read(name))
         if image is None:
@@ -147,6 +150,11 @@ class ImageStore:
             raise StageError(
                 f"{self.path}: image {stage.name(name)} is {image.shape[1]}x{image.shape[0]}, "
                 f"but its annotation says {width}x{height} (width x height)"
+            )
+        if max(width, height) > LONGEST_SIDE:
+            raise StageError(
+                f"{self.path}: image {stage.name(name)} is {width}x{height}, but OpenCV cuts "
+                f"persons out of images of up to {LONGEST_SIDE} pixels a side; cut it into parts"
             )
         return image
 

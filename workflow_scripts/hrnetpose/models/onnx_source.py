@@ -31,7 +31,7 @@ class OnnxSource:
         """Return the files that it is made of: the graph, its weights, what says something of it.
 
         Raises:
-            StageError: one in which the graph keeps weights is not there.
+            StageError: one in which the graph keeps weights is not there, or is a link.
         """
         beside = [self.graph.parent / file for file in facts.external]
         for path, file in zip(beside, facts.external, strict=True):
@@ -39,6 +39,11 @@ class OnnxSource:
                 raise StageError(
                     f"{self.graph}: its weights are in {name(file)}, which is not beside it; put "
                     "the two into a folder or a zip, and give that"
+                )
+            if path.is_symlink() or path.stat().st_nlink > 1:
+                raise StageError(
+                    f"{self.graph}: its weights are in {name(file)}, which is a link, as in a "
+                    "cache; ONNX reads none: copy the two into a folder (`cp -L`), and give that"
                 )
         return [self.graph, *beside, *(self.graph.parent / name for name in self.exported)]
 
