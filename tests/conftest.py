@@ -5,15 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from server import Server
 
-settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("repeatable")
 
 # Before PyTorch is imported: beside other workers its threads wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Others may read what tests write for them, whatever the umask of who runs them.
+os.umask(0o022)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +44,7 @@ def real() -> Path:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An HTTP server on this machine, which no proxy of the environment stands before."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     with Server() as server:
         yield server

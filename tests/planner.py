@@ -87,6 +87,10 @@ class Planner:
             "output": str(self.output),
             "path": [str(entry) for entry in path],
         }
+        # A stage that lost its Snakemake may still write into the file of the run before, and a run
+        # may be killed before it has one.
+        self.output.unlink(missing_ok=True)
+        self.output.touch()
         assert self._server.stdin
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()

@@ -56,10 +56,12 @@ class Server:
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
-        self.busy = self.busiest = 0
-        """Requests that are answered at the time, and the most that were."""
+        self.busy: set[object] = set()
+        self.busiest = 0
+        """Who is answering at the time, and the most that were."""
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self.over = threading.Event()
+        """Ends the connections that are silent now."""
 
     def __enter__(self) -> Self:
         outer = self
@@ -74,7 +76,7 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._over.set()
+        self.release()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -96,24 +98,22 @@ class Server:
         """Return how often a path was asked for."""
         return len(self.ranges(path))
 
-    def next_answer(self, path: str, headers: dict[str, str]) -> Answer:
+    def next_answer(self, path: str, headers: dict[str, str], who: object) -> Answer:
         with self._lock:
             self.requests.append((path, headers))
-            self.busy += 1
-            self.busiest = max(self.busy, self.busiest)
+            self.busy.add(who)
+            self.busiest = max(len(self.busy), self.busiest)
             answers = self.answers.get(path, [NOT_THERE])
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    def answered(self) -> None:
+    def answered(self, who: object) -> None:
         with self._lock:
-            self.busy -= 1
+            self.busy.discard(who)
 
     def release(self) -> None:
-        """End the connections that are silent."""
-        self._over.set()
-
-    def wait_until_over(self) -> None:
-        self._over.wait(30)
+        """End the connections that are silent; later ones may be so again."""
+        over, self.over = self.over, threading.Event()
+        over.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -123,11 +123,13 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         # As a proxy it is asked for whole URLs.
         path = urlsplit(self.path).path
-        answer = self.server_state.next_answer(path, headers)
+        # Before the request is counted: who has seen it can end it.
+        self.over = self.server_state.over
+        answer = self.server_state.next_answer(path, headers, self)
         try:
             self.send(answer, headers)
         finally:
-            self.server_state.answered()
+            self.server_state.answered(self)
 
     def send(self, answer: Answer, headers: dict[str, str]) -> None:
         if answer.cut == -1:
@@ -156,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
         step = -(-len(sent) // 10) if answer.pause else len(sent) or 1
         for place in range(0, len(sent), step or 1):
             time.sleep(answer.pause)
+            if place + step >= len(sent):  # with the last byte the client may ask for more
+                self.server_state.answered(self)
             self.wfile.write(sent[place : place + step])
             self.wfile.flush()
         if answer.cut is not None:
@@ -165,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         """End a connection in the way that the answer says."""
         self.close_connection = True
         if answer.ending == "stall":
-            self.server_state.wait_until_over()
+            self.over.wait()
         if answer.ending == "reset":
             # Closing with no time to linger sends RST.
             option = struct.pack("ii", 1, 0)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,14 +106,18 @@ class Project:
 
     @classmethod
     def copied(cls, repository: Path, folder: Path) -> "Project":
-        """Copy what git tracks, or would, without what was built."""
-        listing = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-            cwd=repository,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        """Copy all but what git ignores: what was built.
+
+        Git is asked with a repository of its own, since this one may be an unpacked archive, or
+        belong to somebody else.
+        """
+        with tempfile.TemporaryDirectory() as empty:
+            subprocess.run(["git", "init", "--quiet", "--bare", empty], check=True)
+            listing = subprocess.run(
+                ["git", f"--git-dir={empty}", f"--work-tree={repository}", "ls-files", "--others",
+                 "--exclude-standard", "-z"],
+                cwd=repository, check=True, capture_output=True, text=True,
+            )  # fmt: skip
         for name in filter(None, listing.stdout.split("\0")):
             if (repository / name).is_file():
                 target = folder / name

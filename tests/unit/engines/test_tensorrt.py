@@ -221,7 +221,7 @@ def test_without_a_gpu_an_engine_is_refused_before_it_is_read(
 
 def test_a_missing_tensorrt_is_reported_in_one_line(build: Build) -> None:
     with pytest.raises(StageError) as error:
-        build("tensorrt")
+        build("tensorrt", copy="without it")
 
     assert str(error.value) == (
         "backend tensorrt needs tensorrt, which is not installed; install it with "

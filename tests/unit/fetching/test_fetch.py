@@ -8,6 +8,7 @@ import pty
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,8 +105,9 @@ def test_a_cut_transfer_is_resumed(server: Server, output: Path, place: str, end
 
     get(url, output, policy=SHORT if ending == "stall" else POLICY)
 
-    first, second = server.ranges("/file")
+    first, second, *more = server.ranges("/file")
     assert first is None
+    assert not more or ending == "stall"  # as a machine may be that stands still for a second
     if CUTS[place] > 1_000_000 and ending != "reset":  # a reset may drop what was on its way
         start = int(re.fullmatch(r"bytes=(\d+)-", second or "")[1])  # type: ignore[index]
         assert CUTS[place] - 70_000 < start <= CUTS[place]
@@ -277,7 +279,7 @@ def test_a_declared_size_is_compared_where_the_server_tells_none(
     ("source", "says"),
     [
         ("http://127.0.0.1:1/file", "Connection refused (3 attempts)"),
-        ("http://host.invalid/file", "Name or service not known (3 attempts)"),
+        ("http://host.invalid/file", "{unknown} (3 attempts)"),
         ("http://me:secret@127.0.0.1:{port}/gone", "404 Not Found"),
         ("https://127.0.0.1:{port}/file", "no secure connection: [SSL: "),
         ("ftp://me:secret@127.0.0.1/weights.pth", "No connection adapters"),
@@ -292,6 +294,7 @@ def test_a_source_without_the_file_is_named_with_its_reason(
 ) -> None:
     (tmp_path / "other.pth").write_text("other")
     (tmp_path / "page.pth").write_bytes(PAGE)
+    says = says.replace("{unknown}", resolver_says("host.invalid"))
 
     said = refusal(source.format(port=server.url.rpartition(":")[2], folder=tmp_path), output)
 
@@ -301,6 +304,13 @@ def test_a_source_without_the_file_is_named_with_its_reason(
     assert left(output) == {}
 
 
+def resolver_says(host: str) -> str:
+    """What this machine says of a name that nobody has; without a network it is another word."""
+    with pytest.raises(socket.gaierror) as error:
+        socket.getaddrinfo(host, 80)
+    return str(error.value.strerror)
+
+
 def test_a_silent_server_is_named(server: Server, output: Path) -> None:
     url = server.serve("/file", Answer(CONTENT, cut=-1, ending="stall"))
 
@@ -308,8 +318,10 @@ def test_a_silent_server_is_named(server: Server, output: Path) -> None:
 
 
 def test_a_slow_server_may_take_longer_than_the_timeout(server: Server, output: Path) -> None:
-    """1.5 seconds in all, and it may be silent for one."""
-    get(server.serve("/file", Answer(CONTENT, pause=0.15)), output, policy=SHORT)
+    """3.5 seconds in all, and it may be silent for three."""
+    policy = replace(POLICY, timeout=3)
+
+    get(server.serve("/file", Answer(CONTENT, pause=0.35)), output, policy=policy)
 
     assert server.asked("/file") == 1
 
@@ -528,10 +540,11 @@ def test_processes_fetch_a_file_once(server: Server, output: Path, start: Start)
     """The first one fails, the second one fetches, and the others take what it has fetched."""
     held = Answer(CONTENT, cut=1_000_000, ending="stall")
     url = server.serve("/file", Answer(cut=-1, ending="stall"), held, WHOLE)
-    first = start(url, "--timeout", 2, "--attempts", 1)
+    first = start(url, "--timeout", 600, "--attempts", 1)
     wait_for(lambda: server.asked("/file") == 1)
-    second = start(url)
+    second = start(url, "--timeout", 600)
     wait_until_waiting(second)
+    server.release()
     assert first.wait() == 1
     wait_for(lambda: server.asked("/file") == 2)
     others = [start(url) for _ in range(2)]
@@ -584,7 +597,8 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
 ) -> None:
     url = server.serve("/file", Answer(CONTENT, cut=2_000_000, ending="stall"), WHOLE)
     terminal, other_end = pty.openpty()
-    process = start(url, "--log", "fetch.log", "--timeout", 1, stderr=other_end)
+    kind = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = start(url, "--log", "fetch.log", "--timeout", 1, stderr=other_end, env=kind)
     os.close(other_end)
     shown = b""
     while True:

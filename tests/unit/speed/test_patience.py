@@ -1,13 +1,13 @@
 """What was disturbed is measured again, within the seconds that there are, and nothing else is."""
 
-import time
 from collections.abc import Sequence
 
 import pytest
 
 from hrnetpose.artifacts.engine import Device
-from hrnetpose.speed import patience, validity
-from hrnetpose.speed.patience import MAX_ATTEMPTS, Measured, Patience
+from hrnetpose.speed import validity
+from hrnetpose.speed.patience import GLANCE, MAX_ATTEMPTS, Measured, Patience
+from unit.speed.conftest import Clock
 
 CPU = Device(kind="cpu")
 
@@ -40,7 +40,7 @@ def test_what_nothing_disturbed_is_measured_once() -> None:
 
 
 def test_the_first_undisturbed_attempt_counts_and_all_are_kept(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     quiet(monkeypatch)
     one = Patience(60.0, CPU)
@@ -58,7 +58,7 @@ def test_the_first_undisturbed_attempt_counts_and_all_are_kept(
         {"of": "latency", "samples_s": [0.1]},
         {"of": "latency", "samples_s": [0.1, 0.1]},
     ]
-    assert one.left < 60.0
+    assert one.left == 60.0 - GLANCE - 2 * GLANCE
 
 
 def test_without_patience_there_is_one_attempt() -> None:
@@ -84,9 +84,10 @@ def test_measurements_that_are_too_short_to_be_valid_have_no_patience() -> None:
     assert Patience.of(60.0, validity.MIN_SECONDS - 0.1, CPU).left == 0.0
 
 
-def test_one_thing_is_measured_a_stated_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thing_is_measured_a_stated_number_of_times(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     quiet(monkeypatch)
-    monkeypatch.setattr(patience, "GLANCE", 0.001)
     one, measure = Patience(1e6, CPU), Attempts(["unstable"])
 
     found = one.settle("latency", measure)
@@ -97,23 +98,22 @@ def test_one_thing_is_measured_a_stated_number_of_times(monkeypatch: pytest.Monk
 
 
 def test_a_machine_that_is_never_quiet_costs_no_more_than_the_patience(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(patience, "GLANCE", 0.05)
     monkeypatch.setattr(validity, "disturbances", lambda report: ["busy"])
-    one = Patience(0.4, CPU)
+    one = Patience(8 * GLANCE, CPU)
 
     found = one.settle("latency", Attempts(["busy"]))
     again = one.settle("throughput", Attempts(["busy"]))
 
     assert (found.value, again.value) == (1, 1)
-    assert one.left < 0.1
+    assert 0 <= one.left < GLANCE
     assert [attempt.of for attempt in one.attempts] == ["latency", "throughput"]
 
 
-def test_no_attempt_begins_for_which_there_is_no_time() -> None:
+def test_no_attempt_begins_for_which_there_is_no_time(clock: Clock) -> None:
     def slow() -> Measured[None]:
-        time.sleep(0.3)
+        clock.sleep(0.3)
         return Measured(None, 0.0, "ms", ["busy"])
 
     one = Patience(0.6, CPU)
@@ -121,7 +121,7 @@ def test_no_attempt_begins_for_which_there_is_no_time() -> None:
     one.settle("latency", slow)
 
     assert len(one.attempts) == 1
-    assert one.left > 0.5
+    assert one.left == 0.6
 
 
 def test_a_measurement_that_goes_on_uses_patience() -> None:

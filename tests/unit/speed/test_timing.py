@@ -1,7 +1,6 @@
 """Statistics are numpy's, and a measurement lasts as long as both limits say."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -12,8 +11,11 @@ from hypothesis import strategies as st
 from hrnetpose.batches import Outputs
 from hrnetpose.speed import timing
 from hrnetpose.speed.timing import Limits
+from unit.speed.conftest import Clock
 
 BATCHES = ["a", "b", "c"]
+CALL = 1 / 64
+"""Seconds; sums of it are exact."""
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=200))
@@ -36,13 +38,15 @@ def test_one_sample_is_all_of_its_statistics() -> None:
 
 
 class Engine:
-    """Does nothing, and remembers what it was asked."""
+    """Does nothing, which takes its time, and remembers what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.asked: list[str] = []
+        self._clock = clock
 
     def infer(self, batch: str) -> Outputs:
         self.asked.append(batch)
+        self._clock.sleep(CALL)
         return {"x": np.zeros((len(batch), 2), np.float32)}
 
     def stream(self, batches: Iterable[str]) -> Iterator[Outputs]:
@@ -55,42 +59,23 @@ class Engine:
         yield from waiting
 
 
-def test_latency_takes_as_many_samples_as_asked() -> None:
-    engine = Engine()
+def test_latency_takes_as_many_samples_as_asked(clock: Clock) -> None:
+    engine = Engine(clock)
 
     samples = timing.latency(engine.infer, BATCHES, Limits(min_seconds=0.0, min_samples=7))
 
-    assert len(samples) == 7
+    assert samples == [CALL] * 7
     assert engine.asked == ["a", "b", "c", "a", "b", "c", "a"]
-    assert all(sample >= 0 for sample in samples)
 
 
-def test_latency_lasts_as_long_as_asked() -> None:
-    start = time.perf_counter()
+def test_latency_lasts_as_long_as_asked(clock: Clock) -> None:
+    samples = timing.latency(Engine(clock).infer, BATCHES, Limits(min_seconds=1.0, min_samples=1))
 
-    samples = timing.latency(Engine().infer, BATCHES, Limits(min_seconds=0.05, min_samples=1))
-
-    assert time.perf_counter() - start >= 0.05
-    assert len(samples) > 1
-    assert sum(samples) <= time.perf_counter() - start
+    assert samples == [CALL] * 64
 
 
-def test_latency_is_that_of_the_call() -> None:
-    def busy(batch: str) -> None:
-        end = time.perf_counter() + 0.01
-        while time.perf_counter() < end:
-            pass
-
-    start = time.perf_counter()
-
-    samples = timing.latency(busy, BATCHES, Limits(min_seconds=0.0, min_samples=5))
-
-    assert all(sample >= 0.01 for sample in samples)
-    assert sum(samples) <= time.perf_counter() - start
-
-
-def test_throughput_runs_as_many_batches_as_asked() -> None:
-    engine = Engine()
+def test_throughput_runs_as_many_batches_as_asked(clock: Clock) -> None:
+    engine = Engine(clock)
 
     done = timing.throughput(engine.stream, BATCHES, Limits(min_seconds=0.0, min_samples=8), 1)
 
@@ -102,18 +87,20 @@ def test_throughput_runs_as_many_batches_as_asked() -> None:
     assert done.fps == pytest.approx(8 / done.done[-1])
 
 
-def test_throughput_lasts_as_long_as_asked() -> None:
-    done = timing.throughput(Engine().stream, BATCHES, Limits(min_seconds=0.05, min_samples=1), 1)
+def test_throughput_lasts_as_long_as_asked(clock: Clock) -> None:
+    limits = Limits(min_seconds=1.0, min_samples=1)
 
-    assert done.done[-1] >= 0.05
-    assert len(done.done) > 3
+    done = timing.throughput(Engine(clock).stream, BATCHES, limits, 1)
+
+    assert done.done[-1] == 1.0
+    assert len(done.done) == 64
 
 
-def test_every_request_in_flight_has_as_many_batches() -> None:
+def test_every_request_in_flight_has_as_many_batches(clock: Clock) -> None:
     """Else the others would wait for the last: three batches on two cores take as long as four."""
     limits = Limits(min_seconds=0.0, min_samples=5)
 
-    assert len(timing.throughput(Engine().stream, BATCHES, limits, 4).done) == 8
+    assert len(timing.throughput(Engine(clock).stream, BATCHES, limits, 4).done) == 8
 
 
 def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
@@ -128,30 +115,29 @@ def test_images_are_those_that_come_back_not_those_that_were_sent() -> None:
     assert timing.throughput(halves, ["abcdefgh"], limits, 1).images == 20
 
 
-def test_the_warm_up_ends_when_the_windows_agree() -> None:
-    found = timing.warm_up(steady(0.001), BATCHES, at_most=60.0)
+def steady(clock: Clock) -> Callable[[str], None]:
+    """A call that takes as long every time."""
+    return lambda batch: clock.sleep(CALL)
+
+
+def ever_slower(clock: Clock) -> Callable[[str], None]:
+    """A call that takes longer every time."""
+    calls = itertools.count(1)
+    return lambda batch: clock.sleep(CALL * next(calls))
+
+
+def test_the_warm_up_ends_when_three_windows_agree(clock: Clock) -> None:
+    found = timing.warm_up(steady(clock), BATCHES, at_most=60.0)
 
     assert found.stable
-    assert found.seconds < 60
+    assert found.seconds == 12
 
 
-def test_a_warm_up_that_never_settles_is_given_up() -> None:
-    calls = 0
-
-    def ever_slower(batch: str) -> None:
-        nonlocal calls
-        calls += 1
-        time.sleep(0.0005 * calls)
-
-    found = timing.warm_up(ever_slower, BATCHES, at_most=0.2)
+def test_a_warm_up_that_never_settles_is_given_up(clock: Clock) -> None:
+    found = timing.warm_up(ever_slower(clock), BATCHES, at_most=60.0)
 
     assert not found.stable
-    assert found.seconds >= 0.2
-
-
-def steady(seconds: float) -> Callable[[str], None]:
-    """A call that takes as long every time."""
-    return lambda batch: time.sleep(seconds)
+    assert found.seconds >= 60
 
 
 def test_a_steady_measurement_has_no_spread() -> None:
@@ -199,23 +185,15 @@ def test_the_interval_of_a_steady_measurement_is_narrow() -> None:
     assert timing.throughput_interval([0.1 * n for n in range(1, 41)]) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_measurement_whose_figure_is_wide_goes_on() -> None:
+def test_a_measurement_whose_figure_is_wide_goes_on(clock: Clock) -> None:
     """Ever slower, it has no steady figure: it stops at `max_seconds`, and no sooner."""
-    calls = 0
+    samples = timing.latency(ever_slower(clock), BATCHES, Limits(1.0, 1, max_seconds=60.0))
 
-    def ever_slower(batch: str) -> None:
-        nonlocal calls
-        calls += 1
-        time.sleep(0.0002 * calls)
-
-    start = time.perf_counter()
-    timing.latency(ever_slower, BATCHES, Limits(0.05, 1, max_seconds=0.3))
-
-    assert time.perf_counter() - start >= 0.3
+    assert sum(samples[:-1]) < 60 <= sum(samples)
 
 
-def test_a_measurement_whose_figure_is_narrow_stops() -> None:
+def test_a_measurement_whose_figure_is_narrow_stops(clock: Clock) -> None:
     """However long it may go on."""
-    samples = timing.latency(lambda batch: time.sleep(0.01), BATCHES, Limits(0.3, 1, 1e6))
+    samples = timing.latency(steady(clock), BATCHES, Limits(1.0, 1, 1e6))
 
-    assert len(samples) > 1
+    assert len(samples) == 64
