@@ -276,7 +276,8 @@ def test_make_hands_names_over_as_they_are(repository: Path, tmp_path: Path) -> 
     python.chmod(0o755)
 
     done = subprocess.run(
-        ["make", "init", f"VENV={tmp_path}", 'MODEL=the "best" `one`.pth', "IMAGES=a folder"],
+        ["make", "--no-print-directory", "init", f"VENV={tmp_path}",
+         'MODEL=the "best" `one`.pth', "IMAGES=a folder"],
         cwd=repository, capture_output=True, text=True, check=True,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise StageError(f"{path}: there is no such zip") from error
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         with path.open("rb") as file:
-            problem = describe_stand_in(file.read(4096))
+            problem = files.describe_stand_in(file.read(4096))
         raise StageError(
             f"{path}: {problem or 'not a whole zip'} ({error}); delete it and fetch it again"
         ) from error
@@ -47,19 +47,6 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         archive.close()
         raise
     return archive
-
-
-def describe_stand_in(head: bytes) -> str | None:
-    """Return a description if a file begins like what comes in a file's place; else None."""
-    if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS; run `git lfs pull` where it comes from"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text[:14].lower() == b"<!doctype html" or text[:5].lower() == b"<html":
-        start, end = text.lower().find(b"<title>"), text.lower().find(b"</title>")
-        title = " ".join(text[start + 7 : end].decode("utf-8", "replace").split())[:80]
-        named = f" ({title!r})" if 0 <= start < end else ""
-        return f"an HTML page{named} in place of the file, as proxies and logins send it"
-    return None
 
 
 def check_content(path: Path) -> None:

@@ -105,6 +105,19 @@ def _stamp(path: Path) -> list[str]:
     return [str(status.st_size), str(status.st_mtime_ns), str(status.st_ctime_ns)]
 
 
+def describe_stand_in(head: bytes) -> str | None:
+    """Return a description if a file begins like what comes in a file's place; else None."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; run `git lfs pull` where it comes from"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text[:14].lower() == b"<!doctype html" or text[:5].lower() == b"<html":
+        start, end = text.lower().find(b"<title>"), text.lower().find(b"</title>")
+        title = " ".join(text[start + 7 : end].decode("utf-8", "replace").split())[:80]
+        named = f" ({title!r})" if 0 <= start < end else ""
+        return f"an HTML page{named} in place of the file, as proxies and logins send it"
+    return None
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` and renames it to `path` on success.

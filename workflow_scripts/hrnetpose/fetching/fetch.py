@@ -129,7 +129,7 @@ def _check(source: str, partial: Path, sha256: str, size: int | None, is_zip: bo
         TransferError: it is.
     """
     with partial.open("rb") as file:
-        page = archives.describe_stand_in(file.read(4096))
+        page = files.describe_stand_in(file.read(4096))
     found, length = files.sha256(partial), partial.stat().st_size
     problem = None
     if page:

@@ -22,7 +22,7 @@ from requests import exceptions
 from urllib3.exceptions import InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
-from hrnetpose import archives, files
+from hrnetpose import files
 from hrnetpose.progress import Progress
 from hrnetpose.stage import StageError
 
@@ -186,7 +186,7 @@ def _receive(
     have, total = _extent(response, url, partial, state)
     pieces = response.iter_content(PIECE)
     first = next(pieces, b"")
-    if page := archives.describe_stand_in(first):
+    if page := files.describe_stand_in(first):
         raise TransferError(url, f"the server sent {page}")
     if size is not None and total not in (None, size):
         raise TransferError(url, f"the server offers {total} bytes, expected {size}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
-from hrnetpose import archives, batches
+from hrnetpose import batches, files
 from hrnetpose.artifacts.model import ModelCard
 from hrnetpose.recipes import Precision
 from hrnetpose.stage import StageError
@@ -49,7 +49,7 @@ def read(path: Path, weights: bool = True) -> onnx.ModelProto:
         raise StageError(f"{path}: there is no such ONNX file") from error
     except Exception as error:
         with path.open("rb") as file:
-            stand_in = archives.describe_stand_in(file.read(4096))
+            stand_in = files.describe_stand_in(file.read(4096))
         if stand_in:
             raise StageError(f"{path}: not an ONNX model but {stand_in}") from error
         raise StageError(f"{path}: not an ONNX model ({error}); export it again") from error

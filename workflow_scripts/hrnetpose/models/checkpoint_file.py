@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hrnetpose import archives
+from hrnetpose import files
 from hrnetpose.models import unpickle
 from hrnetpose.models.unpickle import Checkpoint
 from hrnetpose.stage import StageError, shown
@@ -111,7 +111,7 @@ def _identify(head: bytes, path: Path) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "a web page; the link leads to a page and not to the file"
-    if stand_in := archives.describe_stand_in(head):
+    if stand_in := files.describe_stand_in(head):
         return stand_in
     if text.startswith(b"{"):
         return _identify_json(path)
